@@ -1,0 +1,236 @@
+"""Programs: the model's function with its residues tapped, cut into modules with heads."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import fx, nn
+
+from fxtransport.errors import UsageError
+from fxtransport.ir import HeadPlan, Layer, PartitionPlan, Residual, VerificationReport
+from fxtransport.passes.lower import Lowered, LoweredModule, mean_square
+
+HEADS = "auxiliary_heads"
+"""The prefix of the auxiliary heads in a program's ``state_dict``."""
+
+
+class TransportOutput(NamedTuple):
+    """What :meth:`Program.transport` returns."""
+
+    output: Any
+    """What the model returns."""
+    residues: tuple[torch.Tensor, ...]
+    """One for each tapped residual (or layer), in execution order."""
+    energies: torch.Tensor
+    """The mean square of each residue: 1-D, as long as ``residues``."""
+
+
+class ModuleOutput(NamedTuple):
+    """What a module of a program returns."""
+
+    hidden: Any
+    """What the next module is given: a tensor, or a tuple where several values cross. Of the
+    last module, what the model returns."""
+    logits: Any
+    """B×classes, of the module's head; None where it has none."""
+    energies: torch.Tensor
+    """The mean square of each residue inside: 1-D."""
+
+
+class Facts(NamedTuple):
+    """What the compiler found out about the model."""
+
+    graph: fx.Graph
+    residuals: tuple[Residual, ...]
+    layers: tuple[Layer, ...]
+    partition: PartitionPlan
+    heads: HeadPlan
+    verification: VerificationReport | None
+    """None where verification was skipped."""
+
+    def __deepcopy__(self, memo: object) -> "Facts":
+        return self
+
+
+class Program(nn.Module):
+    """The same function as a model's, with its residues as outputs, cut into modules.
+
+    A program has the model's own submodules, parameters and buffers, under their names, and
+    no copies of them: training it trains the model. ``copy.deepcopy`` the model first to
+    keep the two apart. Made by :func:`fxtransport.transportify`.
+    """
+
+    facts: Facts
+
+    def __init__(
+        self,
+        model: nn.Module,
+        lowered: Lowered,
+        facts: Facts,
+        heads: Mapping[int, nn.Module],
+    ) -> None:
+        super().__init__()
+        _refuse_clashes(model)
+        self._modules.update(model._modules)
+        self._parameters.update(model._parameters)
+        self._buffers.update(model._buffers)
+        self._non_persistent_buffers_set = set(model._non_persistent_buffers_set)
+        for name, value in vars(model).items():
+            # tensors that are no buffers, which the graph may read
+            if isinstance(value, torch.Tensor):
+                setattr(self, name, value)
+        self.training = model.training
+        self.facts = facts
+        self._lowered = lowered
+        if heads:
+            named = {str(k): head for k, head in heads.items()}
+            self.add_module(HEADS, nn.ModuleDict(named))
+        self._parts = tuple(
+            ProgramModule(self, k, module, heads.get(k))
+            for k, module in enumerate(lowered.modules)
+        )
+
+    def forward(self, *inputs: Any, **named: Any) -> Any:
+        """What the model returns, bit for bit."""
+        return self._lowered.forward.call(self, *inputs, **named)
+
+    def transport(self, *inputs: Any, **named: Any) -> TransportOutput:
+        """What the model returns, with the residues and their energies.
+
+        Residues are the branches of identity, projection and identity_bn additions (in a
+        model without additions, x_{m+1} - x_m of its equal-dimension layers), in execution
+        order (THESIS 2.1).
+        """
+        output, residues = self._lowered.transport.call(self, *inputs, **named)
+        return TransportOutput(output, tuple(residues), _stack(self, map(mean_square, residues)))
+
+    @property
+    def parts(self) -> "tuple[ProgramModule, ...]":
+        """The K modules, in order. ``part(hidden)`` chained over them is the program."""
+        return self._parts
+
+    @property
+    def code(self) -> str:
+        """The generated Python of the forward, to read."""
+        return self._lowered.forward.source
+
+    def model_state_dict(self) -> dict[str, torch.Tensor]:
+        """The state dict without auxiliary heads, which the plain model loads."""
+        state = self.state_dict()
+        return {k: v for k, v in state.items() if not k.startswith(f"{HEADS}.")}
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """Load a program's state dict, or the plain model's, which leaves the heads alone."""
+        result = super().load_state_dict(state_dict, strict=False, assign=assign)
+        has_heads = any(k.startswith(f"{HEADS}.") for k in state_dict)
+        missing = [
+            k for k in result.missing_keys if has_heads or not k.startswith(f"{HEADS}.")
+        ]
+        if strict and (missing or result.unexpected_keys):
+            raise RuntimeError(
+                f"Error(s) in loading state_dict for {type(self).__name__}: "
+                f"missing keys {missing}, unexpected keys {result.unexpected_keys}"
+            )
+        self._refresh_parts()
+        return result
+
+    def _apply(self, fn: Any, recurse: bool = True) -> "Program":
+        super()._apply(fn, recurse)
+        self._refresh_parts()
+        return self
+
+    def _refresh_parts(self) -> None:
+        for part in self._parts:
+            part.refresh()
+
+
+class ProgramModule(nn.Module):
+    """One of a program's modules: a range of its blocks, with an auxiliary head.
+
+    It is a view: its submodules and parameters are the program's own, under their full
+    names, so ``part.parameters()`` are what this module alone uses, and ``part.eval()`` or
+    ``part.requires_grad_(False)`` act on the program. A parameter that two modules share is
+    in both.
+    """
+
+    def __init__(
+        self, program: Program, index: int, lowered: LoweredModule, head: nn.Module | None
+    ) -> None:
+        super().__init__()
+        self.index = index
+        self.head = head
+        # not a submodule: the program is around this module, not inside it
+        object.__setattr__(self, "_program", program)
+        self._lowered = lowered
+        self._names: set[str] = set()
+        self.training = program.training
+        self.refresh()
+
+    def forward(self, hidden: Any) -> ModuleOutput:
+        """Run the module's blocks and head.
+
+        Args:
+            hidden: What the module before returned as ``.hidden``; for the first module, the
+                program's input (a tuple if there are several).
+        """
+        state = hidden if isinstance(hidden, tuple) else (hidden,)
+        returned, energies = self._lowered.function.call(self._program, *state)
+        stacked = _stack(self._program, energies)
+        if self.is_last:
+            return ModuleOutput(returned, returned, stacked)
+        logits = None if self.head is None else self.head(*self._tensors(returned))
+        left = returned[0] if len(returned) == 1 else tuple(returned)
+        return ModuleOutput(left, logits, stacked)
+
+    @property
+    def is_last(self) -> bool:
+        """Whether this is the last module, whose head is the model's own."""
+        return self.index == len(self._program.parts) - 1
+
+    def refresh(self) -> None:
+        """Take the program's present submodules, parameters and buffers."""
+        for name in self._names:
+            self._modules.pop(name, None)
+            self._parameters.pop(name, None)
+            self._buffers.pop(name, None)
+        self._names = set()
+        for path in self._lowered.owned:
+            self._names.add(path.partition(".")[0])
+            _mount(self, self._program, path)
+
+    def _tensors(self, returned: Any) -> list[torch.Tensor]:
+        spec = self._program.facts.heads.heads[self.index]
+        return [returned[i] for i in spec.inputs]
+
+
+def _mount(part: nn.Module, program: nn.Module, path: str) -> None:
+    """Make a program's submodule, parameter or buffer one of a part's, at its full path."""
+    *owners, name = path.split(".")
+    source = program
+    for owner in owners:
+        source = getattr(source, owner)
+        if owner not in part._modules:
+            part.add_module(owner, nn.Module())
+        part = part._modules[owner]  # type: ignore[assignment]
+    for registry in ("_modules", "_parameters", "_buffers"):
+        if name in getattr(source, registry):
+            getattr(part, registry)[name] = getattr(source, registry)[name]
+
+
+def _stack(program: nn.Module, energies: Iterator[torch.Tensor] | list[torch.Tensor]) -> torch.Tensor:
+    found = list(energies)
+    if found:
+        return torch.stack(found)
+    first = next(program.parameters(), None)
+    return torch.zeros(0, device=None if first is None else first.device)
+
+
+def _refuse_clashes(model: nn.Module) -> None:
+    for name in [*model._modules, *model._parameters, *model._buffers]:
+        if name == HEADS or (hasattr(Program, name) and not hasattr(nn.Module, name)):
+            raise UsageError(
+                f"the model has a submodule or tensor named {name!r}, which means something "
+                "else on a program; rename it"
+            )

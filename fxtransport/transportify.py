@@ -1,0 +1,198 @@
+"""From a model to a program, in Python."""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from fxtransport.errors import UsageError
+from fxtransport.heads import build_head
+from fxtransport.ir import (
+    Balance,
+    HeadKind,
+    HeadPlan,
+    Layers,
+    PartitionPlan,
+    Residuals,
+    VerificationReport,
+    Weight,
+)
+from fxtransport.passes.base import Example, Pass, Unit
+from fxtransport.passes.costs import CountCosts
+from fxtransport.passes.heads import PlanHeads
+from fxtransport.passes.lower import Lower, Lowered
+from fxtransport.passes.partition import Partition
+from fxtransport.passes.pipeline import PassRun, run_passes
+from fxtransport.passes.taps import TapResidues
+from fxtransport.passes.verify import Verify
+from fxtransport.program import Facts, Program
+
+Option = TypeVar("Option", Balance, Weight, HeadKind)
+
+
+def transportify(
+    model: nn.Module,
+    example_inputs: torch.Tensor | Sequence[torch.Tensor] | None = None,
+    *,
+    modules: int = 1,
+    balance: Balance | str = Balance.DEPTH,
+    weight: Weight | str = Weight.ACTIVATIONS,
+    batch_size: int = 32,
+    cuts: Sequence[str] = (),
+    head: HeadKind | str = HeadKind.AUTO,
+    num_classes: int | None = None,
+    verify: bool = True,
+) -> Program:
+    """Compile a model into a program: the same function, with its residues tapped, cut.
+
+    The model is not changed; the program holds its submodules and parameters, not copies.
+
+    Args:
+        model: Any ``nn.Module`` whose forward takes tensors.
+        example_inputs: A tensor, or several, B×…, float32 or integers. Only shapes and
+            dtypes matter. May be left out for timm models and models with an
+            ``input_size``.
+        modules: K, the number of modules.
+        balance: ``depth``: as many residual blocks in each module; ``weight``: as much
+            ``weight`` (THESIS 4.5.3).
+        weight: ``activations`` (bytes saved for backward at ``batch_size``),
+            ``parameters`` or ``flops``.
+        batch_size: What activations are counted for.
+        cuts: Paths of modules behind which to cut, instead of ``modules``.
+        head: The auxiliary classifiers of all modules but the last: ``auto``, ``conv``,
+            ``token`` or ``none``.
+        num_classes: Of the auxiliary classifiers; the model's own if None.
+        verify: Compare numbers with the model's at the end, in both modes.
+
+    Raises:
+        TraceError: the forward cannot be one graph: it decides on data, or raises.
+        PartitionError: the model cannot be cut into as many modules.
+        VerificationError: the program does not compute the model's numbers.
+        UsageError: an option has a value that cannot be used.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> class Block(nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.linear = nn.Linear(8, 8)
+    ...     def forward(self, x):
+    ...         return x + self.linear(x).relu()
+    >>> model = nn.Sequential(Block(), Block(), nn.Linear(8, 3))
+    >>> program = transportify(model, torch.zeros(2, 8), modules=2)
+    >>> [residual.path for residual in program.facts.residuals]
+    ['0', '1']
+    >>> program.transport(torch.ones(2, 8)).energies.shape
+    torch.Size([2])
+    """
+    passes = compile_passes(
+        modules=modules,
+        balance=_option(Balance, "balance", balance),
+        weight=_option(Weight, "weight", weight),
+        batch_size=batch_size,
+        cuts=tuple(cuts),
+        head=_option(HeadKind, "head", head),
+        num_classes=num_classes,
+        verify=verify,
+    )
+    return compile_program(model, example_of(model, example_inputs), passes)
+
+
+def compile_passes(
+    *,
+    modules: int = 1,
+    balance: Balance = Balance.DEPTH,
+    weight: Weight = Weight.ACTIVATIONS,
+    batch_size: int = 32,
+    cuts: tuple[str, ...] = (),
+    head: HeadKind = HeadKind.AUTO,
+    num_classes: int | None = None,
+    verify: bool = True,
+) -> tuple[Pass, ...]:
+    """The passes that make a program, with their options."""
+    passes: tuple[Pass, ...] = (
+        CountCosts(batch_size=batch_size),
+        Partition(modules=modules, balance=balance, weight=weight, cuts=cuts),
+        PlanHeads(head=head, num_classes=num_classes),
+        TapResidues(),
+        Lower(),
+    )
+    return (*passes, Verify()) if verify else passes
+
+
+def compile_program(
+    model: nn.Module,
+    example: Example,
+    passes: Sequence[Pass],
+    observe: Callable[[PassRun], None] = lambda run: None,
+) -> Program:
+    """Run passes and put the program together."""
+    return program_of(run_passes(Unit(model, example), passes, observe=observe))
+
+
+def program_of(unit: Unit) -> Program:
+    """The program of a unit that has been lowered."""
+    plan = unit.fact(HeadPlan)
+    first = next(unit.model.parameters(), None)
+    heads = {
+        k: build_head(spec)
+        for k, spec in enumerate(plan.heads)
+        if spec.kind not in (HeadKind.NONE, HeadKind.MODEL)
+    }
+    if first is not None:
+        for head in heads.values():
+            head.to(device=first.device, dtype=first.dtype)
+    facts = Facts(
+        graph=unit.traced(),
+        residuals=unit.fact(Residuals).found,
+        layers=unit.fact(Layers).found,
+        partition=unit.fact(PartitionPlan),
+        heads=plan,
+        verification=unit.fact(VerificationReport) if unit.has(VerificationReport) else None,
+    )
+    return Program(unit.model, unit.fact(Lowered), facts, heads)
+
+
+def example_of(
+    model: nn.Module, example_inputs: torch.Tensor | Sequence[torch.Tensor] | None = None
+) -> Example:
+    """The example that a model is compiled for, on the meta device.
+
+    Raises:
+        UsageError: no example is given and the model does not say its input's size, or the
+            example has no batch dimension.
+    """
+    if example_inputs is None:
+        size = input_size_of(model)
+        if size is None:
+            raise UsageError(
+                f"{type(model).__name__} does not say the size of its input; "
+                "give example_inputs, a tensor of shape B×…"
+            )
+        example_inputs = torch.empty(2, *size, device="meta", dtype=_dtype_of(model))
+    given = (example_inputs,) if isinstance(example_inputs, torch.Tensor) else example_inputs
+    if not given or any(x.dim() == 0 for x in given):
+        raise UsageError("example_inputs must be tensors whose first dimension is the batch")
+    # two samples at least, so that a batch is not taken for a dimension to broadcast
+    return Example(Example(tuple(given)).resized(max(2, given[0].shape[0]), "meta"))
+
+
+def input_size_of(model: nn.Module) -> tuple[int, ...] | None:
+    """The input's shape without the batch, as timm models and ``input_size`` say it."""
+    config = getattr(model, "pretrained_cfg", None)
+    size = config.get("input_size") if isinstance(config, dict) else None
+    size = getattr(model, "input_size", size)
+    return tuple(size) if isinstance(size, list | tuple) else None
+
+
+def _dtype_of(model: nn.Module) -> torch.dtype:
+    floating = (p.dtype for p in model.parameters() if p.is_floating_point())
+    return next(floating, torch.float32)
+
+
+def _option(kind: type[Option], name: str, value: str) -> Option:
+    try:
+        return kind(value)
+    except ValueError as error:
+        raise UsageError(f"{name} is one of {', '.join(kind)}, not {value!r}") from error

@@ -1,0 +1,79 @@
+"""Say where in the user's code a forward pass failed: module path, file, line."""
+
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from fxtransport.errors import TraceError
+from fxtransport.passes.recording import DataDependentError
+
+MODEL_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    NameError,
+    NotImplementedError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What a forward that is given an input it cannot take may raise."""
+
+_LIBRARIES = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
+
+
+@contextmanager
+def blaming(model: nn.Module, failed_path: Callable[[], str | None]) -> Iterator[None]:
+    """Turn what the model's code raises into a TraceError that says where.
+
+    Args:
+        model: The user's model, to name the class of the module that failed.
+        failed_path: The path of the innermost module that failed, None if unknown.
+    """
+    try:
+        yield
+    except TraceError:
+        raise
+    except DataDependentError as error:
+        raise data_dependent(model, failed_path(), error) from error
+    except MODEL_ERRORS as error:
+        where = describe(model, failed_path())
+        raise TraceError(
+            f"{where} raised {type(error).__name__} at {location(error)}: {first_line(error)}. "
+            "The forward pass must run on an input of the example's shape; "
+            "check the input size."
+        ) from error
+
+
+def data_dependent(model: nn.Module, path: str | None, error: Exception) -> TraceError:
+    """The error for a forward that looks at the values of tensors."""
+    return TraceError(
+        f"{describe(model, path)} has data-dependent control flow at {location(error)}: "
+        f"{first_line(error)}. A program is one graph for every input: compute both "
+        "branches and choose with torch.where, or decide on shapes or flags instead."
+    )
+
+
+def describe(model: nn.Module, path: str | None) -> str:
+    """A module in words: ``blocks.0 (Block)``."""
+    if path is None:
+        return type(model).__name__
+    return f"{path or 'the model'} ({type(model.get_submodule(path)).__name__})"
+
+
+def location(error: BaseException) -> str:
+    """File and line of the innermost frame outside torch and this compiler."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if not f.filename.startswith((*_LIBRARIES, "<"))]
+    frame = (own or frames)[-1]
+    return f"{frame.filename}:{frame.lineno}"
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, without a full stop."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

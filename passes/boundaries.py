@@ -1,0 +1,127 @@
+"""Find the places where the graph may be cut, and what crosses there."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import fx
+
+from fxtransport.ir import Boundaries, Boundary, Layers, Residuals, Shapes
+from fxtransport.passes.base import Pass, Unit
+from fxtransport.passes.trace import Origins
+
+
+@dataclass(frozen=True)
+class FindBoundaries(Pass):
+    """Find the boundaries between depth units, those where a single tensor crosses first.
+
+    A depth unit is a residual addition; an equal-dimension layer where there are none; a
+    submodule with parameters where there are neither. Between two units, every place where
+    one tensor crosses is legal. Where there is none, the places where the fewest cross are
+    kept apart, for models that cannot be cut otherwise.
+    """
+
+    name: ClassVar[str] = "boundaries"
+    requires: ClassVar[tuple[type, ...]] = (Residuals, Layers, Origins, Shapes)
+    provides: ClassVar[tuple[type, ...]] = (Boundaries,)
+
+    def run(self, unit: Unit) -> Unit:
+        """Add the boundaries."""
+        kind, ends = depth_units(unit)
+        places = Places(unit)
+        slots: dict[int, list[Boundary]] = {}
+        for position in range(len(places.nodes)):
+            before = sum(end <= position for end in ends)
+            if 0 < before < len(ends) and places.is_place(position):
+                slots.setdefault(before, []).append(places.boundary(position, before))
+        single, wide = [], []
+        for found in slots.values():
+            fewest = min(len(b.tensors) for b in found)
+            chosen = [b for b in found if len(b.tensors) == fewest]
+            (single if fewest == 1 else wide).extend(chosen)
+        return unit.with_facts(Boundaries(tuple(single), tuple(wide), len(ends), kind))
+
+
+def depth_units(unit: Unit) -> tuple[str, list[int]]:
+    """What a depth unit is in this model, and the position of the last node of each."""
+    position = {node.name: i for i, node in enumerate(unit.traced().nodes)}
+    residuals = unit.fact(Residuals).tapped
+    if residuals:
+        return "residual", [position[r.node] for r in residuals]
+    layers = unit.fact(Layers).found
+    if layers:
+        return "layer", [position[layer.output] for layer in layers]
+    return "submodule", [
+        position[node.name]
+        for node in unit.traced().nodes
+        if node.op == "call_module"
+        and any(True for _ in unit.model.get_submodule(str(node.target)).parameters())
+    ]
+
+
+def boundary_at(unit: Unit, position: int) -> Boundary:
+    """The boundary behind the node at a position, whatever crosses there."""
+    _, ends = depth_units(unit)
+    return Places(unit).boundary(position, sum(end <= position for end in ends))
+
+
+class Places:
+    """The positions of a graph, with what crosses at each."""
+
+    def __init__(self, unit: Unit) -> None:
+        self.nodes: list[fx.Node] = list(unit.traced().nodes)
+        self._owners = unit.fact(Origins).owners
+        self._shapes = unit.fact(Shapes)
+        self._position = {node: i for i, node in enumerate(self.nodes)}
+        self._last_use = [
+            max((self._position[user] for user in node.users), default=i)
+            for i, node in enumerate(self.nodes)
+        ]
+        self._data = self._data_nodes()
+
+    def is_place(self, position: int) -> bool:
+        """Whether something is computed at a position, and something is left behind it."""
+        node = self.nodes[position]
+        return node.op not in ("placeholder", "get_attr", "output") and node in self._data
+
+    def boundary(self, position: int, units: int) -> Boundary:
+        """The boundary behind a position, which has so many depth units before it."""
+        crossing = [
+            node
+            for i, node in enumerate(self.nodes[: position + 1])
+            if self._last_use[i] > position and node.op != "get_attr"
+        ]
+        return Boundary(
+            after=self.nodes[position].name,
+            crossing=tuple(n.name for n in crossing),
+            tensors=tuple(n.name for n in crossing if n in self._data),
+            units=units,
+            path=self._ended(position),
+        )
+
+    def path(self, node: fx.Node) -> str:
+        """The path of the module that a node belongs to."""
+        return str(node.target) if node.op == "call_module" else self._owners.get(node.name, "")
+
+    def _data_nodes(self) -> set[fx.Node]:
+        """The nodes that hold tensors which depend on the input's data."""
+        found: set[fx.Node] = set()
+        for node in self.nodes:
+            holds = node.name in self._shapes.specs or node.name in self._shapes.compound
+            if node.op == "placeholder" or (
+                holds and any(n in found for n in node.all_input_nodes)
+            ):
+                found.add(node)
+        return found
+
+    def _ended(self, position: int) -> str:
+        """The outermost module that ends at a position; the node itself if none does."""
+        here = self.path(self.nodes[position])
+        following = next(
+            (n for n in self.nodes[position + 1 :] if n.op not in ("get_attr", "output")), None
+        )
+        there = "" if following is None else self.path(following)
+        names, others = here.split("."), there.split(".")
+        for depth in range(1, len(names) + 1):
+            if names[:depth] != others[:depth] and here:
+                return ".".join(names[:depth])
+        return self.nodes[position].name

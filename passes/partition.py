@@ -1,0 +1,270 @@
+"""Cut the graph into modules."""
+
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from torch import fx
+
+from fxtransport.errors import PartitionError
+from fxtransport.ir import (
+    Balance,
+    Boundaries,
+    Boundary,
+    Costs,
+    Layers,
+    NodeCost,
+    PartitionPlan,
+    Residuals,
+    Segment,
+    Weight,
+)
+from fxtransport.passes.base import Pass, Unit
+from fxtransport.passes.bottleneck import (
+    Goal,
+    Heaviest,
+    Matrix,
+    Steps,
+    Total,
+    best_cuts,
+    most_parts,
+    range_costs,
+    squares,
+)
+from fxtransport.passes.hand_cuts import boundaries_by_hand
+
+_FREE = NodeCost({}, 0, {})
+
+
+@dataclass(frozen=True)
+class Partition(Pass):
+    """Cut the graph into modules so that the heaviest is as light as possible.
+
+    Exact: a dynamic programme over the legal boundaries, O(modules · boundaries²). Equally
+    good partitions are told apart by the sum of squares; with balance by depth then by the
+    activations of the heaviest module; then by how few levels deep the cuts lie in the
+    user's modules, how few tensors cross, and how late they are (THESIS 4.5.3).
+    """
+
+    name: ClassVar[str] = "partition"
+    requires: ClassVar[tuple[type, ...]] = (Boundaries, Costs, Residuals, Layers)
+    provides: ClassVar[tuple[type, ...]] = (PartitionPlan,)
+
+    modules: int = 1
+    balance: Balance = Balance.DEPTH
+    weight: Weight = Weight.ACTIVATIONS
+    cuts: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.modules < 1:
+            raise PartitionError(
+                f"cannot cut a model into {self.modules} modules; ask for at least 1"
+            )
+        if self.cuts and self.modules not in (1, len(self.cuts) + 1):
+            raise PartitionError(
+                f"{len(self.cuts)} cuts by hand make {len(self.cuts) + 1} modules, not "
+                f"{self.modules}; leave out either the cuts or the number of modules"
+            )
+
+    def run(self, unit: Unit) -> Unit:
+        """Add the plan.
+
+        Raises:
+            PartitionError: the model has too few places to cut, or a cut by hand is none.
+        """
+        if self.cuts:
+            chosen = boundaries_by_hand(unit, self.cuts)
+        else:
+            line = self._line(unit)
+            chosen = tuple(line.boundaries[p - 1] for p in self._best(unit, line))
+        segments = segments_between(unit, chosen)
+        costs = self._costs_of(unit, chosen, segments)
+        plan = PartitionPlan(
+            balance=self.balance,
+            weight=self.weight,
+            segments=segments,
+            cuts=chosen,
+            bottleneck=max(costs),
+            lower_bound=self._lower_bound(unit),
+            imbalance=max(costs) * len(costs) / sum(costs) - 1 if sum(costs) else 0.0,
+        )
+        return unit.with_facts(plan)
+
+    @property
+    def parts(self) -> int:
+        """How many modules there will be."""
+        return len(self.cuts) + 1 if self.cuts else self.modules
+
+    def _line(self, unit: Unit) -> "Line":
+        """The legal boundaries to choose from; wide ones only where they are needed."""
+        boundaries = unit.fact(Boundaries)
+        line = Line(unit, boundaries.found)
+        if most_parts(line.steps) < self.parts:
+            line = Line(unit, (*boundaries.found, *boundaries.wide))
+        most = most_parts(line.steps)
+        if most < self.parts:
+            plural = "" if boundaries.units == 1 else "s"
+            raise PartitionError(
+                f"cannot cut {type(unit.model).__name__} into {self.parts} modules: it has "
+                f"{boundaries.units} {boundaries.unit}{plural} and makes at most {most} "
+                f"module{'' if most == 1 else 's'} of at least one each; ask for no more, or "
+                f"place the cuts by hand"
+            )
+        return line
+
+    def _best(self, unit: Unit, line: "Line") -> list[int]:
+        cost = line.cost(self.balance, self.weight)
+        goals: list[Goal] = [Heaviest(cost), Total(squares(cost, self.parts))]
+        if self.balance is Balance.DEPTH:
+            goals.append(Heaviest(line.cost(Balance.WEIGHT, Weight.ACTIVATIONS)))
+        goals.append(Total(line.oddness(unit, self.parts)))
+        return best_cuts(line.steps, self.parts, goals)
+
+    def _lower_bound(self, unit: Unit) -> int:
+        """The mean, if the modules shared nothing, or what no cut can separate.
+
+        Cuts by hand may separate any two nodes; others only what lies on both sides of a
+        legal boundary, be it a wide one.
+        """
+        boundaries = unit.fact(Boundaries)
+        line = Line(unit, (*boundaries.found, *boundaries.wide))
+        cost = line.cost(self.balance, self.weight)
+        mean = -(-int(cost[0, -1]) // self.parts)
+        if not self.cuts:
+            return max(mean, int(np.diagonal(cost, 1).max()))
+        if self.balance is Balance.DEPTH:
+            return max(mean, min(1, boundaries.units))
+        costs = unit.fact(Costs)
+        return max(mean, *(cost_of([n], costs, self.weight) for n in unit.traced().nodes))
+
+    def _costs_of(
+        self, unit: Unit, cuts: Sequence[Boundary], segments: Sequence[Segment]
+    ) -> list[int]:
+        if self.balance is Balance.WEIGHT:
+            return [s.cost(self.weight) for s in segments]
+        ends = [0, *(c.units for c in cuts), unit.fact(Boundaries).units]
+        return [after - before for before, after in zip(ends, ends[1:], strict=False)]
+
+
+class Line:
+    """The graph as a line, with the boundaries, the start and the end as its points."""
+
+    def __init__(self, unit: Unit, boundaries: Sequence[Boundary]) -> None:
+        nodes = list(unit.traced().nodes)
+        position = {node.name: i for i, node in enumerate(nodes)}
+        self.boundaries = sorted(boundaries, key=lambda b: position[b.after])
+        ends = [position[b.after] + 1 for b in self.boundaries]
+        self._stretches = [
+            nodes[start:end] for start, end in zip([0, *ends], [*ends, len(nodes)], strict=True)
+        ]
+        self._costs = unit.fact(Costs)
+        units = [0, *(b.units for b in self.boundaries), unit.fact(Boundaries).units]
+        self._units = np.array(units, dtype=np.int64)
+
+    @property
+    def steps(self) -> Steps:
+        """Which modules may be: those of at least one depth unit, and the whole."""
+        allowed: Steps = self._units[None, :] > self._units[:, None]
+        allowed[0, -1] = True
+        return np.triu(allowed, 1)
+
+    def cost(self, balance: Balance, weight: Weight) -> Matrix:
+        """The cost of every range between two points."""
+        if balance is Balance.DEPTH:
+            return np.triu(self._units[None, :] - self._units[:, None], 1)
+        return range_costs([things_of(nodes, self._costs, weight) for nodes in self._stretches])
+
+    def oddness(self, unit: Unit, parts: int) -> Matrix:
+        """How unnatural it is to end a part at each point.
+
+        What counts is how many levels deep in the user's modules the cut lies, then whether
+        several tensors cross there. A cut at which no module ends lies deepest.
+        """
+        paths = {path for path, _ in unit.model.named_modules()}
+        deepest = 1 + max(path.count(".") for path in paths)
+        levels = [b.path.count(".") if b.path in paths else deepest for b in self.boundaries]
+        odd = [
+            level * parts + (not b.single)
+            for level, b in zip(levels, self.boundaries, strict=True)
+        ]
+        return np.broadcast_to(
+            np.array([0, *odd, 0], dtype=np.int64), (len(odd) + 2, len(odd) + 2)
+        )
+
+
+def things_of(
+    nodes: Iterable[fx.Node], costs: Costs, weight: Weight
+) -> dict[Hashable, int]:
+    """What nodes cost together: the things that count once, with what each costs."""
+    things: dict[Hashable, int] = {}
+    for node in nodes:
+        cost = costs.nodes.get(node.name, _FREE)
+        match weight:
+            case Weight.ACTIVATIONS:
+                things.update(cost.saved)
+            case Weight.PARAMETERS:
+                things.update(cost.parameters)
+            case Weight.FLOPS:
+                things[node.name] = cost.flops
+    return things
+
+
+def cost_of(nodes: Iterable[fx.Node], costs: Costs, weight: Weight) -> int:
+    """What nodes cost together."""
+    return sum(things_of(nodes, costs, weight).values())
+
+
+def segments_between(unit: Unit, cuts: Sequence[Boundary]) -> tuple[Segment, ...]:
+    """The modules that cuts in execution order make, and what they cost."""
+    nodes: list[fx.Node] = list(unit.traced().nodes)
+    position = {node.name: i for i, node in enumerate(nodes)}
+    ends = [position[c.after] + 1 for c in cuts]
+    placeholders = tuple(n.name for n in nodes if n.op == "placeholder")
+    returned = tuple(n.name for n in nodes[-1].all_input_nodes)
+    crossing = [placeholders, *(c.crossing for c in cuts), returned]
+    ranges = zip([0, *ends], [*ends, len(nodes) - 1], strict=True)
+    return tuple(
+        _segment(unit, nodes[start:end], crossing[k], crossing[k + 1])
+        for k, (start, end) in enumerate(ranges)
+    )
+
+
+def _segment(
+    unit: Unit, nodes: Sequence[fx.Node], inputs: tuple[str, ...], outputs: tuple[str, ...]
+) -> Segment:
+    costs = unit.fact(Costs)
+    names = {node.name for node in nodes}
+    blocks, are_residues = _blocks(unit)
+    inside = [path for path, node in blocks if node in names]
+    return Segment(
+        first=nodes[0].name,
+        last=nodes[-1].name,
+        residuals=len(inside) if are_residues else 0,
+        blocks=tuple(dict.fromkeys(inside)),
+        parameters=cost_of(nodes, costs, Weight.PARAMETERS),
+        flops=cost_of(nodes, costs, Weight.FLOPS),
+        activation_bytes=cost_of(nodes, costs, Weight.ACTIVATIONS),
+        inputs=inputs,
+        outputs=outputs,
+    )
+
+
+def _blocks(unit: Unit) -> tuple[list[tuple[str, str]], bool]:
+    """What a module is described by, as paths and nodes, and whether it has residues.
+
+    Tapped residual additions; without any the equal-dimension layers; without these the
+    submodules with parameters, which have no residues.
+    """
+    residuals = unit.fact(Residuals).tapped
+    if residuals:
+        return [(r.path, r.node) for r in residuals], True
+    layers = unit.fact(Layers).found
+    if layers:
+        return [(layer.path, layer.output) for layer in layers], True
+    costs = unit.fact(Costs).nodes
+    return [
+        (str(node.target), node.name)
+        for node in unit.traced().nodes
+        if node.op == "call_module" and costs.get(node.name, _FREE).parameters
+    ], False

@@ -1,0 +1,37 @@
+"""Record one forward pass, at full depth, without data."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from fxtransport.passes.base import Pass, Unit
+from fxtransport.passes.blame import blaming
+from fxtransport.passes.recording import Recorder, Recording, module_calls
+from fxtransport.passes.shadow import shadow_of
+
+
+@dataclass(frozen=True)
+class Record(Pass):
+    """Record every tensor operation of one forward pass on meta tensors, in eval mode."""
+
+    name: ClassVar[str] = "record"
+    provides: ClassVar[tuple[type, ...]] = (Recording,)
+
+    def run(self, unit: Unit) -> Unit:
+        """Add the recording.
+
+        Raises:
+            TraceError: the model's forward raises, or looks at the values of tensors.
+        """
+        recorder, shadow = Recorder(), shadow_of(unit.model)
+        recorder.mark_inputs(unit.example.inputs)
+        with (
+            blaming(unit.model, lambda: recorder.failed_path),
+            torch.no_grad(),
+            torch.device("meta"),
+            module_calls(recorder, shadow),
+            recorder,
+        ):
+            returned = shadow(*unit.example.inputs)
+        return unit.with_facts(recorder.finish(returned))

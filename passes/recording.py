@@ -1,0 +1,236 @@
+"""A recording: every tensor operation of one forward pass, with the module that ran it.
+
+Operations are seen below autograd, as ATen operators, so that control flow is concrete and
+composite functions are already taken apart. Values are in single-assignment form: an
+operation in place makes a new value, and a tensor that shares its storage is read as a new
+value too, which depends on both.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+ALIAS = "alias_update"
+"""The operation that stands for reading a tensor whose storage was written elsewhere."""
+
+
+READS_VALUES = frozenset(
+    {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim", "equal"}
+)
+"""Operations whose result is not a tensor, or one whose shape depends on values."""
+
+
+class DataDependentError(RuntimeError):
+    """A forward pass without data came to an operation that needs the values of a tensor."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One run of a module's forward."""
+
+    path: str
+    parent: int | None
+    first: int
+    """The first operation that it ran; its operations are contiguous."""
+    inputs: frozenset[int]
+    """The values of the tensors that it was given."""
+
+
+@dataclass(frozen=True)
+class Op:
+    """One tensor operation."""
+
+    name: str
+    """The ATen operator without its overload: ``add_``."""
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    call: int
+    constants: tuple[Any, ...] = ()
+    """Its arguments that are numbers, or lists of them, in order."""
+    writes: bool = False
+    """Whether it changes a tensor that was there before."""
+
+    @property
+    def base_name(self) -> str:
+        """The operator's name, the same in place and out of place."""
+        return self.name.removesuffix("_")
+
+
+@dataclass(frozen=True)
+class Recording:
+    """The operations and module calls of one forward pass."""
+
+    ops: tuple[Op, ...]
+    calls: tuple[Call, ...]
+    producer: tuple[int | None, ...]
+    """For each value, the operation that computes it; None for inputs and parameters."""
+    shapes: tuple[tuple[int, ...], ...]
+    """For each value, its shape."""
+    storages: tuple[int, ...]
+    """For each value, the number of the storage that it lies in."""
+    depends: tuple[bool, ...]
+    """For each value, whether it depends on the model's input."""
+    uses: tuple[tuple[int, ...], ...]
+    """For each value, the operations that read it, in order."""
+    outputs: tuple[int, ...]
+    """The values of the tensors that the model returns."""
+
+    def path(self, op: int) -> str:
+        """The path of the innermost module that ran the operation."""
+        return self.calls[self.ops[op].call].path
+
+
+@dataclass
+class Recorder(TorchDispatchMode):
+    """Records the tensor operations that run while it is active.
+
+    Tensors are kept until the recorder goes, so that no two share an identity; meta
+    tensors cost nothing.
+    """
+
+    ops: list[Op] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
+    shapes: list[tuple[int, ...]] = field(default_factory=list)
+    storages: list[int] = field(default_factory=list)
+    depends: list[bool] = field(default_factory=list)
+    producer: list[int | None] = field(default_factory=list)
+    observe: Callable[[int, tuple[torch.Tensor, ...]], None] | None = None
+    """Called behind each operation with its index and the tensors that it read."""
+    failed_path: str | None = None
+    """The path of the innermost module whose forward raised."""
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        self._value: dict[int, int] = {}
+        self._kept: list[torch.Tensor] = []
+        self._storage: dict[int, int] = {}
+        self._written: dict[int, int] = {}
+        self._stack: list[int] = []
+
+    def mark_inputs(self, inputs: Sequence[torch.Tensor]) -> None:
+        """Declare the model's inputs, on which other values depend."""
+        for x in inputs:
+            self._new_value(x, depends=True, producer=None)
+
+    def finish(self, returned: Any) -> Recording:
+        """What was recorded of a forward pass that returned this."""
+        outputs = tuple(
+            self._read(t) for t in tree_leaves(returned) if isinstance(t, torch.Tensor)
+        )
+        uses: list[list[int]] = [[] for _ in self.shapes]
+        for i, op in enumerate(self.ops):
+            for value in op.inputs:
+                uses[value].append(i)
+        return Recording(
+            tuple(self.ops),
+            tuple(self.calls),
+            tuple(self.producer),
+            tuple(self.shapes),
+            tuple(self.storages),
+            tuple(self.depends),
+            tuple(tuple(u) for u in uses),
+            outputs,
+        )
+
+    @contextmanager
+    def calling(self, path: str, arguments: Any) -> Iterator[None]:
+        """The operations inside belong to a run of the module at ``path``."""
+        inputs = frozenset(
+            self._read(t) for t in tree_leaves(arguments) if isinstance(t, torch.Tensor)
+        )
+        parent = self._stack[-1] if self._stack else None
+        self.calls.append(Call(path, parent, len(self.ops), inputs))
+        self._stack.append(len(self.calls) - 1)
+        returned = False
+        try:
+            yield
+            returned = True
+        finally:
+            self._stack.pop()
+            if not returned and self.failed_path is None:
+                self.failed_path = path
+
+    @property
+    def current_path(self) -> str:
+        """The path of the module that is running."""
+        return self.calls[self._stack[-1]].path if self._stack else ""
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        leaves = tree_leaves((args, kwargs)) if kwargs else tree_leaves(args)
+        tensors = tuple(t for t in leaves if isinstance(t, torch.Tensor))
+        name = func.overloadpacket.__name__
+        if name in READS_VALUES:
+            raise DataDependentError(f"{name} needs the values of a tensor")
+        inputs = tuple(self._read(t) for t in tensors)
+        out = func(*args, **(kwargs or {}))
+        index = len(self.ops)
+        depends = any(self.depends[v] for v in inputs)
+        outputs, writes = [], False
+        for t in tree_leaves(out):
+            if not isinstance(t, torch.Tensor):
+                continue
+            written = id(t) in self._value
+            value = self._new_value(t, depends=depends, producer=index)
+            outputs.append(value)
+            if written:
+                writes = True
+                self._written[self._storage[id(t)]] = value
+        constants = tuple(a for a in args if not isinstance(a, torch.Tensor))
+        self.ops.append(Op(name, inputs, tuple(outputs), self._stack[-1], constants, writes))
+        if self.observe is not None:
+            self.observe(index, tensors)
+        return out
+
+    def _read(self, tensor: torch.Tensor) -> int:
+        """The value that a tensor has now."""
+        value = self._value.get(id(tensor))
+        if value is None:
+            return self._new_value(tensor, depends=False, producer=None)
+        written = self._written.get(self._storage[id(tensor)])
+        if written is None or written <= value:
+            return value
+        depends = self.depends[value] or self.depends[written]
+        merged = self._new_value(tensor, depends=depends, producer=len(self.ops))
+        call = self._stack[-1] if self._stack else 0
+        self.ops.append(Op(ALIAS, (value, written), (merged,), call))
+        return merged
+
+    def _new_value(self, tensor: torch.Tensor, *, depends: bool, producer: int | None) -> int:
+        value = len(self.shapes)
+        self._value[id(tensor)] = value
+        self._storage[id(tensor)] = tensor.untyped_storage()._cdata
+        self._kept.append(tensor)
+        self.shapes.append(tuple(tensor.shape))
+        self.storages.append(self._storage[id(tensor)])
+        self.depends.append(depends)
+        self.producer.append(producer)
+        return value
+
+
+@contextmanager
+def module_calls(recorder: Recorder, root: nn.Module) -> Iterator[None]:
+    """Tell a recorder which module of ``root`` runs, while active."""
+    paths = {module: path for path, module in root.named_modules()}
+    call = nn.Module.__call__
+
+    def recorded_call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        if module not in paths:
+            return call(module, *args, **kwargs)
+        with recorder.calling(paths[module], (args, kwargs)):
+            return call(module, *args, **kwargs)
+
+    with mock.patch.object(nn.Module, "__call__", recorded_call):
+        yield

@@ -1,0 +1,53 @@
+"""A copy of a model whose tensors are on the meta device.
+
+It has the model's structure, code, hooks and flags, and no data, so that passes can run and
+instrument it freely while the user's model stays untouched.
+"""
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+
+def shadow_of(model: nn.Module, device: torch.device | str = "meta") -> nn.Module:
+    """The model's shadow, in eval mode. Tied tensors stay tied.
+
+    Args:
+        model: What to copy.
+        device: Where the copies of tensors are. Under a ``FakeTensorMode`` it may be a real
+            one, and still nothing is allocated.
+    """
+    memo: dict[int, Any] = {}
+    for tensor in _tensors(model):
+        if id(tensor) not in memo:
+            memo[id(tensor)] = _without_data(tensor, device)
+    return copy.deepcopy(model, memo).eval()
+
+
+def _without_data(tensor: torch.Tensor, device: torch.device | str) -> torch.Tensor:
+    shape, stride = tensor.shape, tensor.stride()
+    empty = torch.empty_strided(shape, stride, dtype=tensor.dtype, device=device)
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(empty, requires_grad=tensor.requires_grad)
+    return empty.requires_grad_(tensor.requires_grad and tensor.is_leaf)
+
+
+def _tensors(model: nn.Module) -> Iterator[torch.Tensor]:
+    """Every tensor that a module holds, also in plain attributes, lists and dicts."""
+    for module in model.modules():
+        for value in vars(module).values():
+            yield from _tensors_in(value)
+
+
+def _tensors_in(value: Any) -> Iterator[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _tensors_in(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _tensors_in(item)

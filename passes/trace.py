@@ -1,0 +1,159 @@
+"""Trace the model into one graph that opens only what holds a residual."""
+
+import operator
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import fx
+from torch.utils._pytree import tree_leaves
+
+from fxtransport.errors import TraceError
+from fxtransport.ir import Shapes, TensorSpec
+from fxtransport.passes.additions import RecordedAdditions
+from fxtransport.passes.base import Example, Pass, Unit
+from fxtransport.passes.blame import blaming
+from fxtransport.passes.merge_modes import merge_modes
+from fxtransport.passes.recording import Recorder, Recording
+from fxtransport.passes.shadow import shadow_of
+from fxtransport.passes.tracer import ValueTracer
+from fxtransport.passes.units import RecordedLayers
+
+
+@dataclass(frozen=True)
+class Origins:
+    """Where a graph's nodes come from."""
+
+    owners: Mapping[str, str]
+    """For each node, the path of the module whose code made it."""
+    op_nodes: tuple[str, ...]
+    """For each operation of the recording, the node that runs it."""
+    operands: tuple[tuple[str | None, ...], ...]
+    """For each operation, the nodes that its tensors come from; None inside a closed module."""
+    opened: frozenset[str]
+    """The paths of the modules that are not nodes themselves."""
+
+
+@dataclass(frozen=True)
+class Trace(Pass):
+    """One graph, opened only where a residual addition lives, right in train and eval."""
+
+    name: ClassVar[str] = "trace"
+    requires: ClassVar[tuple[type, ...]] = (Recording, RecordedAdditions, RecordedLayers)
+    provides: ClassVar[tuple[type, ...]] = (Origins, Shapes)
+    rewrites: ClassVar[bool] = True
+
+    open: tuple[str, ...] = ()
+    """Further modules to open, by path."""
+
+    def run(self, unit: Unit) -> Unit:
+        """Add the graph, what its nodes come from, and their shapes.
+
+        Raises:
+            TraceError: the forward decides on data, or differs between train and eval in
+                more than constants.
+        """
+        opened = self._opened(unit)
+        graph, tracer, origins = trace_mode(unit, opened, training=False)
+        if tracer.mode_branches:
+            # the code asks whether it trains; see whether the answer changes the graph
+            in_train, _, _ = trace_mode(unit, opened, training=True)
+            merge_modes(graph, in_train, origins.owners, sorted(set(tracer.mode_branches)))
+        check_aligned(unit.fact(Recording), tracer.recorder)
+        remove_unused(graph)
+        return unit.with_graph(graph, origins, shapes_of(graph, tracer.values, unit.example))
+
+    def _opened(self, unit: Unit) -> frozenset[str]:
+        paths = [a.path for a in unit.fact(RecordedAdditions).found if a.tapped]
+        paths += unit.fact(RecordedLayers).containers
+        for path in self.open:
+            if path not in dict(unit.model.named_modules()):
+                raise TraceError(f"cannot open {path!r}: the model has no such module")
+        return with_parents([*paths, *self.open])
+
+
+def with_parents(paths: Iterable[str]) -> frozenset[str]:
+    """The paths, and those of all modules around them, the root included.
+
+    >>> sorted(with_parents(["layer1.0"]))
+    ['', 'layer1', 'layer1.0']
+    """
+    opened = {""}
+    for path in paths:
+        names = path.split(".") if path else []
+        opened.update(".".join(names[: i + 1]) for i in range(len(names)))
+    return frozenset(opened)
+
+
+def trace_mode(
+    unit: Unit, opened: frozenset[str], *, training: bool
+) -> tuple[fx.Graph, ValueTracer, Origins]:
+    """The graph of the model in one mode."""
+    recorder = Recorder()
+    tracer = ValueTracer(opened, unit.example.inputs, recorder)
+    op_nodes: list[str] = []
+    operands: list[tuple[str | None, ...]] = []
+
+    def observe(index: int, tensors: tuple[torch.Tensor, ...]) -> None:
+        assert tracer.current is not None
+        # operations that stand for a read of a written tensor are recorded unobserved
+        missing = index - len(op_nodes)
+        op_nodes.extend([tracer.current.name] * (missing + 1))
+        operands.extend([()] * missing)
+        found = (tracer.node_of_tensor.get(id(t)) for t in tensors)
+        operands.append(tuple(None if n is None else n.name for n in found))
+
+    recorder.observe = observe
+    with blaming(unit.model, lambda: recorder.failed_path), torch.no_grad():
+        graph = tracer.trace(shadow_of(unit.model).train(training))
+    origins = Origins(tracer.owners, tuple(op_nodes), tuple(operands), opened)
+    return graph, tracer, origins
+
+
+def check_aligned(recording: Recording, recorder: Recorder) -> None:
+    """Assert that the trace ran the operations of the recording, one by one."""
+    for i, (recorded, traced) in enumerate(zip(recording.ops, recorder.ops, strict=False)):
+        assert recorded.name == traced.name, (
+            f"operation {i} is {recorded.name} in {recording.path(i)!r} when recorded, "
+            f"and {traced.name} when traced"
+        )
+    assert len(recording.ops) == len(recorder.ops)
+
+
+def shapes_of(graph: fx.Graph, values: Mapping[fx.Node, object], example: Example) -> Shapes:
+    """The shapes of all nodes that compute a tensor."""
+    specs = {
+        node.name: TensorSpec(
+            tuple(value.shape), str(value.dtype).removeprefix("torch."), value.nbytes
+        )
+        for node in graph.nodes
+        if isinstance(value := values.get(node), torch.Tensor)
+    }
+    compound = frozenset(
+        node.name
+        for node in graph.nodes
+        if node.name not in specs
+        and any(isinstance(leaf, torch.Tensor) for leaf in tree_leaves(values.get(node)))
+    )
+    return Shapes(specs, compound, example.batch_size)
+
+
+def remove_unused(graph: fx.Graph) -> None:
+    """Remove nodes that only look at shapes, flags and parameters, and that nothing reads.
+
+    Modules and functions stay: they may write buffers, draw random numbers or raise.
+    """
+    for node in reversed(list(graph.nodes)):
+        if node.users:
+            continue
+        if node.op == "get_attr" or (node.op == "call_function" and is_free(node)):
+            graph.erase_node(node)
+
+
+def is_free(node: fx.Node) -> bool:
+    """Whether a node computes no tensor, or only looks into a tuple."""
+    if node.target is getattr:
+        return node.args[1] in ("shape", "dtype", "device", "ndim")
+    return node.target is operator.getitem and isinstance(node.args[1], int)
+

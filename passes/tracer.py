@@ -1,0 +1,379 @@
+"""A symbolic tracer whose proxies know an example value.
+
+Every node is evaluated on meta tensors as it is made. So shapes are known while tracing,
+control flow on shapes follows the example (and is guarded), and what depends on data is
+refused with a place. Only the modules that are named are opened; every other one is a node,
+with its own code and its own mode.
+"""
+
+import inspect
+import operator
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from types import FrameType
+from typing import Any, NoReturn
+from unittest import mock
+
+import torch
+from torch import fx, nn
+from torch.fx.node import map_arg
+from torch.utils._pytree import tree_leaves
+
+from fxtransport.passes.guards import guard
+from fxtransport.passes.recording import DataDependentError, Recorder
+
+FACTORIES = (
+    "arange empty eye full linspace logspace ones rand randint randn randperm scalar_tensor "
+    "tensor as_tensor tril_indices triu_indices zeros"
+).split()
+"""Functions of torch that make tensors from numbers, which would be constants otherwise."""
+
+
+class ValueProxy(fx.Proxy):
+    """A node, with its value for the example."""
+
+    tracer: "ValueTracer"
+
+    @property
+    def example(self) -> Any:
+        """The node's value for the example, on the meta device if it is a tensor."""
+        return self.tracer.values[self.node]
+
+    @property
+    def __class__(self) -> type:  # type: ignore[override]
+        """The value's class, so that ``isinstance`` in a model's code sees what it expects."""
+        values = self.tracer.values
+        return type(values[self.node]) if self.node in values else ValueProxy
+
+    def __getattr__(self, name: str) -> Any:
+        if not hasattr(type(self.example), name) and name not in vars(self.example):
+            raise AttributeError(f"{type(self.example).__name__} has no attribute {name!r}")
+        if name == "ndim":
+            return self.example.ndim
+        if callable(getattr(type(self.example), name, None)):
+            return fx.proxy.Attribute(self, name)
+        return self.tracer.create_proxy("call_function", getattr, (self, name), {})
+
+    def dim(self) -> int:
+        """The number of dimensions, which does not vary."""
+        found: int = self.example.dim()
+        return found
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[i] for i in range(len(self.example)))
+
+    def __len__(self) -> int:
+        if isinstance(self.example, torch.Tensor):
+            return self.shape[0].__index__()  # type: ignore[no-any-return]
+        return len(self.example)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.tracer.create_proxy("call_function", operator.setitem, (self, key, value), {})
+
+    def __index__(self) -> int:
+        frame = sys._getframe(1)
+        self.tracer.expect_guard(self, frame)
+        return self.tracer.number(self).__index__()  # type: ignore[no-any-return]
+
+    def __int__(self) -> int:
+        return int(self.tracer.pinned(self))
+
+    def __float__(self) -> float:
+        return float(self.tracer.pinned(self))
+
+    def __contains__(self, item: object) -> bool:
+        return any(bool(element == item) for element in self)
+
+    __hash__ = fx.Proxy.__hash__
+
+    def __iadd__(self, other: Any) -> Any:
+        return self.in_place(operator.iadd, other)
+
+    def __isub__(self, other: Any) -> Any:
+        return self.in_place(operator.isub, other)
+
+    def __imul__(self, other: Any) -> Any:
+        return self.in_place(operator.imul, other)
+
+    def __itruediv__(self, other: Any) -> Any:
+        return self.in_place(operator.itruediv, other)
+
+    def in_place(self, function: Callable[[Any, Any], Any], other: Any) -> Any:
+        """An augmented assignment, which fx itself would turn into one out of place."""
+        return self.tracer.create_proxy("call_function", function, (self, other), {})
+
+    @classmethod
+    def __torch_function__(
+        cls,
+        orig_method: Callable[..., Any],
+        types: tuple[type, ...],
+        args: tuple[Any, ...] | None = None,
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        frame = sys._getframe(1)
+        for leaf in tree_leaves((args, kwargs)):
+            if type(leaf) is ValueProxy:
+                leaf.tracer.drop_guards(frame)
+                break
+        return super().__torch_function__(orig_method, types, args, kwargs)
+
+
+class ValueTracer(fx.Tracer):
+    """Traces a shadow into one graph, opening only the modules at the given paths.
+
+    After :meth:`trace`, ``values`` has the example value of every node, ``owners`` the path
+    of the module whose code made it, and ``mode_branches`` the places where the code took a
+    decision on a ``training`` flag.
+    """
+
+    def __init__(
+        self, opened: frozenset[str], inputs: tuple[torch.Tensor, ...], recorder: Recorder
+    ) -> None:
+        super().__init__()
+        self.opened = opened
+        self.inputs = inputs
+        self.recorder = recorder
+        self.values: dict[fx.Node, Any] = {}
+        self.owners: dict[str, str] = {}
+        self.node_of_tensor: dict[int, fx.Node] = {}
+        self.current: fx.Node | None = None
+        self.mode_branches: list[str] = []
+        self._mode_nodes: set[fx.Node] = set()
+        self._parameter_names: dict[int, str] = {}
+        self._pending: list[tuple[ValueProxy, FrameType, int]] = []
+        self._evaluating = False
+
+    def trace(  # type: ignore[override]
+        self, root: nn.Module, concrete_args: dict[str, Any] | None = None
+    ) -> fx.Graph:
+        """The graph of a shadow's forward."""
+        named = [*root.named_parameters(), *root.named_buffers()]
+        self._parameter_names = {id(t): name for name, t in reversed(named)}
+        flags = {m: path for path, m in root.named_modules() if path in self.opened}
+        with ExitStack() as stack:
+            for name in FACTORIES:
+                stack.enter_context(mock.patch.object(torch, name, self._factory(name)))
+            for module, path in flags.items():
+                stack.enter_context(_training_as_proxy(self, module, path))
+            stack.enter_context(self.recorder)
+            stack.enter_context(self.recorder.calling("", ()))
+            return super().trace(root)
+
+    def create_args_for_root(
+        self, root_fn: Any, is_module: bool, concrete_args: Any = None
+    ) -> tuple[Any, list[Any]]:
+        """Placeholders for the example's inputs; other arguments keep their defaults."""
+        names = input_names(root_fn, len(self.inputs))
+        return root_fn, [
+            self.root,
+            *(self.create_proxy("placeholder", name, (), {}) for name in names),
+        ]
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        """A proxy of our kind."""
+        return ValueProxy(node, self)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        """Parameters and buffers become nodes under the user's names."""
+        name = self._parameter_names.get(id(attr_val))
+        if self._evaluating or name is None:
+            return attr_val
+        if name not in parameter_proxy_cache:
+            parameter_proxy_cache[name] = self.create_proxy("get_attr", name, (), {})
+        return parameter_proxy_cache[name]
+
+    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """Open a module, or make it a node."""
+        assert self.submodule_paths is not None
+        path = self.submodule_paths.get(m)
+        if path is None:
+            return forward(*args, **kwargs)
+        with self.recorder.calling(path, ()):
+            if self._evaluating or path in self.opened:
+                return forward(*args, **kwargs)
+            return self.create_proxy("call_module", path, args, kwargs)
+
+    def create_proxy(
+        self,
+        kind: str,
+        target: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        name: str | None = None,
+        type_expr: Any = None,
+        proxy_factory_fn: Any = None,
+    ) -> Any:
+        """A new node, evaluated."""
+        self._flush_guards()
+        owner = self.recorder.current_path
+        if kind in ("call_function", "call_method"):
+            name = _node_name(owner, target, args)
+        node = self.create_node(
+            kind, target, self.create_arg(args), self.create_arg(kwargs), name, type_expr
+        )
+        self.owners[node.name] = owner
+        self._evaluate(node)
+        inputs = node.all_input_nodes
+        if inputs and all(n in self._mode_nodes for n in inputs):
+            self._mode_nodes.add(node)
+        return self.proxy(node)
+
+    def create_arg(self, a: Any) -> Any:
+        """A node's argument."""
+        if type(a) is ValueProxy:
+            return a.node
+        if isinstance(a, torch.Tensor):
+            known = id(a) in self._parameter_names or a in self.tensor_attrs
+            if not known:
+                raise DataDependentError(
+                    "a tensor is made in a way that would freeze it into the graph; "
+                    "make it a buffer of the module"
+                )
+        return super().create_arg(a)
+
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        """Decide as the example does, and guard the decision."""
+        assert isinstance(obj, ValueProxy)
+        if isinstance(obj.example, torch.Tensor):
+            self._refuse("the truth of a tensor decides")
+        return bool(self.pinned(obj))
+
+    def number(self, proxy: ValueProxy) -> Any:
+        """A proxy's value, which must not be a tensor."""
+        if isinstance(proxy.example, torch.Tensor):
+            self._refuse("a tensor is turned into a number")
+        return proxy.example
+
+    def pinned(self, proxy: ValueProxy) -> Any:
+        """A proxy's value; the graph refuses inputs for which it is another."""
+        value = self.number(proxy)
+        where = self.recorder.current_path or "the model"
+        if proxy.node in self._mode_nodes:
+            self.mode_branches.append(where)
+            return value
+        self.create_proxy("call_function", guard, (proxy, value, where), {})
+        return value
+
+    def expect_guard(self, proxy: ValueProxy, frame: FrameType) -> None:
+        """A number was asked for: guard it, unless torch only looks at its type.
+
+        The parser of torch's arguments asks a proxy for its number, then hands it back by
+        ``__torch_function__`` from the same instruction of the same frame.
+        """
+        self.number(proxy)
+        self._pending.append((proxy, frame, frame.f_lasti))
+
+    def drop_guards(self, frame: FrameType) -> None:
+        """Forget the numbers that the argument parser asked for in this instruction."""
+        self._pending = [p for p in self._pending if not (p[1] is frame and p[2] == frame.f_lasti)]
+
+    def training_flag(self, path: str) -> Any:
+        """The proxy of a module's ``training`` flag."""
+        target = f"{path}.training" if path else "training"
+        proxy = self.create_proxy("get_attr", target, (), {})
+        self._mode_nodes.add(proxy.node)
+        return proxy
+
+    @property
+    def evaluating(self) -> bool:
+        """Whether a node's value is being computed, so that nothing must be traced."""
+        return self._evaluating
+
+    def _flush_guards(self) -> None:
+        pending, self._pending = self._pending, []
+        for proxy, _, _ in pending:
+            self.pinned(proxy)
+
+    def _evaluate(self, node: fx.Node) -> None:
+        args = map_arg(node.args, self.values.__getitem__)
+        kwargs = map_arg(node.kwargs, self.values.__getitem__)
+        self.current, self._evaluating = node, True
+        try:
+            with torch.device("meta"):
+                value = self._run(node, args, kwargs)
+        finally:
+            self._evaluating = False
+        self.values[node] = value
+        for leaf in tree_leaves(value):
+            if isinstance(leaf, torch.Tensor):
+                self.node_of_tensor[id(leaf)] = node
+
+    def _run(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
+        match node.op:
+            case "placeholder":
+                position = sum(n.op == "placeholder" for n in self.values)
+                return self.inputs[position]
+            case "get_attr":
+                return _attribute(self.root, str(node.target))
+            case "call_module":
+                return self.root.get_submodule(str(node.target))(*args, **kwargs)
+            case "call_method":
+                return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+        assert callable(node.target), f"a node of kind {node.op} has no value"
+        return node.target(*args, **kwargs)
+
+    def _factory(self, name: str) -> Callable[..., Any]:
+        function = getattr(torch, name)
+
+        def make(*args: Any, **kwargs: Any) -> Any:
+            if self._evaluating:
+                return function(*args, **kwargs)
+            return self.create_proxy("call_function", function, args, kwargs)
+
+        return make
+
+    def _refuse(self, what: str) -> NoReturn:
+        raise DataDependentError(what)
+
+
+def input_names(root_fn: Callable[..., Any], count: int) -> list[str]:
+    """The names of a forward's first positional arguments, without ``self``.
+
+    Raises:
+        ValueError: the forward takes fewer.
+    """
+    names: list[str] = []
+    for p in list(inspect.signature(root_fn).parameters.values())[1:]:
+        if p.kind is p.VAR_POSITIONAL:
+            names.extend(f"{p.name}_{i}" for i in range(count - len(names)))
+        elif p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD):
+            names.append(p.name)
+    if len(names) < count:
+        raise ValueError(f"forward takes {len(names)} inputs, and the example has {count}")
+    return names[:count]
+
+
+def _attribute(root: nn.Module, path: str) -> Any:
+    value: Any = root
+    for name in path.split("."):
+        value = getattr(value, name)
+    return value
+
+
+def _node_name(owner: str, target: Any, args: tuple[Any, ...]) -> str:
+    name = target if isinstance(target, str) else target.__name__
+    if target is getattr:
+        name = str(args[1])
+    return f"{owner}.{name.strip('_')}".strip(".").replace(".", "_")
+
+
+@contextmanager
+def _training_as_proxy(tracer: ValueTracer, module: nn.Module, path: str) -> Iterator[None]:
+    """While active, ``module.training`` read by traced code is a node.
+
+    A subclass of the module's own class, made for this shadow alone, has the flag as a
+    property; ``isinstance`` and ``super`` work as before.
+    """
+    value = module.training
+
+    def read(self: nn.Module) -> Any:
+        return value if tracer.evaluating else tracer.training_flag(path)
+
+    cls = type(module)
+    members = {"training": property(read), "__module__": cls.__module__}
+    object.__setattr__(module, "__class__", type(cls.__name__, (cls,), members))
+    try:
+        yield
+    finally:
+        object.__setattr__(module, "__class__", cls)

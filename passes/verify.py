@@ -1,0 +1,190 @@
+"""Compare the program with the model: outputs, gradients and buffers, in both modes."""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+from torch.utils._pytree import tree_leaves
+
+from fxtransport.errors import UsageError, VerificationError
+from fxtransport.ir import Check, VerificationReport
+from fxtransport.passes.base import Pass, Unit
+from fxtransport.passes.blame import MODEL_ERRORS, first_line
+from fxtransport.passes.lower import Lowered
+
+
+@dataclass(frozen=True)
+class Verify(Pass):
+    """Run the model and the program side by side, in train and eval, and compare numbers.
+
+    Both run on one copy of the model, with the same seed, from the same buffers. Checked
+    are the whole forward with its gradients, and the chain of the modules.
+    """
+
+    name: ClassVar[str] = "verify"
+    requires: ClassVar[tuple[type, ...]] = (Lowered,)
+    provides: ClassVar[tuple[type, ...]] = (VerificationReport,)
+
+    batch_sizes: tuple[int, ...] = (1, 2)
+    seed: int = 0
+    tolerance: float = 1e-5
+    """The largest error, relative to the largest number compared, that is float noise."""
+
+    def run(self, unit: Unit) -> Unit:
+        """Add the report.
+
+        Raises:
+            VerificationError: a number differs by more than float noise.
+            UsageError: the model has no numbers, because it was built without.
+        """
+        if any(p.device.type == "meta" for p in unit.model.parameters()):
+            raise UsageError(
+                "the model was built without numbers, so there is nothing to verify; "
+                "build it on a device, or skip verification"
+            )
+        model = copy.deepcopy(unit.model)
+        lowered = unit.fact(Lowered)
+        checks = []
+        for mode in ("train", "eval"):
+            for batch_size in self.batch_sizes:
+                model.train(mode == "train")
+                checks.append(self._check(unit, model, lowered, mode, batch_size))
+        return unit.with_facts(VerificationReport(tuple(checks)))
+
+    def _check(
+        self, unit: Unit, model: nn.Module, lowered: Lowered, mode: str, batch_size: int
+    ) -> Check:
+        inputs = self._inputs(unit, model, batch_size)
+        start = copy.deepcopy(dict(model.named_buffers()))
+
+        def measured(call: Callable[..., Any]) -> "_Outcome":
+            with torch.no_grad():
+                for name, buffer in model.named_buffers():
+                    buffer.copy_(start[name])
+            return _outcome(model, call, inputs, self.seed)
+
+        expected = measured(model)
+        runs = {"the program": lambda *x: lowered.forward.call(model, *x)}
+        if len(lowered.modules) > 1:
+            runs["the chain of its modules"] = lambda *x: run_chain(model, lowered, x)
+        errors = [(0.0, 0.0, 0.0)]
+        for what, call in runs.items():
+            found = measured(call)
+            errors.append(self._compare(f"{what}, {mode}, batch {batch_size}", expected, found))
+        worst = [max(e) for e in zip(*errors, strict=True)]
+        return Check(mode, batch_size, worst[0], worst[1], worst[2], expected.refused)
+
+    def _inputs(self, unit: Unit, model: nn.Module, batch_size: int) -> tuple[torch.Tensor, ...]:
+        generator = torch.Generator().manual_seed(self.seed)
+        first = next(model.parameters(), None)
+        device = torch.device("cpu") if first is None else first.device
+        made = []
+        for x in unit.example.inputs:
+            shape = (batch_size, *x.shape[1:])
+            if x.dtype.is_floating_point:
+                value = torch.randn(shape, generator=generator).to(device, x.dtype)
+                made.append(value.requires_grad_())
+            else:
+                made.append(torch.zeros(shape, dtype=x.dtype, device=device))
+        return tuple(made)
+
+    def _compare(
+        self, what: str, expected: "_Outcome", found: "_Outcome"
+    ) -> tuple[float, float, float]:
+        if expected.refused or found.refused:
+            if bool(expected.refused) != bool(found.refused):
+                raise VerificationError(
+                    f"{what}: one raises and the other does not: the model "
+                    f"{expected.refused or 'returns'}, the program {found.refused or 'returns'}"
+                )
+            return 0.0, 0.0, 0.0
+        return (
+            self._error(f"{what}: output", expected.outputs, found.outputs),
+            self._error(f"{what}: gradient", expected.gradients, found.gradients),
+            self._error(f"{what}: buffer", expected.buffers, found.buffers),
+        )
+
+    def _error(self, what: str, expected: "_Named", found: "_Named") -> float:
+        """The largest absolute difference; raises when it is more than float noise."""
+        if expected.keys() != found.keys():
+            differing = sorted(expected.keys() ^ found.keys())
+            raise VerificationError(f"{what}: only one of the two has {', '.join(differing[:5])}")
+        worst = 0.0
+        for name, e in expected.items():
+            f = found[name]
+            if e.shape != f.shape or e.dtype != f.dtype:
+                raise VerificationError(
+                    f"{what} {name}: {tuple(e.shape)} {e.dtype} in the model, "
+                    f"{tuple(f.shape)} {f.dtype} in the program"
+                )
+            if torch.equal(e, f) or (e.isnan() & f.isnan() | (e == f)).all():
+                continue
+            error = (e.double() - f.double()).abs().max().item()
+            scale = max(e.double().abs().max().item(), 1.0)
+            noise = self.tolerance * scale * max(1.0, torch.finfo(e.dtype).eps / 1.2e-7)
+            if not error <= noise:
+                raise VerificationError(
+                    f"{what} {name} differs by {error:.3g} from the model's, where float "
+                    f"noise is at most {noise:.3g}; please report this model"
+                )
+            worst = max(worst, error)
+        return worst
+
+
+_Named = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What one forward and backward pass left."""
+
+    outputs: _Named
+    gradients: _Named
+    buffers: _Named
+    refused: str | None = None
+
+
+def run_chain(model: nn.Module, lowered: Lowered, inputs: Sequence[torch.Tensor]) -> Any:
+    """What the modules compute, one behind the other, on a model's parameters."""
+    state: Any = tuple(inputs)
+    for module in lowered.modules:
+        state, _ = module.function.call(model, *state)
+    return state
+
+
+def _outcome(
+    model: nn.Module, call: Callable[..., Any], inputs: tuple[torch.Tensor, ...], seed: int
+) -> _Outcome:
+    """Run forward and backward, from a seed."""
+    leaves = {f"input {i}": x for i, x in enumerate(inputs) if x.requires_grad}
+    leaves |= {name: p for name, p in model.named_parameters() if p.requires_grad}
+    for leaf in leaves.values():
+        leaf.grad = None
+    torch.manual_seed(seed)
+    # a clone, because models may write their input
+    given = tuple(x.clone() for x in inputs)
+    try:
+        returned = call(*given)
+    except MODEL_ERRORS as error:
+        return _Outcome({}, {}, {}, f"raises {type(error).__name__}: {first_line(error)}")
+    outputs = {
+        str(i): t for i, t in enumerate(tree_leaves(returned)) if isinstance(t, torch.Tensor)
+    }
+    differentiable = [t for t in outputs.values() if t.requires_grad]
+    gradients: _Named = {}
+    if differentiable:
+        generator = torch.Generator().manual_seed(seed)
+        weights = [torch.randn(t.shape, generator=generator).to(t) for t in differentiable]
+        found = torch.autograd.grad(
+            differentiable, list(leaves.values()), weights, allow_unused=True
+        )
+        named = zip(leaves, found, strict=True)
+        gradients = {name: g for name, g in named if g is not None}
+    return _Outcome(
+        {name: t.detach() for name, t in outputs.items()},
+        gradients,
+        {name: b.clone() for name, b in model.named_buffers()},
+    )
