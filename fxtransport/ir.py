@@ -263,14 +263,18 @@ class HeadSpec:
     """An auxiliary classifier to be built."""
 
     kind: HeadKind
-    layout: Layout | None
-    channels: tuple[int, ...]
-    """The channels of each hidden tensor that it reads."""
-    width: int
-    """Channels inside the head."""
-    num_classes: int
-    inputs: tuple[int, ...]
-    """Which of the tensors that cross it reads, as positions in the hidden state."""
+    layouts: tuple[Layout, ...] = ()
+    """Where each hidden tensor that it reads keeps its channels."""
+    channels: tuple[int, ...] = ()
+    """The channels of each."""
+    inputs: tuple[int, ...] = ()
+    """Which these are, as positions in the ``outputs`` of the module's segment."""
+    dims: int = 0
+    """Spatial dimensions of the map that a convolutional head reads; 0 for others."""
+    width: int = 0
+    """Channels inside a convolutional head; 0 for others."""
+    num_classes: int = 0
+    """Logits; 0 if there is no auxiliary head."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import torch
 from torch import fx, nn
 
 from fxtransport.errors import UsageError
-from fxtransport.ir import HeadPlan, Layer, PartitionPlan, Residual, VerificationReport
+from fxtransport.ir import HeadPlan, Layer, PartitionPlan, Residual, Shapes, VerificationReport
 from fxtransport.passes.lower import Lowered, LoweredModule, mean_square
 
 HEADS = "auxiliary_heads"
@@ -41,12 +41,20 @@ class Facts(NamedTuple):
     """What the compiler found out about the model."""
 
     graph: fx.Graph
+    shapes: Shapes
     residuals: tuple[Residual, ...]
     layers: tuple[Layer, ...]
     partition: PartitionPlan
     heads: HeadPlan
     verification: VerificationReport | None
     """None where verification was skipped."""
+
+    @property
+    def depth_unit(self) -> str:
+        """What depth is counted in: residuals, else layers, else submodules."""
+        if any(r.tapped for r in self.residuals):
+            return "residual"
+        return "layer" if self.layers else "submodule"
 
     def __deepcopy__(self, memo: object) -> "Facts":
         return self
@@ -81,7 +89,7 @@ class Program(nn.Module):
                 setattr(self, name, value)
         self.training = model.training
         self.facts = facts
-        self._lowered = lowered
+        self.lowered = lowered
         if heads:
             named = {str(k): head for k, head in heads.items()}
             self.add_module(HEADS, nn.ModuleDict(named))
@@ -92,7 +100,7 @@ class Program(nn.Module):
 
     def forward(self, *inputs: Any, **named: Any) -> Any:
         """What the model returns, bit for bit."""
-        return self._lowered.forward.call(self, *inputs, **named)
+        return self.lowered.forward.call(self, *inputs, **named)
 
     def transport(self, *inputs: Any, **named: Any) -> TransportOutput:
         """What the model returns, with the residues and their energies.
@@ -101,7 +109,7 @@ class Program(nn.Module):
         model without additions, x_{m+1} - x_m of its equal-dimension layers), in execution
         order (THESIS 2.1).
         """
-        output, residues = self._lowered.transport.call(self, *inputs, **named)
+        output, residues = self.lowered.transport.call(self, *inputs, **named)
         return TransportOutput(output, tuple(residues), _stack(self, map(mean_square, residues)))
 
     @property
@@ -112,7 +120,7 @@ class Program(nn.Module):
     @property
     def code(self) -> str:
         """The generated Python of the forward, to read."""
-        return self._lowered.forward.source
+        return self.lowered.forward.source
 
     def model_state_dict(self) -> dict[str, torch.Tensor]:
         """The state dict without auxiliary heads, which the plain model loads."""

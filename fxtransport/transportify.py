@@ -15,6 +15,7 @@ from fxtransport.ir import (
     Layers,
     PartitionPlan,
     Residuals,
+    Shapes,
     VerificationReport,
     Weight,
 )
@@ -145,6 +146,7 @@ def program_of(unit: Unit) -> Program:
             head.to(device=first.device, dtype=first.dtype)
     facts = Facts(
         graph=unit.traced(),
+        shapes=unit.fact(Shapes),
         residuals=unit.fact(Residuals).found,
         layers=unit.fact(Layers).found,
         partition=unit.fact(PartitionPlan),

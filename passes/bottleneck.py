@@ -8,6 +8,7 @@ goals before it. Everything is computed in integers.
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +32,8 @@ class Heaviest:
 class Total:
     """The sum over all parts is to be as small as possible."""
 
-    cost: NDArray[np.int64] | NDArray[np.object_]
+    cost: NDArray[Any]
+    """Of 64-bit integers, or of Python's."""
 
 
 Goal = Heaviest | Total
@@ -62,13 +64,13 @@ def range_costs(stretches: Sequence[Mapping[Hashable, int]]) -> Matrix:
     return np.triu(summed[:size, :size], 1)
 
 
-def squares(cost: Matrix, parts: int) -> NDArray[np.int64] | NDArray[np.object_]:
+def squares(cost: Matrix, parts: int) -> NDArray[Any]:
     """Squared costs, up to a common factor; in Python's integers if sums could overflow."""
     unit = int(np.gcd.reduce(cost, axis=None)) or 1
     scaled = cost // unit
     if parts * int(scaled.max()) ** 2 < _LIMIT // 4:
         return scaled * scaled
-    exact: NDArray[np.object_] = scaled.astype(object) ** 2
+    exact: NDArray[Any] = scaled.astype(object) ** 2
     return exact
 
 
@@ -95,7 +97,8 @@ def best_cuts(allowed: Steps, parts: int, goals: Sequence[Goal]) -> list[int]:
     Returns:
         The points between the parts, in order; one fewer than there are parts.
     """
-    steps: Steps = np.broadcast_to(allowed, (parts, *allowed.shape)).copy()
+    steps: Steps = np.broadcast_to(allowed, (parts, *allowed.shape))
+    # the last one costs nothing: it only drops steps that lead nowhere
     for goal in (*goals, Total(np.zeros_like(allowed, dtype=np.int64))):
         steps = _on_best_paths(steps, goal)
     point, cuts = 0, []
@@ -119,10 +122,12 @@ def _on_best_paths(steps: Steps, goal: Goal) -> Steps:
         return steps & (goal.cost <= _lightest(steps, goal.cost))
     cost = goal.cost
     never = len(steps) * int(cost.max()) + 1  # more than any path costs
-    ahead = [np.full(len(cost), never, dtype=cost.dtype)]
-    ahead[0][-1] = 0
+    at_end: NDArray[Any] = np.full(len(cost), never, dtype=cost.dtype)
+    at_end[-1] = 0
+    ahead = [at_end]
     for allowed in steps[::-1]:
-        ahead.append(np.where(allowed, cost + ahead[-1], never).min(axis=1).clip(max=never))
+        cheapest = np.where(allowed, cost + ahead[-1], never).min(axis=1)
+        ahead.append(np.minimum(cheapest, never))
     ahead.reverse()
     found = np.zeros_like(steps)
     here = np.zeros(len(cost), dtype=np.bool_)

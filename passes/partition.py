@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import ClassVar
 
 import numpy as np
@@ -144,7 +145,7 @@ class Partition(Pass):
         if self.balance is Balance.WEIGHT:
             return [s.cost(self.weight) for s in segments]
         ends = [0, *(c.units for c in cuts), unit.fact(Boundaries).units]
-        return [after - before for before, after in zip(ends, ends[1:], strict=False)]
+        return [after - before for before, after in pairwise(ends)]
 
 
 class Line:
@@ -185,26 +186,21 @@ class Line:
         deepest = 1 + max(path.count(".") for path in paths)
         levels = [b.path.count(".") if b.path in paths else deepest for b in self.boundaries]
         odd = [
-            level * parts + (not b.single)
-            for level, b in zip(levels, self.boundaries, strict=True)
+            level * parts + (not b.single) for level, b in zip(levels, self.boundaries, strict=True)
         ]
-        return np.broadcast_to(
-            np.array([0, *odd, 0], dtype=np.int64), (len(odd) + 2, len(odd) + 2)
-        )
+        return np.broadcast_to(np.array([0, *odd, 0], dtype=np.int64), (len(odd) + 2, len(odd) + 2))
 
 
-def things_of(
-    nodes: Iterable[fx.Node], costs: Costs, weight: Weight
-) -> dict[Hashable, int]:
+def things_of(nodes: Iterable[fx.Node], costs: Costs, weight: Weight) -> dict[Hashable, int]:
     """What nodes cost together: the things that count once, with what each costs."""
     things: dict[Hashable, int] = {}
     for node in nodes:
         cost = costs.nodes.get(node.name, _FREE)
         match weight:
             case Weight.ACTIVATIONS:
-                things.update(cost.saved)
+                things.update(cost.saved.items())
             case Weight.PARAMETERS:
-                things.update(cost.parameters)
+                things.update(cost.parameters.items())
             case Weight.FLOPS:
                 things[node.name] = cost.flops
     return things

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import MISSING, dataclass, fields
 from enum import Enum
 from importlib import import_module
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypedDict, Union, get_args, get_origin, get_type_hints
 
 from torch import fx
 
@@ -163,6 +163,36 @@ def with_requirements(passes: Sequence[Pass], have: Iterable[type] = ()) -> tupl
     for step in passes:
         add(step)
     return tuple(order)
+
+
+class PassDescription(TypedDict):
+    """A pass in words."""
+
+    name: str
+    summary: str
+    options: dict[str, str]
+    requires: list[str]
+    provides: list[str]
+    rewrites: bool
+
+
+def describe(name: str) -> PassDescription:
+    """What a pass does, its options with their types or defaults, its needs and results."""
+    found = pass_class(name)
+    hints = get_type_hints(found)
+    options = {}
+    for f in fields(found):
+        kind, _ = option_type(hints[f.name])
+        required = f"<{getattr(kind, '__name__', kind)}>"
+        options[f.name] = required if f.default is MISSING else _value_text(f.default)
+    return {
+        "name": name,
+        "summary": (found.__doc__ or "").strip().splitlines()[0],
+        "options": options,
+        "requires": [fact.__name__ for fact in found.requires],
+        "provides": [fact.__name__ for fact in found.provides],
+        "rewrites": found.rewrites,
+    }
 
 
 def option_type(annotation: Any) -> tuple[Any, bool]:

@@ -1,0 +1,62 @@
+"""The ``fxtransport`` command: finds the subcommand, and turns errors into exit codes."""
+
+import sys
+from importlib import import_module
+from importlib.metadata import version
+from typing import Any
+
+import click
+
+from fxtransport.cli.common import report
+from fxtransport.errors import FxTransportError
+
+COMMANDS = {
+    "inspect": "Show the rewritten graph of a model, with its residuals marked.",
+    "models": "List the names of models.",
+    "passes": "List the compiler's passes, with their options.",
+    "split": "Cut a model into K modules, equally deep or equally heavy.",
+}
+"""Each is imported when it is called, so that ``--help`` answers before torch is loaded."""
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        found = getattr(import_module(f"fxtransport.cli.{cmd_name}"), cmd_name)
+        assert isinstance(found, click.Command)
+        return found
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the subcommand; an error is one line, and a traceback with ``--debug``."""
+        try:
+            return super().invoke(ctx)
+        except FxTransportError as error:
+            if "--debug" in sys.argv:
+                raise
+            report(str(error))
+            ctx.exit(error.exit_code)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(COMMANDS.items()))
+
+
+@click.group(
+    cls=_LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(version("fxtransport"), prog_name="fxtransport")
+def cli() -> None:
+    """Compile any timm or torchvision model into a program of transport-trained modules.
+
+    Exit codes: 0 done, 1 verification failed, 2 usage, 3 the model cannot be traced.
+    """
+
+
+def main() -> None:
+    """The console script."""
+    cli(prog_name="fxtransport")

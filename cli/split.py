@@ -1,0 +1,180 @@
+"""``fxtransport split``: cut a model into K modules."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fxtransport.cli.common import (
+    build_model,
+    check_weight,
+    each_model,
+    model_options,
+    out_console,
+    status,
+)
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from fxtransport.ir import Shapes
+    from fxtransport.models import ModelSpec
+    from fxtransport.program import Program
+
+
+@click.command()
+@model_options
+@click.option("--modules", "-k", type=int, help="K, the number of modules.  [default: 4]")
+@click.option("--equal-depth", "depth", is_flag=True, help="As many residuals each (default).")
+@click.option("--equal-weight", is_flag=True, help="As much --weight each.")
+@click.option(
+    "--weight",
+    type=click.Choice(["activations", "parameters", "flops"]),
+    help="What --equal-weight balances; activations are bytes saved for backward.  "
+    "[default: activations]",
+)
+@click.option("--batch-size", type=int, default=32, show_default=True, help="For activations.")
+@click.option("--cut", "cuts", multiple=True, metavar="PATH", help="Cut behind this module.")
+@click.option(
+    "--head",
+    type=click.Choice(["auto", "conv", "token", "none"]),
+    default="auto",
+    show_default=True,
+    help="Auxiliary heads of all modules but the last.",
+)
+@click.option("--num-classes", type=int, help="Of the auxiliary heads; the model's by default.")
+@click.option("--no-verify", is_flag=True, help="Do not compare numbers with the model's.")
+@click.option("--output", type=click.Path(), metavar="DIR", help="Save the program here.")
+def split(
+    names: tuple[str, ...],
+    modules: int | None,
+    depth: bool,
+    equal_weight: bool,
+    weight: str | None,
+    batch_size: int,
+    cuts: tuple[str, ...],
+    head: str,
+    num_classes: int | None,
+    no_verify: bool,
+    output: str | None,
+    pretrained: bool,
+    input_size: tuple[int, ...] | None,
+    as_json: bool,
+    debug: bool,
+) -> None:
+    """Cut models into K modules, as even as can be, and show them.
+
+    MODEL is a timm or torchvision name (timm:NAME, torchvision:NAME), or
+    path/to/file.py:factory.
+    """
+    check_weight(weight, equal_weight)
+    if depth and equal_weight:
+        raise click.UsageError("--equal-depth and --equal-weight exclude one another")
+    if modules is None:
+        modules = 1 if cuts else 4
+    if output is not None:
+        if len(names) > 1:
+            raise click.UsageError("--output saves one program; give one model")
+        from fxtransport.storage import check_writable
+
+        check_writable(output)
+
+    def work(spec: "ModelSpec") -> None:
+        from fxtransport.ir import Balance, HeadKind, Weight
+        from fxtransport.passes.pipeline import Pipeline
+        from fxtransport.transportify import compile_passes, compile_program
+
+        passes = compile_passes(
+            modules=modules,
+            balance=Balance.WEIGHT if equal_weight else Balance.DEPTH,
+            weight=Weight(weight or "activations"),
+            batch_size=batch_size,
+            cuts=cuts,
+            head=HeadKind(head),
+            num_classes=num_classes,
+            verify=not no_verify,
+        )
+        with status(f"Compiling {spec.canonical} …"):
+            model, example = build_model(
+                spec,
+                pretrained=pretrained,
+                input_size=input_size,
+                numbers=not no_verify or output is not None,
+            )
+            program = compile_program(model, example, passes)
+        if output is not None:
+            from fxtransport.storage import save
+
+            shapes = [tuple(x.shape[1:]) for x in example.inputs]
+            save(program, output, spec.canonical, Pipeline(passes), shapes)
+            click.echo(f"Saved in {output}", err=True)
+        if as_json:
+            click.echo(json.dumps(summary(program, spec.canonical, batch_size)))
+        else:
+            from fxtransport.cli.split_table import show
+
+            show(out_console(), program, summary(program, spec.canonical, batch_size))
+
+    each_model(names, as_json, debug, work)
+
+
+def summary(program: "Program", canonical: str, batch_size: int) -> dict[str, Any]:
+    """What ``--json`` prints; sizes in elements, operations of one sample, and bytes."""
+    plan = program.facts.partition
+    shapes = program.facts.shapes
+    modules = []
+    heads = program.facts.heads.heads
+    for k, (segment, head) in enumerate(zip(plan.segments, heads, strict=True)):
+        reads = [segment.outputs[i] for i in head.inputs]
+        parameters, flops = _head_cost(program.parts[k].head, reads, shapes)
+        modules.append(
+            {
+                "index": k,
+                "residuals": segment.residuals,
+                "blocks": list(segment.blocks),
+                "parameters": segment.parameters,
+                "flops": segment.flops,
+                "activation_bytes": segment.activation_bytes,
+                "input_shapes": _shapes(segment.inputs, shapes),
+                "output_shapes": _shapes(segment.outputs, shapes),
+                "head": {"kind": str(head.kind), "parameters": parameters, "flops": flops},
+            }
+        )
+    report = program.facts.verification
+    return {
+        "model": canonical,
+        "balance": str(plan.balance),
+        "weight": str(plan.weight),
+        "batch_size": batch_size,
+        "unit": program.facts.depth_unit,
+        "modules": modules,
+        "bottleneck": plan.bottleneck,
+        "lower_bound": plan.lower_bound,
+        "imbalance": plan.imbalance,
+        "cuts": [cut.path for cut in plan.cuts],
+        "crossing": [list(cut.tensors) for cut in plan.cuts],
+        "max_error": None if report is None else report.max_error,
+    }
+
+
+def _head_cost(
+    head: "nn.Module | None", reads: list[str], shapes: "Shapes"
+) -> tuple[int, int]:
+    """Parameters of an auxiliary head, and its operations for one sample."""
+    if head is None:
+        return 0, 0
+    import copy
+
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    hidden = [torch.empty(shapes.specs[name].shape, device="meta") for name in reads]
+    with FlopCounterMode(display=False) as counter:
+        copy.deepcopy(head).to(device="meta", dtype=torch.float32)(*hidden)
+    parameters = sum(p.numel() for p in head.parameters())
+    return parameters, counter.get_total_flops() // shapes.batch_size
+
+
+def _shapes(names: tuple[str, ...], shapes: "Shapes") -> list[list[int]]:
+    """Shapes without the batch of those values that are tensors."""
+    return [list(shapes.specs[n].shape[1:]) for n in names if n in shapes.specs]
