@@ -100,7 +100,7 @@ def build_model(
     import torch
 
     from fxtransport.models import build, input_spec
-    from fxtransport.transportify import example_of
+    from fxtransport.compiler import example_of
 
     # a user's own factory may need real tensors
     needless = not (numbers or pretrained or spec.library == "file")

@@ -37,8 +37,10 @@ def show(
     cut = unit.has(PartitionPlan) and unit.fact(PartitionPlan).modules > 1
     for node in graph.nodes:
         is_tensor = node.name in shapes.specs or node.name in shapes.compound
-        if not everything and node.op not in ("placeholder", "output") and (
-            not is_tensor or node.op == "get_attr"
+        if (
+            not everything
+            and node.op not in ("placeholder", "output")
+            and (not is_tensor or node.op == "get_attr")
         ):
             if node.name not in marked:
                 hidden += 1

@@ -82,7 +82,7 @@ def split(
     def work(spec: "ModelSpec") -> None:
         from fxtransport.ir import Balance, HeadKind, Weight
         from fxtransport.passes.pipeline import Pipeline
-        from fxtransport.transportify import compile_passes, compile_program
+        from fxtransport.compiler import compile_passes, compile_program
 
         passes = compile_passes(
             modules=modules,
@@ -157,9 +157,7 @@ def summary(program: "Program", canonical: str, batch_size: int) -> dict[str, An
     }
 
 
-def _head_cost(
-    head: "nn.Module | None", reads: list[str], shapes: "Shapes"
-) -> tuple[int, int]:
+def _head_cost(head: "nn.Module | None", reads: list[str], shapes: "Shapes") -> tuple[int, int]:
     """Parameters of an auxiliary head, and its operations for one sample."""
     if head is None:
         return 0, 0

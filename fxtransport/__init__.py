@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fxtransport.program import ModuleOutput, Program, ProgramModule, TransportOutput
     from fxtransport.storage import load, save
-    from fxtransport.transportify import transportify
+    from fxtransport.compiler import transportify
 
 _HOMES = {
     "ModuleOutput": "fxtransport.program",
@@ -20,7 +20,7 @@ _HOMES = {
     "TransportOutput": "fxtransport.program",
     "load": "fxtransport.storage",
     "save": "fxtransport.storage",
-    "transportify": "fxtransport.transportify",
+    "transportify": "fxtransport.compiler",
 }
 
 __all__ = [

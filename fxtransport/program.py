@@ -94,8 +94,7 @@ class Program(nn.Module):
             named = {str(k): head for k, head in heads.items()}
             self.add_module(HEADS, nn.ModuleDict(named))
         self._parts = tuple(
-            ProgramModule(self, k, module, heads.get(k))
-            for k, module in enumerate(lowered.modules)
+            ProgramModule(self, k, module, heads.get(k)) for k, module in enumerate(lowered.modules)
         )
 
     def forward(self, *inputs: Any, **named: Any) -> Any:
@@ -133,9 +132,7 @@ class Program(nn.Module):
         """Load a program's state dict, or the plain model's, which leaves the heads alone."""
         result = super().load_state_dict(state_dict, strict=False, assign=assign)
         has_heads = any(k.startswith(f"{HEADS}.") for k in state_dict)
-        missing = [
-            k for k in result.missing_keys if has_heads or not k.startswith(f"{HEADS}.")
-        ]
+        missing = [k for k in result.missing_keys if has_heads or not k.startswith(f"{HEADS}.")]
         if strict and (missing or result.unexpected_keys):
             raise RuntimeError(
                 f"Error(s) in loading state_dict for {type(self).__name__}: "
@@ -227,7 +224,9 @@ def _mount(part: nn.Module, program: nn.Module, path: str) -> None:
             getattr(part, registry)[name] = getattr(source, registry)[name]
 
 
-def _stack(program: nn.Module, energies: Iterator[torch.Tensor] | list[torch.Tensor]) -> torch.Tensor:
+def _stack(
+    program: nn.Module, energies: Iterator[torch.Tensor] | list[torch.Tensor]
+) -> torch.Tensor:
     found = list(energies)
     if found:
         return torch.stack(found)

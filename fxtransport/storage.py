@@ -21,7 +21,7 @@ from fxtransport.errors import SavedProgramError
 from fxtransport.models import build, resolve
 from fxtransport.passes.pipeline import Pipeline
 from fxtransport.program import Program
-from fxtransport.transportify import compile_program, example_of
+from fxtransport.compiler import compile_program, example_of
 
 FORMAT = 1
 DESCRIPTION, WEIGHTS, CODE = "program.json", "weights.safetensors", "graph.py"

@@ -5,8 +5,9 @@ from typing import ClassVar
 
 from torch import fx
 
-from fxtransport.ir import Boundaries, Boundary, Layers, Residuals, Shapes
+from fxtransport.ir import Boundaries, Boundary, Layers, Residuals, Shapes, Taps
 from fxtransport.passes.base import Pass, Unit
+from fxtransport.passes.recording import Recording
 from fxtransport.passes.trace import Origins
 
 
@@ -17,11 +18,19 @@ class FindBoundaries(Pass):
     A depth unit is a residual addition; an equal-dimension layer where there are none; a
     submodule with parameters where there are neither. Between two units, every place where
     one tensor crosses is legal. Where there is none, the places where the fewest cross are
-    kept apart, for models that cannot be cut otherwise.
+    kept apart, for models that cannot be cut otherwise. What a residue is computed from
+    crosses too, so no cut falls inside an equal-dimension layer.
     """
 
     name: ClassVar[str] = "boundaries"
-    requires: ClassVar[tuple[type, ...]] = (Residuals, Layers, Origins, Shapes)
+    requires: ClassVar[tuple[type, ...]] = (
+        Recording,
+        Residuals,
+        Layers,
+        Origins,
+        Shapes,
+        Taps,
+    )
     provides: ClassVar[tuple[type, ...]] = (Boundaries,)
 
     def run(self, unit: Unit) -> Unit:
@@ -77,11 +86,18 @@ class Places:
             for i, node in enumerate(self.nodes)
         ]
         self._data = self._data_nodes()
+        self._written = self._written_spans(unit)
 
     def is_place(self, position: int) -> bool:
-        """Whether something is computed at a position, and something is left behind it."""
+        """Whether something is computed at a position, and nothing of it written behind it.
+
+        A module must not overwrite the hidden state that it is given: it may be a leaf of
+        autograd, or kept by the caller.
+        """
         node = self.nodes[position]
-        return node.op not in ("placeholder", "get_attr", "output") and node in self._data
+        if node.op in ("placeholder", "get_attr", "output") or node not in self._data:
+            return False
+        return not any(first <= position < last for first, last in self._written)
 
     def boundary(self, position: int, units: int) -> Boundary:
         """The boundary behind a position, which has so many depth units before it."""
@@ -112,6 +128,21 @@ class Places:
             ):
                 found.add(node)
         return found
+
+    def _written_spans(self, unit: Unit) -> list[tuple[int, int]]:
+        """From where to where a storage lives that is written after it was made."""
+        recording, runs = unit.fact(Recording), unit.fact(Origins).op_nodes
+        position = {node.name: i for node, i in self._position.items()}
+        made: dict[int, int] = {}
+        written: dict[int, int] = {}
+        for op, name in zip(recording.ops, runs, strict=True):
+            for value in op.outputs:
+                storage = recording.storages[value]
+                if op.writes and storage in made:
+                    written[storage] = position[name]
+                made.setdefault(storage, position[name])
+        spans = ((made[storage], last) for storage, last in written.items())
+        return [(first, last) for first, last in spans if first < last]
 
     def _ended(self, position: int) -> str:
         """The outermost module that ends at a position; the node itself if none does."""

@@ -81,14 +81,11 @@ class _Ledger(TorchDispatchMode):
         super().__init__()
         # a parameter is there anyway, whether or not backward needs it
         self._owned = {
-            t.untyped_storage()._cdata
-            for t in [*self.shadow.parameters(), *self.shadow.buffers()]
+            t.untyped_storage()._cdata for t in [*self.shadow.parameters(), *self.shadow.buffers()]
         }
         self._kept: list[torch.Tensor] = []
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         count = flop_registry.get(func.overloadpacket)
         if count is not None:

@@ -123,9 +123,10 @@ class PlanHeads(Pass):
         if len(hidden) == 1 and first.is_map:
             # batch norm would see a single position per sample, and refuse a batch of one
             return max(first.positions) > 1
+        es = "es" if len(hidden) == 1 else ""
         shapes = " and ".join("×".join(map(str, ("B", *h.shape[1:]))) for h in hidden)
         raise UsageError(
-            f"a convolutional head reads one map, and {shapes} crosses the cut after "
+            f"a convolutional head reads one map, and {shapes} cross{es} the cut after "
             f"{cut.path}; use head auto or token there"
         )
 

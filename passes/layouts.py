@@ -135,19 +135,24 @@ class LayoutFinder:
 
     def _computed_as(self, value: int) -> int | None:
         """The channel dimension by the last operation before a value that tells it."""
-        chain = [value]
+        chains = {value: [value]}
+        todo = {value}
         for _ in range(_STEPS):
-            producer = self.recording.producer[chain[-1]]
+            if not todo:
+                return None
+            current = max(todo)
+            todo.remove(current)
+            producer = self.recording.producer[current]
             if producer is None:
-                return None
+                continue
             op = self.recording.ops[producer]
-            position = self._channels_left(op, chain[-1])
+            position = self._channels_left(op, current)
             if position is not None:
-                return self._followed(chain, position)
-            source = next((v for v in op.inputs if self.recording.depends[v]), None)
-            if source is None:
-                return None
-            chain.append(source)
+                return self._followed(chains[current], position)
+            for source in op.inputs:
+                if self.recording.depends[source] and source not in chains:
+                    chains[source] = [*chains[current], source]
+                    todo.add(source)
         return None
 
     def _channels_left(self, op: Op, output: int) -> int | None:

@@ -99,9 +99,7 @@ def lower_modules(
         last = k == plan.modules - 1
         end = len(order) if last else order.index(nodes[segment.last]) + 1
         body = [n for n in order[start:end] if n.op not in ("placeholder", "get_attr")]
-        returned = (
-            graph.output_node().args[0] if last else tuple(nodes[o] for o in segment.outputs)
-        )
+        returned = graph.output_node().args[0] if last else tuple(nodes[o] for o in segment.outputs)
         used = {i for n in body for i in n.all_input_nodes}.union(_nodes_in(returned))
         # attributes are read again by each module that needs them
         body = [n for n in order if n.op == "get_attr" and n in used] + body
@@ -192,5 +190,3 @@ def _nodes_in(returned: Any) -> list[fx.Node]:
     found: list[fx.Node] = []
     fx.map_arg(returned, lambda n: found.append(n))
     return found
-
-

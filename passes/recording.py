@@ -121,9 +121,7 @@ class Recorder(TorchDispatchMode):
 
     def finish(self, returned: Any) -> Recording:
         """What was recorded of a forward pass that returned this."""
-        outputs = tuple(
-            self._read(t) for t in tree_leaves(returned) if isinstance(t, torch.Tensor)
-        )
+        outputs = tuple(self._read(t) for t in tree_leaves(returned) if isinstance(t, torch.Tensor))
         uses: list[list[int]] = [[] for _ in self.shapes]
         for i, op in enumerate(self.ops):
             for value in op.inputs:

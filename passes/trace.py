@@ -62,6 +62,7 @@ class Trace(Pass):
             merge_modes(graph, in_train, origins.owners, sorted(set(tracer.mode_branches)))
         check_aligned(unit.fact(Recording), tracer.recorder)
         remove_unused(graph)
+        sink_attributes(graph)
         return unit.with_graph(graph, origins, shapes_of(graph, tracer.values, unit.example))
 
     def _opened(self, unit: Unit) -> frozenset[str]:
@@ -151,9 +152,16 @@ def remove_unused(graph: fx.Graph) -> None:
             graph.erase_node(node)
 
 
+def sink_attributes(graph: fx.Graph) -> None:
+    """Read parameters, buffers and flags where they are first used, not all at the start."""
+    order = {node: i for i, node in enumerate(graph.nodes)}
+    for node in graph.nodes:
+        if node.op == "get_attr":
+            min(node.users, key=order.__getitem__).prepend(node)
+
+
 def is_free(node: fx.Node) -> bool:
     """Whether a node computes no tensor, or only looks into a tuple."""
     if node.target is getattr:
         return node.args[1] in ("shape", "dtype", "device", "ndim")
     return node.target is operator.getitem and isinstance(node.args[1], int)
-

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from fxtransport.errors import UsageError, VerificationError
 from fxtransport.ir import Check, VerificationReport
-from fxtransport.passes.base import Pass, Unit
+from fxtransport.passes.base import Example, Pass, Unit
 from fxtransport.passes.blame import MODEL_ERRORS, first_line
 from fxtransport.passes.lower import Lowered
 
@@ -45,44 +45,40 @@ class Verify(Pass):
                 "the model was built without numbers, so there is nothing to verify; "
                 "build it on a device, or skip verification"
             )
-        model = copy.deepcopy(unit.model)
-        lowered = unit.fact(Lowered)
-        checks = []
-        for mode in ("train", "eval"):
-            for batch_size in self.batch_sizes:
-                model.train(mode == "train")
-                checks.append(self._check(unit, model, lowered, mode, batch_size))
+        checks = [
+            self._check(unit, mode, batch_size)
+            for mode in ("train", "eval")
+            for batch_size in self.batch_sizes
+        ]
         return unit.with_facts(VerificationReport(tuple(checks)))
 
-    def _check(
-        self, unit: Unit, model: nn.Module, lowered: Lowered, mode: str, batch_size: int
-    ) -> Check:
-        inputs = self._inputs(unit, model, batch_size)
-        start = copy.deepcopy(dict(model.named_buffers()))
+    def _check(self, unit: Unit, mode: str, batch_size: int) -> Check:
+        lowered = unit.fact(Lowered)
+        inputs = self._inputs(unit.model, unit.example, batch_size)
 
         def measured(call: Callable[..., Any]) -> "_Outcome":
-            with torch.no_grad():
-                for name, buffer in model.named_buffers():
-                    buffer.copy_(start[name])
+            model = copy_but_parameters(unit.model).train(mode == "train")
             return _outcome(model, call, inputs, self.seed)
 
-        expected = measured(model)
-        runs = {"the program": lambda *x: lowered.forward.call(model, *x)}
+        expected = measured(lambda model, *x: model(*x))
+        runs: dict[str, Callable[..., Any]] = {"the program": lowered.forward.call}
         if len(lowered.modules) > 1:
-            runs["the chain of its modules"] = lambda *x: run_chain(model, lowered, x)
-        errors = [(0.0, 0.0, 0.0)]
-        for what, call in runs.items():
-            found = measured(call)
-            errors.append(self._compare(f"{what}, {mode}, batch {batch_size}", expected, found))
+            runs["the chain of its modules"] = lambda model, *x: run_chain(model, lowered, x)
+        errors = [
+            self._compare(f"{what}, {mode}, batch {batch_size}", expected, measured(call))
+            for what, call in runs.items()
+        ]
         worst = [max(e) for e in zip(*errors, strict=True)]
         return Check(mode, batch_size, worst[0], worst[1], worst[2], expected.refused)
 
-    def _inputs(self, unit: Unit, model: nn.Module, batch_size: int) -> tuple[torch.Tensor, ...]:
+    def _inputs(
+        self, model: nn.Module, example: Example, batch_size: int
+    ) -> tuple[torch.Tensor, ...]:
         generator = torch.Generator().manual_seed(self.seed)
         first = next(model.parameters(), None)
         device = torch.device("cpu") if first is None else first.device
         made = []
-        for x in unit.example.inputs:
+        for x in example.inputs:
             shape = (batch_size, *x.shape[1:])
             if x.dtype.is_floating_point:
                 value = torch.randn(shape, generator=generator).to(device, x.dtype)
@@ -147,6 +143,11 @@ class _Outcome:
     refused: str | None = None
 
 
+def copy_but_parameters(model: nn.Module) -> nn.Module:
+    """A copy with the model's own parameters, and buffers, caches and flags of its own."""
+    return copy.deepcopy(model, {id(p): p for p in model.parameters()})
+
+
 def run_chain(model: nn.Module, lowered: Lowered, inputs: Sequence[torch.Tensor]) -> Any:
     """What the modules compute, one behind the other, on a model's parameters."""
     state: Any = tuple(inputs)
@@ -161,13 +162,11 @@ def _outcome(
     """Run forward and backward, from a seed."""
     leaves = {f"input {i}": x for i, x in enumerate(inputs) if x.requires_grad}
     leaves |= {name: p for name, p in model.named_parameters() if p.requires_grad}
-    for leaf in leaves.values():
-        leaf.grad = None
     torch.manual_seed(seed)
     # a clone, because models may write their input
     given = tuple(x.clone() for x in inputs)
     try:
-        returned = call(*given)
+        returned = call(model, *given)
     except MODEL_ERRORS as error:
         return _Outcome({}, {}, {}, f"raises {type(error).__name__}: {first_line(error)}")
     outputs = {
