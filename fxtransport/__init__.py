@@ -1,5 +1,4 @@
-"""Compile any timm or torchvision model into a program of modules that are trained by
-transport.
+"""Compile any timm or torchvision model into a program of modules that are trained by transport.
 
 The public names are imported when they are first used, so that the command line answers
 before torch is loaded.
@@ -9,9 +8,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from fxtransport.compiler import transportify
     from fxtransport.program import ModuleOutput, Program, ProgramModule, TransportOutput
     from fxtransport.storage import load, save
-    from fxtransport.compiler import transportify
 
 _HOMES = {
     "ModuleOutput": "fxtransport.program",

@@ -126,7 +126,7 @@ def compile_program(
     model: nn.Module,
     example: Example,
     passes: Sequence[Pass],
-    observe: Callable[[PassRun], None] = lambda run: None,
+    observe: Callable[[PassRun], None] = lambda _: None,
 ) -> Program:
     """Run passes and put the program together."""
     return program_of(run_passes(Unit(model, example), passes, observe=observe))

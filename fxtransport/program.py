@@ -142,7 +142,7 @@ class Program(nn.Module):
         return result
 
     def _apply(self, fn: Any, recurse: bool = True) -> "Program":
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self._refresh_parts()
         return self
 
@@ -166,8 +166,8 @@ class ProgramModule(nn.Module):
         super().__init__()
         self.index = index
         self.head = head
-        # not a submodule: the program is around this module, not inside it
-        object.__setattr__(self, "_program", program)
+        # in a tuple, so that it is no submodule: the program is around, not inside
+        self._around = (program,)
         self._lowered = lowered
         self._names: set[str] = set()
         self.training = program.training
@@ -188,6 +188,10 @@ class ProgramModule(nn.Module):
         logits = None if self.head is None else self.head(*self._tensors(returned))
         left = returned[0] if len(returned) == 1 else tuple(returned)
         return ModuleOutput(left, logits, stacked)
+
+    @property
+    def _program(self) -> Program:
+        return self._around[0]
 
     @property
     def is_last(self) -> bool:

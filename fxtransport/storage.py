@@ -17,11 +17,11 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from fxtransport.compiler import compile_program, example_of
 from fxtransport.errors import SavedProgramError
 from fxtransport.models import build, resolve
 from fxtransport.passes.pipeline import Pipeline
 from fxtransport.program import Program
-from fxtransport.compiler import compile_program, example_of
 
 FORMAT = 1
 DESCRIPTION, WEIGHTS, CODE = "program.json", "weights.safetensors", "graph.py"

@@ -85,8 +85,10 @@ def find_additions(recording: Recording) -> tuple[Addition, ...]:
 
 
 def sum_terms(flow: Dataflow, op: int) -> list[Term]:
-    """The operands of a sum. A sum that only one sum of the same module call reads is
-    taken apart."""
+    """The operands of a sum.
+
+    A sum that only one sum of the same module call reads is taken apart.
+    """
     recording = flow.recording
     terms: list[Term] = []
     for k, value in enumerate(recording.ops[op].inputs):
@@ -105,17 +107,28 @@ def sum_terms(flow: Dataflow, op: int) -> list[Term]:
     return terms
 
 
+@dataclass(frozen=True)
+class _Candidate:
+    """A sum, with one of its terms taken for the skip."""
+
+    flow: Dataflow
+    op: int
+    skip: Term
+    others: tuple[Term, ...]
+    streams: frozenset[int] | set[int]
+    """The results of the residual additions before."""
+
+
 def _classify(flow: Dataflow, op: int, terms: list[Term], streams: set[int]) -> Addition | None:
     shape = flow.recording.shapes[flow.recording.ops[op].outputs[0]]
     full = [t for t in terms if flow.recording.shapes[t.value] == shape]
     for find in (_identity, _shortcut, _inner):
         for skip in full:
-            others = [t for t in terms if t is not skip]
-            match = find(flow, op, skip, others, streams)
+            others = tuple(t for t in terms if t is not skip)
+            match = find(_Candidate(flow, op, skip, others, streams))
             if match is not None:
                 kind, root = match
-                path = flow.recording.path(op)
-                return Addition(path, kind, op, skip, tuple(others), root, shape)
+                return Addition(flow.recording.path(op), kind, op, skip, others, root, shape)
     return None
 
 
@@ -123,69 +136,77 @@ Match = tuple[Kind, int] | None
 """The kind, and the value that the skip is a view of or that its shortcut starts from."""
 
 
-def _identity(flow: Dataflow, op: int, skip: Term, others: list[Term], streams: set[int]) -> Match:
+def _identity(c: _Candidate) -> Match:
     """The skip is the block's input itself, or a view of it."""
-    chain = flow.view_chain(skip.value)
-    for call in _extents(flow, op, [skip, *others]):
-        branch = [t for t in others if _reaches(flow, chain, t.value, call) is not None]
+    flow = c.flow
+    chain = flow.view_chain(c.skip.value)
+    for call in _extents(c):
+        roots = {t.value: _reaches(flow, chain, t.value, call) for t in c.others}
+        branch = {value: root for value, root in roots.items() if root is not None}
         if not branch:
             continue
-        for term in branch:
-            root = _reaches(flow, chain, term.value, call)
-            assert root is not None
-            if not _is_learned(flow, root, term.value, call):
+        for value, root in branch.items():
+            if not _is_learned(flow, root, value, call):
                 return None
-            if not _is_block_input(flow, chain, root, term.value, call, streams):
+            if not _is_block_input(c, chain, root, value, call):
                 return None
-            if _is_gate(flow, skip.value, term.value):
+            if _is_gate(flow, c.skip.value, value):
                 return None
         return Kind.IDENTITY, chain[-1]
     return None
 
 
-def _shortcut(flow: Dataflow, op: int, skip: Term, others: list[Term], streams: set[int]) -> Match:
+def _shortcut(c: _Candidate) -> Match:
     """The skip is the block's input through a batch norm, a projection or a pooling."""
-    chain, names = shortcut_chain(flow, skip.value)
-    for call in _extents(flow, op, [skip, *others]):
-        sources = [s for t in others if (s := _reaches(flow, chain, t.value, call)) is not None]
+    flow = c.flow
+    chain, names = shortcut_chain(flow, c.skip.value)
+    branch = [t.value for t in c.others]
+    for call in _extents(c):
+        sources = [s for v in branch if (s := _reaches(flow, chain, v, call)) is not None]
         if not sources:
             continue
         source = min(sources, key=chain.index)
         on_the_way = set().union(*names[: chain.index(source)])
-        if on_the_way <= VIEWS or not any(_is_learned(flow, source, t.value, call) for t in others):
+        if on_the_way <= VIEWS:
+            return None
+        if not any(_is_learned(flow, source, v, call) for v in branch):
             return None
         if on_the_way <= VIEWS | NORMS:
             return Kind.IDENTITY_BN, source
         # a sum of parallel linear branches is no residual
-        if not any(_is_nonlinear(flow, source, t.value, call) for t in others):
+        if not any(_is_nonlinear(flow, source, v, call) for v in branch):
             return None
         return Kind.PROJECTION, source
     return None
 
 
-def _inner(flow: Dataflow, op: int, skip: Term, others: list[Term], streams: set[int]) -> Match:
+def _inner(c: _Candidate) -> Match:
     """The skip is an internal tensor of a branch, or another slice of what it starts from."""
-    chain = flow.view_chain(skip.value)
-    floor = flow.recording.calls[flow.recording.ops[op].call].first
-    for term in others:
-        reach = flow.back(term.value, floor)
-        root = next((c for c in chain if c in reach.values and flow.recording.depends[c]), None)
+    recording = c.flow.recording
+    chain = c.flow.view_chain(c.skip.value)
+    floor = recording.calls[recording.ops[c.op].call].first
+    for term in c.others:
+        reach = c.flow.back(term.value, floor)
+        root = next((v for v in chain if v in reach.values and recording.depends[v]), None)
         if root is None or term.value in chain:
             continue
-        if any(flow.is_learned(flow.recording.ops[i]) for i in flow.between(root, reach)):
+        if any(c.flow.is_learned(recording.ops[i]) for i in c.flow.between(root, reach)):
             return Kind.INNER, root
     return None
 
 
-def _extents(flow: Dataflow, op: int, terms: list[Term]) -> list[int]:
-    """The module calls within which the branch must start: the one that adds, and, where
-    that one only adds what it is given, its caller."""
-    calls = flow.recording.calls
+def _extents(c: _Candidate) -> list[int]:
+    """The module calls within which the branch must start.
+
+    That is the one that adds, and, where it only adds what it is given, its caller.
+    """
+    flow, calls = c.flow, c.flow.recording.calls
+    values = [t.value for t in (c.skip, *c.others)]
     extents = []
-    for call in flow.callers(flow.recording.ops[op].call):
+    for call in flow.callers(flow.recording.ops[c.op].call):
         extents.append(call)
         first = calls[call].first
-        if any(flow.position(flow.view_chain(t.value)[-1]) >= first for t in terms):
+        if any(flow.position(flow.view_chain(v)[-1]) >= first for v in values):
             break
     return extents
 
@@ -233,13 +254,15 @@ def _is_gate(flow: Dataflow, skip: int, value: int) -> bool:
     return False
 
 
-def _is_block_input(
-    flow: Dataflow, chain: list[int], root: int, value: int, call: int, streams: set[int]
-) -> bool:
-    """Whether a skip is the block's input: it dominates the branch, or is an argument of
-    the module that adds, or the result of the residual addition before."""
+def _is_block_input(c: _Candidate, chain: list[int], root: int, value: int, call: int) -> bool:
+    """Whether a skip is the block's input.
+
+    It is if it dominates the branch, or is an argument of the module that adds, or the
+    result of the residual addition before.
+    """
+    flow = c.flow
     arguments = flow.recording.calls[call].inputs
-    if any(c in arguments or c in streams for c in chain):
+    if any(v in arguments or v in c.streams for v in chain):
         return True
     position = flow.position(root)
     reach = flow.back(value, stop=root)

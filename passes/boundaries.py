@@ -42,7 +42,8 @@ class FindBoundaries(Pass):
             before = sum(end <= position for end in ends)
             if 0 < before < len(ends) and places.is_place(position):
                 slots.setdefault(before, []).append(places.boundary(position, before))
-        single, wide = [], []
+        single: list[Boundary] = []
+        wide: list[Boundary] = []
         for found in slots.values():
             fewest = min(len(b.tensors) for b in found)
             chosen = [b for b in found if len(b.tensors) == fewest]

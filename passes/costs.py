@@ -1,5 +1,4 @@
-"""Count what each node costs: parameters, floating-point operations, bytes saved for
-backward."""
+"""Count what each node costs: parameters, operations, bytes saved for backward."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -78,7 +77,7 @@ class _Ledger(TorchDispatchMode):
     saved: dict[str, dict[int, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         # a parameter is there anyway, whether or not backward needs it
         self._owned = {
             t.untyped_storage()._cdata for t in [*self.shadow.parameters(), *self.shadow.buffers()]

@@ -188,5 +188,5 @@ def _compile(name: str, graph: fx.Graph) -> Function:
 
 def _nodes_in(returned: Any) -> list[fx.Node]:
     found: list[fx.Node] = []
-    fx.map_arg(returned, lambda n: found.append(n))
+    fx.map_arg(returned, found.append)
     return found

@@ -48,7 +48,7 @@ def pass_class(name: str) -> type[Pass]:
     if name not in REGISTRY:
         raise PipelineError(f"there is no pass {name!r}; the passes are {', '.join(REGISTRY)}")
     found = getattr(import_module(f"fxtransport.passes.{name}"), REGISTRY[name])
-    assert issubclass(found, Pass)
+    assert isinstance(found, type) and issubclass(found, Pass)
     return found
 
 
@@ -112,7 +112,7 @@ def run_passes(
     passes: Sequence[Pass],
     *,
     after: str | None = None,
-    observe: Callable[[PassRun], None] = lambda run: None,
+    observe: Callable[[PassRun], None] = lambda _: None,
 ) -> Unit:
     """Run passes in order, each after those whose facts it requires.
 

@@ -107,7 +107,7 @@ class Recorder(TorchDispatchMode):
     """The path of the innermost module whose forward raised."""
 
     def __post_init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._value: dict[int, int] = {}
         self._kept: list[torch.Tensor] = []
         self._storage: dict[int, int] = {}

@@ -109,8 +109,10 @@ class _Tapper:
             return self._add(torch.clone, (self.nodes[name],))
 
     def _replaced(self, op: int) -> bool:
-        """Make an addition in place one out of place, if nothing later reads what it wrote
-        under another name."""
+        """Make an addition in place one out of place.
+
+        That is not done if something later reads what it wrote under another name.
+        """
         node = self.nodes[self.origins.op_nodes[op]]
         is_addition = node.target in (operator.iadd, "add_")
         if not is_addition or len(node.args) != 2 or node.kwargs:

@@ -40,8 +40,8 @@ class ValueProxy(fx.Proxy):
         """The node's value for the example, on the meta device if it is a tensor."""
         return self.tracer.values[self.node]
 
-    @property
-    def __class__(self) -> type:  # type: ignore[override]
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
         """The value's class, so that ``isinstance`` in a model's code sees what it expects."""
         values = self.tracer.values
         return type(values[self.node]) if self.node in values else ValueProxy
@@ -61,11 +61,12 @@ class ValueProxy(fx.Proxy):
         return found
 
     def __iter__(self) -> Iterator[Any]:
-        return (self[i] for i in range(len(self.example)))
+        return (operator.getitem(self, i) for i in range(len(self.example)))
 
     def __len__(self) -> int:
         if isinstance(self.example, torch.Tensor):
-            return self.shape[0].__index__()  # type: ignore[no-any-return]
+            size: int = self.shape[0].__index__()
+            return size
         return len(self.example)
 
     def __setitem__(self, key: Any, value: Any) -> None:
@@ -367,7 +368,7 @@ def _training_as_proxy(tracer: ValueTracer, module: nn.Module, path: str) -> Ite
     """
     value = module.training
 
-    def read(self: nn.Module) -> Any:
+    def read(_: nn.Module) -> Any:
         return value if tracer.evaluating else tracer.training_flag(path)
 
     cls = type(module)

@@ -177,7 +177,7 @@ def _outcome(
     if differentiable:
         generator = torch.Generator().manual_seed(seed)
         weights = [torch.randn(t.shape, generator=generator).to(t) for t in differentiable]
-        found = torch.autograd.grad(
+        found: tuple[torch.Tensor | None, ...] = torch.autograd.grad(
             differentiable, list(leaves.values()), weights, allow_unused=True
         )
         named = zip(leaves, found, strict=True)

@@ -3,18 +3,19 @@
 ``pytest --update-golden`` writes the files anew; read the difference before keeping it.
 """
 
+import operator
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import fx
 
-from fxtransport.ir import Layers, Residuals, Shapes, Taps
+from fxtransport.ir import Layers, Residuals, Shapes, Taps, VerificationReport
 from fxtransport.passes.base import Unit
 from fxtransport.passes.pipeline import run_passes
 from fxtransport.passes.verify import Verify
-from fxtransport.ir import VerificationReport
 from tests.compiling import assert_identical, compiled, original, outcome, transport
 from tests.patterns import PATTERNS, Pattern
 
@@ -68,14 +69,16 @@ def graph_text(unit: Unit) -> str:
     for node in unit.traced().nodes:
         if node.op == "output":
             continue
-        spec = shapes.specs.get(node.name)
-        sizes = () if spec is None else spec.shape
+        # a residue that was made has the shape of what it is made of
+        known = node.name if node.name not in unit.fact(Taps).added else str(node.args[0])
+        sizes = shapes.specs[known].shape if known in shapes.specs else ()
         shape = "×".join("B" if i == 0 and n == 2 else str(n) for i, n in enumerate(sizes))
         rows.append((node.name, operation(node), shape, ", ".join(notes.get(node.name, ()))))
-    names, operations, sizes_ = (max(len(row[i]) for row in rows) for i in range(3))
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
     lines = [f"# {' '.join((type(unit.model).__doc__ or '').split())}", ""]
-    for name, does, shape, note in rows:
-        lines.append(f"{name:{names}} = {does:{operations}}  {shape:{sizes_}}  {note}".rstrip())
+    for row in rows:
+        name, does, shape = (text.ljust(width) for text, width in zip(row, widths, strict=False))
+        lines.append(f"{name} = {does}  {shape}  {row[-1]}".rstrip())
     return "\n".join([*lines, f"return {unit.traced().output_node().args[0]}", ""])
 
 
@@ -84,6 +87,10 @@ def operation(node: fx.Node) -> str:
     arguments = [str(a) for a in node.args]
     arguments += [f"{key}={value}" for key, value in node.kwargs.items()]
     called = f"({', '.join(arguments)})"
+    if node.target is operator.getitem:
+        return f"{arguments[0]}[{index(node.args[1])}]"
+    if node.target is getattr:
+        return ".".join(arguments)
     match node.op:
         case "placeholder":
             return "input"
@@ -94,6 +101,16 @@ def operation(node: fx.Node) -> str:
         case "call_method":
             return f"{arguments[0]}.{node.target}({', '.join(arguments[1:])})"
     return f"{getattr(node.target, '__name__', node.target)}{called}"
+
+
+def index(key: Any) -> str:
+    """What stands between brackets: ``:, :4``."""
+    if isinstance(key, tuple):
+        return ", ".join(map(index, key))
+    if not isinstance(key, slice):
+        return str(key)
+    text = ":".join("" if end is None else str(end) for end in (key.start, key.stop, key.step))
+    return text if key.step else text[:-1]
 
 
 def notes_of(unit: Unit) -> dict[str, list[str]]:
