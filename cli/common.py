@@ -1,13 +1,15 @@
 """What the commands share: their options, and how a list of models is worked through."""
 
 import json
+import sys
+import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from fxtransport.errors import FxTransportError, UsageError
+from fxtransport.errors import FxTransportError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,11 +20,28 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+COMPILER_FAILED = 3
+"""The exit code where the compiler itself fails on a model."""
+PLAIN_WIDTH = 160
+"""Columns where there is no terminal to ask."""
+
+
+def debug_option(command: Command) -> Command:
+    """``--debug``, which :func:`report` asks for."""
+    return click.option(
+        "--debug",
+        is_flag=True,
+        expose_value=False,
+        is_eager=True,
+        callback=_remember_debug,
+        help="Show tracebacks.",
+    )(command)
+
 
 def model_options(command: Command) -> Command:
     """The options of all commands that take models."""
     for option in (
-        click.option("--debug", is_flag=True, help="Show tracebacks."),
+        debug_option,
         click.option("--json", "as_json", is_flag=True, help="One JSON object a line, on stdout."),
         click.option("--pretrained", is_flag=True, help="Fetch pretrained weights."),
         click.option(
@@ -35,6 +54,10 @@ def model_options(command: Command) -> Command:
     ):
         command = option(command)
     return command
+
+
+def _remember_debug(context: click.Context, parameter: click.Parameter, debug: bool) -> None:
+    context.meta[__name__] = debug
 
 
 def _parse_size(
@@ -52,38 +75,49 @@ def _parse_size(
 
 
 def each_model(
-    names: tuple[str, ...], as_json: bool, debug: bool, work: Callable[["ModelSpec"], None]
+    names: tuple[str, ...], as_json: bool, work: Callable[["ModelSpec"], None]
 ) -> None:
     """Do something with each model. One that fails is reported, and the rest go on.
 
-    Ends with the exit code of the last failure.
+    Ends with the highest exit code of those that failed.
     """
-    from fxtransport.models import resolve
-
     code = 0
     for name in names:
-        canonical = name
         try:
-            spec = resolve(name)
-            canonical = spec.canonical
-            if spec.note:
-                click.echo(spec.note, err=True)
-            work(spec)
-        except FxTransportError as error:
-            if debug:
-                raise
-            code = error.exit_code
+            work(_resolved(name))
+        except Exception as error:  # noqa: BLE001: no model keeps the others from their turn
+            known = isinstance(error, FxTransportError)
+            reason = str(error) if known else f"the compiler failed: {_in_a_line(error)}"
             if as_json:
-                entry = {
-                    "model": canonical,
-                    "error": type(error).__name__,
-                    "reason": str(error),
-                }
+                entry = {"model": _canonical(name), "error": type(error).__name__, "reason": reason}
                 click.echo(json.dumps(entry))
-            if not as_json or len(names) == 1:
-                report(f"{canonical}: {error}" if len(names) > 1 else str(error))
+            report(error, f"{_canonical(name)}: {reason}" if len(names) > 1 else reason)
+            code = max(code, exit_code(error))
     if code:
         raise click.exceptions.Exit(code)
+
+
+def _resolved(name: str) -> "ModelSpec":
+    from fxtransport.models import resolve
+
+    spec = resolve(name)
+    if spec.note:
+        click.echo(spec.note, err=True)
+    return spec
+
+
+def _canonical(name: str) -> str:
+    """The name that always means a model; the name itself where it means none."""
+    from fxtransport.models import resolve
+
+    try:
+        return resolve(name).canonical
+    except FxTransportError:
+        return name
+
+
+def _in_a_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def build_model(
@@ -99,8 +133,8 @@ def build_model(
     """
     import torch
 
-    from fxtransport.models import build, input_spec
     from fxtransport.compiler import example_of
+    from fxtransport.models import build, input_spec
 
     # a user's own factory may need real tensors
     needless = not (numbers or pretrained or spec.library == "file")
@@ -110,23 +144,31 @@ def build_model(
     return model, example_of(model, torch.empty(2, *shape, device="meta"))
 
 
-def report(message: str) -> None:
-    """An error, on stderr."""
+def exit_code(error: Exception) -> int:
+    """With which code the command ends that meets an error."""
+    return error.exit_code if isinstance(error, FxTransportError) else COMPILER_FAILED
+
+
+def report(error: Exception, message: str) -> None:
+    """Put an error on stderr: a line, and with ``--debug`` the traceback before it."""
+    if click.get_current_context().meta.get(__name__):
+        click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
     click.secho("error: ", fg="red", bold=True, nl=False, err=True)
     click.echo(message, err=True)
 
 
 @contextmanager
-def status(message: str) -> Iterator[None]:
-    """A spinner on a terminal, nothing elsewhere."""
+def compiling(canonical: str) -> Iterator[None]:
+    """A spinner on a terminal. What a model prints goes to stderr, stdout is for results."""
     from rich.console import Console
 
     console = Console(stderr=True)
-    if not console.is_terminal:
-        yield
-        return
-    with console.status(message):
-        yield
+    with redirect_stdout(sys.stderr):
+        if not console.is_terminal:
+            yield
+            return
+        with console.status(f"Compiling {canonical} …"):
+            yield
 
 
 def out_console() -> "Console":
@@ -134,10 +176,4 @@ def out_console() -> "Console":
     from rich.console import Console
 
     console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=160)
-
-
-def check_weight(weight: str | None, equal_weight: bool) -> None:
-    """``--weight`` says what is equal, so it needs ``--equal-weight``."""
-    if weight is not None and not equal_weight:
-        raise UsageError("--weight says what --equal-weight balances; give --equal-weight too")
+    return console if console.is_terminal else Console(highlight=False, width=PLAIN_WIDTH)

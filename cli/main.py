@@ -1,6 +1,5 @@
 """The ``fxtransport`` command: finds the subcommand, and turns errors into exit codes."""
 
-import sys
 from importlib import import_module
 from importlib.metadata import version
 from typing import Any
@@ -17,6 +16,9 @@ COMMANDS = {
     "split": "Cut a model into K modules, equally deep or equally heavy.",
 }
 """Each is imported when it is called, so that ``--help`` answers before torch is loaded."""
+
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as shells have it: 128 and the signal's number."""
 
 
 class _LazyGroup(click.Group):
@@ -35,10 +37,11 @@ class _LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except FxTransportError as error:
-            if "--debug" in sys.argv:
-                raise
-            report(str(error))
+            report(error, str(error))
             ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            ctx.exit(INTERRUPTED)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -53,7 +56,8 @@ class _LazyGroup(click.Group):
 def cli() -> None:
     """Compile any timm or torchvision model into a program of transport-trained modules.
 
-    Exit codes: 0 done, 1 verification failed, 2 usage, 3 the model cannot be traced.
+    Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 verification failed,
+    2 usage, 3 the model cannot be traced; of several models that fail, the highest.
     """
 
 

@@ -5,27 +5,29 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fxtransport.cli.common import (
-    build_model,
-    check_weight,
-    each_model,
-    model_options,
-    out_console,
-    status,
-)
+from fxtransport.cli.common import build_model, compiling, each_model, model_options, out_console
 
 if TYPE_CHECKING:
     from torch import nn
 
     from fxtransport.ir import Shapes
     from fxtransport.models import ModelSpec
+    from fxtransport.passes.base import Pass
     from fxtransport.program import Program
+
+MODULES = 4
+"""K where neither ``--modules`` nor ``--cut`` is given."""
 
 
 @click.command()
 @model_options
-@click.option("--modules", "-k", type=int, help="K, the number of modules.  [default: 4]")
-@click.option("--equal-depth", "depth", is_flag=True, help="As many residuals each (default).")
+@click.option(
+    "--modules",
+    "-k",
+    type=click.IntRange(min=1),
+    help=f"K, the number of modules.  [default: {MODULES}]",
+)
+@click.option("--equal-depth", is_flag=True, help="As many residuals each (default).")
 @click.option("--equal-weight", is_flag=True, help="As much --weight each.")
 @click.option(
     "--weight",
@@ -33,7 +35,13 @@ if TYPE_CHECKING:
     help="What --equal-weight balances; activations are bytes saved for backward.  "
     "[default: activations]",
 )
-@click.option("--batch-size", type=int, default=32, show_default=True, help="For activations.")
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    default=32,
+    show_default=True,
+    help="What activations are counted for.",
+)
 @click.option("--cut", "cuts", multiple=True, metavar="PATH", help="Cut behind this module.")
 @click.option(
     "--head",
@@ -42,13 +50,17 @@ if TYPE_CHECKING:
     show_default=True,
     help="Auxiliary heads of all modules but the last.",
 )
-@click.option("--num-classes", type=int, help="Of the auxiliary heads; the model's by default.")
+@click.option(
+    "--num-classes",
+    type=click.IntRange(min=1),
+    help="Of the auxiliary heads; the model's by default.",
+)
 @click.option("--no-verify", is_flag=True, help="Do not compare numbers with the model's.")
 @click.option("--output", type=click.Path(), metavar="DIR", help="Save the program here.")
 def split(
     names: tuple[str, ...],
     modules: int | None,
-    depth: bool,
+    equal_depth: bool,
     equal_weight: bool,
     weight: str | None,
     batch_size: int,
@@ -60,41 +72,31 @@ def split(
     pretrained: bool,
     input_size: tuple[int, ...] | None,
     as_json: bool,
-    debug: bool,
 ) -> None:
     """Cut models into K modules, as even as can be, and show them.
 
     MODEL is a timm or torchvision name (timm:NAME, torchvision:NAME), or
     path/to/file.py:factory.
     """
-    check_weight(weight, equal_weight)
-    if depth and equal_weight:
+    if equal_depth and equal_weight:
         raise click.UsageError("--equal-depth and --equal-weight exclude one another")
-    if modules is None:
-        modules = 1 if cuts else 4
+    if weight is not None and not equal_weight:
+        raise click.UsageError(
+            "--weight says what --equal-weight balances; give --equal-weight too"
+        )
     if output is not None:
-        if len(names) > 1:
-            raise click.UsageError("--output saves one program; give one model")
-        from fxtransport.storage import check_writable
-
-        check_writable(output)
+        _check_output(output, names)
+    if modules is None:
+        modules = 1 if cuts else MODULES
+    passes = _passes(
+        modules, equal_weight, weight, batch_size, cuts, head, num_classes, verify=not no_verify
+    )
 
     def work(spec: "ModelSpec") -> None:
-        from fxtransport.ir import Balance, HeadKind, Weight
-        from fxtransport.passes.pipeline import Pipeline
-        from fxtransport.compiler import compile_passes, compile_program
+        from fxtransport.cli.split_table import show
+        from fxtransport.compiler import compile_program
 
-        passes = compile_passes(
-            modules=modules,
-            balance=Balance.WEIGHT if equal_weight else Balance.DEPTH,
-            weight=Weight(weight or "activations"),
-            batch_size=batch_size,
-            cuts=cuts,
-            head=HeadKind(head),
-            num_classes=num_classes,
-            verify=not no_verify,
-        )
-        with status(f"Compiling {spec.canonical} …"):
+        with compiling(spec.canonical):
             model, example = build_model(
                 spec,
                 pretrained=pretrained,
@@ -103,19 +105,56 @@ def split(
             )
             program = compile_program(model, example, passes)
         if output is not None:
-            from fxtransport.storage import save
-
-            shapes = [tuple(x.shape[1:]) for x in example.inputs]
-            save(program, output, spec.canonical, Pipeline(passes), shapes)
-            click.echo(f"Saved in {output}", err=True)
+            _save(program, output, spec.canonical)
+        found = summary(program, spec.canonical, batch_size)
         if as_json:
-            click.echo(json.dumps(summary(program, spec.canonical, batch_size)))
+            click.echo(json.dumps(found))
         else:
-            from fxtransport.cli.split_table import show
+            show(out_console(), program, found)
 
-            show(out_console(), program, summary(program, spec.canonical, batch_size))
+    each_model(names, as_json, work)
 
-    each_model(names, as_json, debug, work)
+
+def _check_output(output: str, names: tuple[str, ...]) -> None:
+    """Before anything is compiled."""
+    if len(names) > 1:
+        raise click.UsageError("--output saves one program; give one model")
+    from fxtransport.storage import check_writable
+
+    check_writable(output)
+
+
+def _passes(
+    modules: int,
+    equal_weight: bool,
+    weight: str | None,
+    batch_size: int,
+    cuts: tuple[str, ...],
+    head: str,
+    num_classes: int | None,
+    *,
+    verify: bool,
+) -> "tuple[Pass, ...]":
+    from fxtransport.compiler import compile_passes
+    from fxtransport.ir import Balance, HeadKind, Weight
+
+    return compile_passes(
+        modules=modules,
+        balance=Balance.WEIGHT if equal_weight else Balance.DEPTH,
+        weight=Weight(weight or "activations"),
+        batch_size=batch_size,
+        cuts=cuts,
+        head=HeadKind(head),
+        num_classes=num_classes,
+        verify=verify,
+    )
+
+
+def _save(program: "Program", output: str, canonical: str) -> None:
+    from fxtransport.storage import save
+
+    save(program, output, canonical)
+    click.echo(f"saved in {output}", err=True)
 
 
 def summary(program: "Program", canonical: str, batch_size: int) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from fxtransport.passes.costs import CountCosts
 from fxtransport.passes.heads import PlanHeads
 from fxtransport.passes.lower import Lower, Lowered
 from fxtransport.passes.partition import Partition
-from fxtransport.passes.pipeline import PassRun, run_passes
+from fxtransport.passes.pipeline import PassRun, Pipeline, run_passes
 from fxtransport.passes.taps import TapResidues
 from fxtransport.passes.verify import Verify
 from fxtransport.program import Facts, Program
@@ -129,11 +129,12 @@ def compile_program(
     observe: Callable[[PassRun], None] = lambda _: None,
 ) -> Program:
     """Run passes and put the program together."""
-    return program_of(run_passes(Unit(model, example), passes, observe=observe))
+    unit = run_passes(Unit(model, example), passes, observe=observe)
+    return program_of(unit, Pipeline(tuple(passes)))
 
 
-def program_of(unit: Unit) -> Program:
-    """The program of a unit that has been lowered."""
+def program_of(unit: Unit, pipeline: Pipeline) -> Program:
+    """The program of a unit that has been lowered by a pipeline."""
     plan = unit.fact(HeadPlan)
     first = next(unit.model.parameters(), None)
     heads = {
@@ -145,6 +146,8 @@ def program_of(unit: Unit) -> Program:
         for head in heads.values():
             head.to(device=first.device, dtype=first.dtype)
     facts = Facts(
+        pipeline=pipeline,
+        example=unit.example,
         graph=unit.traced(),
         shapes=unit.fact(Shapes),
         residuals=unit.fact(Residuals).found,

@@ -302,8 +302,8 @@ class Check:
     batch_size: int
     output_error: float
     """The largest absolute difference between outputs."""
-    gradient_error: float
-    """The largest absolute difference between gradients of parameters and inputs."""
+    gradient_error: float | None
+    """The same between gradients of parameters and inputs; None where not compared."""
     buffer_error: float
     """The largest absolute difference between buffers after the pass."""
     refused: str | None = None
@@ -312,7 +312,7 @@ class Check:
     @property
     def error(self) -> float:
         """The largest of the three errors."""
-        return max(self.output_error, self.gradient_error, self.buffer_error)
+        return max(self.output_error, self.gradient_error or 0.0, self.buffer_error)
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def build(
 
     Raises:
         ModelNameError: a file's factory is missing, raises, or returns something else.
-        UsageError: weights are asked for where there are none.
+        UsageError: weights are asked for where there are none, or cannot be fetched.
     """
     if pretrained and (spec.library == "file" or device == "meta"):
         raise UsageError(
@@ -71,7 +71,7 @@ def build(
     if device == "meta":
         return _on_meta(construct)
     with nullcontext() if device is None else torch.device(device):
-        return construct()
+        return _fetch(spec, construct) if pretrained else construct()
 
 
 def input_spec(model: nn.Module, spec: ModelSpec, **options: Any) -> InputSpec:
@@ -103,6 +103,19 @@ def _construct(spec: ModelSpec, pretrained: bool, options: dict[str, Any]) -> nn
     if spec.library == "torchvision":
         return _build_torchvision(spec.name, pretrained, options)
     return _build_file(spec.name, options)
+
+
+def _fetch(spec: ModelSpec, construct: Callable[[], nn.Module]) -> nn.Module:
+    """Construct a model with weights; what hinders is a line, whichever library fetches."""
+    try:
+        return construct()
+    except (OSError, RuntimeError, ValueError) as error:
+        # no network or no such file, no such weights, a download that is damaged
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise UsageError(
+            f"{spec.canonical}: cannot get pretrained weights: {reason} "
+            "(without --pretrained nothing is fetched)"
+        ) from error
 
 
 def _on_meta(construct: Callable[[], nn.Module]) -> nn.Module:

@@ -8,7 +8,9 @@ from torch import fx, nn
 
 from fxtransport.errors import UsageError
 from fxtransport.ir import HeadPlan, Layer, PartitionPlan, Residual, Shapes, VerificationReport
+from fxtransport.passes.base import Example
 from fxtransport.passes.lower import Lowered, LoweredModule, mean_square
+from fxtransport.passes.pipeline import Pipeline
 
 HEADS = "auxiliary_heads"
 """The prefix of the auxiliary heads in a program's ``state_dict``."""
@@ -38,8 +40,10 @@ class ModuleOutput(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """What the compiler found out about the model."""
+    """What the compiler found out about the model, from what, and by which passes."""
 
+    pipeline: Pipeline
+    example: Example
     graph: fx.Graph
     shapes: Shapes
     residuals: tuple[Residual, ...]

@@ -1,107 +1,100 @@
 """Save a program in a folder, and load it. Nothing is pickled.
 
 The folder holds ``program.json`` (which model, which pipeline, the cuts, versions, a hash of
-the graph), ``weights.safetensors``, and ``graph.py``, for eyes: it is never executed.
+the graph and one of the weights), ``weights.safetensors``, and ``graph.py``, for eyes: it is
+never executed.
 """
 
 import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import nn
 
-from fxtransport.compiler import compile_program, example_of
-from fxtransport.errors import SavedProgramError
+from fxtransport.compiler import compile_program
+from fxtransport.errors import FxTransportError, SavedProgramError
 from fxtransport.models import build, resolve
+from fxtransport.passes.base import Example
 from fxtransport.passes.pipeline import Pipeline
 from fxtransport.program import Program
 
 FORMAT = 1
 DESCRIPTION, WEIGHTS, CODE = "program.json", "weights.safetensors", "graph.py"
+LIBRARIES = ("fxtransport", "torch", "torchvision", "timm")
+
+_FETCHING = ("pretrained", "checkpoint_path", "weights", "weights_backbone", "device")
+"""Options that say where a model's numbers come from; a saved program's are in its folder."""
 
 
-def save(
-    program: Program,
-    folder: str | os.PathLike[str],
-    model: str,
-    pipeline: Pipeline,
-    input_shapes: Sequence[Iterable[int]],
-    **options: Any,
-) -> None:
+def save(program: Program, folder: str | os.PathLike[str], model: str, **options: Any) -> None:
     """Write a program into a folder, which is made if it does not exist.
 
-    Each file is written beside its place and moved there, the description last, so that a
-    save that is interrupted leaves what was there, or nothing that loads.
+    All files are written beside their places first, and then moved there. The description
+    goes last and holds a hash of the weights, so a save that is interrupted leaves what was
+    there, or something that does not load; never half of each.
 
     Args:
         program: What to save.
         folder: Where.
         model: The model's name, as :func:`fxtransport.models.resolve` takes it.
-        pipeline: The passes that made the program.
-        input_shapes: The shape of each input, without the batch.
-        options: What the model's constructor was given.
+        options: What the model's constructor was given, values of JSON only.
 
     Raises:
-        SavedProgramError: the folder cannot be written.
+        SavedProgramError: the folder cannot be written, the program has no numbers, or an
+            option cannot be stored.
+        ModelNameError: the model's name is not known.
     """
-    check_writable(folder)
     target = Path(folder)
-    description = {
-        "format": FORMAT,
-        "model": resolve(model).canonical,
-        "options": options,
-        "input_shapes": [list(shape) for shape in input_shapes],
-        "pipeline": str(pipeline),
-        "cuts": [cut.path for cut in program.facts.partition.cuts],
-        "graph_hash": graph_hash(program),
-        "versions": {name: version(name) for name in ("fxtransport", "torch", "timm")},
-    }
-    state = {name: t.detach().contiguous() for name, t in _distinct(program).items()}
+    check_writable(target)
+    _check_options(options)
+    state = _distinct(program)
+    if any(tensor.is_meta for tensor in state.values()):
+        raise SavedProgramError(
+            "the program was built without numbers, on the meta device; there is nothing to save"
+        )
     try:
-        _replace(target / WEIGHTS, lambda path: save_file(state, path))
-        _replace(target / CODE, lambda path: path.write_text(readable(program)))
-        text = json.dumps(description, indent=2) + "\n"
-        _replace(target / DESCRIPTION, lambda path: path.write_text(text))
-    except OSError as error:
-        raise SavedProgramError(f"cannot write into {folder}: {error.strerror}") from error
+        target.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target, prefix=".saving") as beside:
+            new = Path(beside)
+            save_file(state, new / WEIGHTS)
+            (new / CODE).write_text(readable(program), encoding="utf-8")
+            description = _describe(program, resolve(model).canonical, options, new / WEIGHTS)
+            (new / DESCRIPTION).write_text(description.to_json(), encoding="utf-8")
+            for name in (WEIGHTS, CODE, DESCRIPTION):
+                (new / name).replace(target / name)
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SavedProgramError(f"cannot write into {folder}: {reason}") from error
 
 
 def load(folder: str | os.PathLike[str]) -> Program:
-    """The program that was saved in a folder, compiled anew.
+    """The program that was saved in a folder, compiled anew, on the CPU and in train mode.
 
     The model's architecture is built again from its name, the graph must come out as it was
-    saved, and the weights are read from safetensors.
+    saved, and the weights are read from safetensors. Nothing is fetched or unpickled, and no
+    file of the folder is executed. A model that was named ``path/to/file.py:factory`` is
+    built by that file again.
 
     Raises:
         SavedProgramError: the folder holds no program, or a damaged one, or one whose graph
             comes out differently with the installed versions.
-        ModelNameError: the model's name is not known here.
     """
     source = Path(folder)
-    description = _read_description(source / DESCRIPTION)
-    state = _read_weights(source / WEIGHTS)
-    try:
-        name, pipeline = str(description["model"]), Pipeline.parse(description["pipeline"])
-        shapes = [tuple(map(int, shape)) for shape in description["input_shapes"]]
-        options, expected = dict(description["options"]), description["graph_hash"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise SavedProgramError(f"{source / DESCRIPTION} is incomplete: {error}") from error
-    model = build(resolve(name), **options)
-    example = example_of(model, [torch.empty(2, *shape, device="meta") for shape in shapes])
-    passes = tuple(p for p in pipeline.passes if p.name != "verify")
-    program = compile_program(model, example, passes)
-    if graph_hash(program) != expected:
-        saved = description.get("versions", {})
+    saved = Description.read(source / DESCRIPTION)
+    state = _read_weights(source / WEIGHTS, saved.weights_hash)
+    program = _rebuild(source, saved, state)
+    if graph_hash(program) != saved.graph_hash:
         raise SavedProgramError(
-            f"the graph of {name} is not the one that was saved in {folder} (with "
-            f"{', '.join(f'{k} {v}' for k, v in saved.items())}); install those versions"
+            f"the graph of {saved.model} is not the one that was saved in {folder} (with "
+            f"{', '.join(f'{k} {v}' for k, v in saved.versions.items())}); install those versions"
         )
     _load_weights(program, state, source / WEIGHTS)
     return program
@@ -124,60 +117,176 @@ def readable(program: Program) -> str:
 
 
 def check_writable(folder: str | os.PathLike[str]) -> None:
-    """Make a folder and see that files can be written there.
+    """See that a folder can be made, if it is not there, and files be written in it.
 
     Raises:
         SavedProgramError: they cannot.
     """
+    there = Path(folder).absolute()
+    while not there.exists() and there != there.parent:
+        there = there.parent
     try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
         raise SavedProgramError(f"cannot write into {folder}: {error.strerror}") from error
 
 
+@dataclass(frozen=True)
+class Description:
+    """What ``program.json`` says."""
+
+    format: int
+    model: str
+    options: dict[str, Any]
+    """What the model's constructor is given."""
+    inputs: list[dict[str, Any]]
+    """The ``shape`` of each input, without the batch, and its ``dtype``."""
+    pipeline: str
+    cuts: list[str]
+    graph_hash: str
+    weights_hash: str
+    versions: dict[str, str]
+
+    def to_json(self) -> str:
+        """The text of the file."""
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The description in a file.
+
+        Raises:
+            SavedProgramError: there is none, or it is damaged, or of something else.
+        """
+        if not path.is_file():
+            raise SavedProgramError(f"{path.parent} holds no program: it has no {path.name}")
+        try:
+            text = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise SavedProgramError(f"{path} is damaged: {error}") from error
+        if not isinstance(text, dict) or "format" not in text:
+            raise SavedProgramError(f"{path} does not describe a program of fxtransport")
+        if text["format"] != FORMAT:
+            raise SavedProgramError(
+                f"{path} has format {text['format']!r}; this version reads {FORMAT}"
+            )
+        for field in fields(cls):
+            kind = getattr(field.type, "__origin__", field.type)
+            assert isinstance(kind, type)
+            if not isinstance(text.get(field.name), kind):
+                raise SavedProgramError(f"{path} is damaged: {field.name!r} is missing or odd")
+        return cls(**{field.name: text[field.name] for field in fields(cls)})
+
+    def example(self) -> Example:
+        """The inputs to compile for.
+
+        Raises:
+            ValueError: they are not described as they should be.
+        """
+        return Example(tuple(_input(entry) for entry in self.inputs))
+
+
+def _input(entry: object) -> torch.Tensor:
+    match entry:
+        case {"shape": [*shape], "dtype": str(name)}:
+            dtype = getattr(torch, name, None)
+            if isinstance(dtype, torch.dtype) and all(type(n) is int and n > 0 for n in shape):
+                return torch.empty(2, *shape, dtype=dtype, device="meta")
+    raise ValueError(f"{entry!r} does not describe an input")
+
+
+def _describe(
+    program: Program, canonical: str, options: dict[str, Any], weights: Path
+) -> Description:
+    facts = program.facts
+    return Description(
+        format=FORMAT,
+        model=canonical,
+        options=options,
+        inputs=[
+            {"shape": list(x.shape[1:]), "dtype": str(x.dtype).removeprefix("torch.")}
+            for x in facts.example.inputs
+        ],
+        pipeline=str(facts.pipeline),
+        cuts=[cut.path for cut in facts.partition.cuts],
+        graph_hash=graph_hash(program),
+        weights_hash=_file_hash(weights),
+        versions={name: version(name) for name in LIBRARIES},
+    )
+
+
+def _check_options(options: dict[str, Any]) -> None:
+    for name in _FETCHING:
+        if name in options:
+            raise SavedProgramError(
+                f"the option {name!r} says where numbers come from; a saved program holds "
+                f"its own, so leave it out"
+            )
+    try:
+        json.dumps(options)
+    except (TypeError, ValueError) as error:
+        raise SavedProgramError(f"options are saved as JSON: {error}") from error
+
+
+def _rebuild(source: Path, saved: Description, state: dict[str, torch.Tensor]) -> Program:
+    """Build and compile the model that is described.
+
+    Whatever a description can be wrong about shows here, in the words of whoever noticed.
+    """
+    try:
+        _check_options(saved.options)
+        spec, example = resolve(saved.model), saved.example()
+        if spec.library == "file" and source.resolve() in Path(spec.name).resolve().parents:
+            raise SavedProgramError("its model is in the folder itself, where no file is executed")
+        model = build(spec, **saved.options)
+        for dtype in {x.dtype for x in example.inputs if x.is_floating_point()}:
+            model.to(dtype)
+        passes = [p for p in Pipeline.parse(saved.pipeline).passes if p.name != "verify"]
+        program = compile_program(model, example, passes)
+    except FxTransportError as error:
+        raise SavedProgramError(f"cannot load {source}: {error}") from error
+    except Exception as error:
+        raise SavedProgramError(
+            f"cannot load {source}: {type(error).__name__}: {error}"
+        ) from error
+    _match_dtypes(program, state)
+    return program
+
+
+def _match_dtypes(program: nn.Module, state: dict[str, torch.Tensor]) -> None:
+    """Give every tensor the dtype that it was saved with."""
+    for name, tensor in [*program.named_parameters(), *program.named_buffers()]:
+        if name in state:
+            tensor.data = tensor.data.to(state[name].dtype)
+
+
 def _distinct(program: Program) -> dict[str, torch.Tensor]:
     """The state, with tensors that share memory once; safetensors refuses them twice."""
-    seen: set[tuple[int, int, torch.Size]] = set()
+    seen: set[tuple[object, ...]] = set()
     distinct = {}
     for name, tensor in program.state_dict().items():
-        key = (tensor.untyped_storage()._cdata, tensor.storage_offset(), tensor.shape)
+        storage = tensor.untyped_storage()._cdata
+        key = (storage, tensor.storage_offset(), tensor.shape, tensor.stride())
         if key not in seen:
             seen.add(key)
-            distinct[name] = tensor.clone()
+            distinct[name] = tensor.detach().clone(memory_format=torch.contiguous_format)
     return distinct
 
 
-def _replace(path: Path, write: Any) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(beside)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+def _file_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _read_description(path: Path) -> dict[str, Any]:
+def _read_weights(path: Path, expected: str) -> dict[str, torch.Tensor]:
     if not path.is_file():
         raise SavedProgramError(f"{path.parent} holds no program: it has no {path.name}")
     try:
-        description = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise SavedProgramError(f"{path} is damaged: {error}") from error
-    if not isinstance(description, dict) or "format" not in description:
-        raise SavedProgramError(f"{path} does not describe a program of fxtransport")
-    if description["format"] != FORMAT:
-        raise SavedProgramError(
-            f"{path} has format {description['format']!r}; this version reads {FORMAT}"
-        )
-    return description
-
-
-def _read_weights(path: Path) -> dict[str, torch.Tensor]:
-    if not path.is_file():
-        raise SavedProgramError(f"{path.parent} holds no program: it has no {path.name}")
-    try:
+        if _file_hash(path) != expected:
+            raise SavedProgramError(
+                f"{path} is damaged, or not the one that {DESCRIPTION} beside it describes"
+            )
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise SavedProgramError(f"{path} is damaged: {error}") from error

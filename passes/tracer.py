@@ -6,6 +6,7 @@ refused with a place. Only the modules that are named are opened; every other on
 with its own code and its own mode.
 """
 
+import builtins
 import inspect
 import operator
 import sys
@@ -28,6 +29,8 @@ FACTORIES = (
     "tensor as_tensor tril_indices triu_indices zeros"
 ).split()
 """Functions of torch that make tensors from numbers, which would be constants otherwise."""
+
+_len = len
 
 
 class ValueProxy(fx.Proxy):
@@ -155,6 +158,7 @@ class ValueTracer(fx.Tracer):
         with ExitStack() as stack:
             for name in FACTORIES:
                 stack.enter_context(mock.patch.object(torch, name, self._factory(name)))
+            stack.enter_context(mock.patch.object(builtins, "len", self._length))
             for module, path in flags.items():
                 stack.enter_context(_training_as_proxy(self, module, path))
             stack.enter_context(self.recorder)
@@ -323,6 +327,12 @@ class ValueTracer(fx.Tracer):
             return self.create_proxy("call_function", function, args, kwargs)
 
         return make
+
+    def _length(self, x: Any) -> Any:
+        """``len``, which for a tensor is a node, because it varies with the batch."""
+        if type(x) is ValueProxy and isinstance(x.example, torch.Tensor):
+            return x.shape[0]
+        return _len(x)
 
     def _refuse(self, what: str) -> NoReturn:
         raise DataDependentError(what)

@@ -24,7 +24,7 @@ from tests.compiling import run_on
 
 DATA = Path(__file__).parents[1] / "data" / "residual_truth.json"
 NOT_SCORED = {"timm:pnasnet5large"}  # all its additions are ambiguous
-SLOW = {"timm:xcit_nano_12_p16_224", "timm:csatv2", "timm:efficientvit_m0"}
+SLOW = {"timm:sequencer2d_s"}  # records every step of its LSTMs
 EXTRA: dict[str, Callable[[], nn.Module]] = {
     "resnet50_fpn_backbone": lambda: resnet_fpn_backbone(
         backbone_name="resnet50", weights=None, trainable_layers=5

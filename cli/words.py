@@ -1,0 +1,68 @@
+"""Numbers and shapes as a person reads them."""
+
+from collections.abc import Iterable, Sequence
+
+EIGHTHS = " ▏▎▍▌▋▊▉█"
+
+
+def count(number: int) -> str:
+    """A number with three digits.
+
+    >>> count(28_288_354), count(999)
+    ('28.3 M', '999')
+    """
+    for limit, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= limit * 0.9995:
+            return f"{three_digits(number / limit)} {letter}"
+    return str(number)
+
+
+def size(number: int) -> str:
+    """Bytes with three digits.
+
+    >>> size(851_443_712), size(1023 * 2**20)
+    ('812 MiB', '0.999 GiB')
+    """
+    for limit, name in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+        if number >= limit * 0.9765:
+            return f"{three_digits(number / limit)} {name}"
+    return f"{number} B"
+
+
+def three_digits(number: float) -> str:
+    """A number below 1000 with three digits, zeros at the end too.
+
+    >>> three_digits(0.999), three_digits(1.5), three_digits(27.96), three_digits(812.3)
+    ('0.999', '1.50', '28.0', '812')
+    """
+    whole = len(str(int(float(f"{number:.3g}"))).lstrip("0"))
+    return f"{number:.{3 - whole}f}"
+
+
+def plural(number: int, thing: str) -> str:
+    """A number of things.
+
+    >>> plural(1, "layer"), plural(2, "layer")
+    ('1 layer', '2 layers')
+    """
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
+def shape(dimensions: Iterable[object]) -> str:
+    """A shape: 56×56×96."""
+    return "×".join(map(str, dimensions))
+
+
+def shapes(several: Sequence[Iterable[object]]) -> str:
+    """The shapes of what goes in or out together."""
+    return " + ".join(map(shape, several)) or "–"
+
+
+def bar(value: int, longest: int, width: int) -> str:
+    """A bar for a value, where the longest value's bar has this width.
+
+    >>> bar(5, 8, 4)
+    '██▌'
+    """
+    eighths = round(8 * width * value / longest) if longest else 0
+    return "█" * (eighths // 8) + EIGHTHS[eighths % 8].strip()

@@ -1,0 +1,330 @@
+"""What a program promises: the model's behaviour, its names, its parts, its energies."""
+
+import copy
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from fxtransport import Program, transportify
+from fxtransport.errors import PartitionError, TraceError, UsageError
+
+
+class Block(nn.Module):
+    """A post-activation residual block that adds and activates in place."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.norm = nn.BatchNorm2d(channels)
+        self.act = nn.ReLU(inplace=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out = self.norm(self.conv(x))
+        out += x
+        return self.act(out)
+
+
+class Net(nn.Module):
+    """A stem, four blocks, dropout in the forward, and a buffer that counts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+        self.register_buffer("shift", torch.zeros(4))
+        self.stem = nn.Conv2d(3, 4, 3, padding=1)
+        self.blocks = nn.Sequential(*(Block(4) for _ in range(4)))
+        self.head = nn.Linear(4, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.blocks(self.stem(x) * self.scale)
+        x = x.mean((2, 3)) + self.shift
+        x = nn.functional.dropout(x, 0.5, training=self.training)
+        return self.head(x)
+
+
+EXAMPLE = torch.zeros(2, 3, 8, 8)
+
+
+@pytest.fixture
+def net() -> Net:
+    """A small network with trained-looking batch norms."""
+    torch.manual_seed(0)
+    net = Net()
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.weight.data.normal_()
+    return net
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    """Five images."""
+    return torch.randn(5, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+def by_hand(net: Net, images: torch.Tensor) -> list[torch.Tensor]:
+    """The residues, computed without the compiler."""
+    x = net.stem(images) * net.scale
+    residues = []
+    for block in net.blocks:
+        residue = block.norm(block.conv(x))
+        residues.append(residue.clone())
+        x = torch.relu(residue + x)
+    return residues
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_forward_is_the_models(net: Net, images: torch.Tensor, training: bool) -> None:
+    """Bit for bit, with one seed, in both modes."""
+    program = transportify(copy.deepcopy(net), EXAMPLE, modules=2)
+    program.train(training)
+    net.train(training)
+    torch.manual_seed(3)
+    expected = net(images)
+    torch.manual_seed(3)
+    assert torch.equal(program(images), expected)
+    for (name, a), (_, b) in zip(net.named_buffers(), program.named_buffers(), strict=False):
+        assert torch.equal(a, b), name
+
+
+def test_transport_returns_residues_and_energies(net: Net, images: torch.Tensor) -> None:
+    """Residues are those computed by hand, although the model overwrites them."""
+    program = transportify(net, EXAMPLE).eval()
+    out = program.transport(images)
+    expected = by_hand(net.eval(), images)
+    assert torch.equal(out.output, net(images))
+    assert isinstance(out.residues, tuple)
+    assert all(torch.equal(r, e) for r, e in zip(out.residues, expected, strict=True))
+    assert torch.equal(out.energies, torch.stack([e.square().mean() for e in expected]))
+
+
+def test_energies_carry_gradients(net: Net, images: torch.Tensor) -> None:
+    """The kinetic energy can be a loss."""
+    program = transportify(net, EXAMPLE).eval()
+    found = torch.autograd.grad(program.transport(images).energies.sum(), net.stem.weight)
+    energy = sum(e.square().mean() for e in by_hand(net, images))
+    assert torch.equal(found[0], torch.autograd.grad(energy, net.stem.weight)[0])
+
+
+def test_parts_chain_to_the_program(net: Net, images: torch.Tensor) -> None:
+    """Each part gives hidden, logits, energies; the last logits are the model's output."""
+    program = transportify(net, EXAMPLE, modules=3).eval()
+    hidden: object = images
+    energies = []
+    for part in program.parts:
+        out = part(hidden)
+        assert out.logits.shape == (5, 5)
+        energies.append(out.energies)
+        hidden = out.hidden
+    assert torch.equal(hidden, program(images))
+    assert torch.equal(out.logits, program(images))
+    assert torch.equal(torch.cat(energies), program.transport(images).energies)
+
+
+def test_no_part_overwrites_what_it_is_given(net: Net, images: torch.Tensor) -> None:
+    """Hidden states can be leaves of autograd."""
+    program = transportify(net, EXAMPLE, modules=4)
+    hidden: torch.Tensor = images
+    for part in program.parts:
+        given = hidden.detach().clone().requires_grad_()
+        kept = given.detach().clone()
+        out = part(given)
+        out.logits.sum().backward()
+        assert torch.equal(given, kept)
+        assert given.grad is not None
+        hidden = out.hidden
+
+
+def test_parts_own_their_parameters(net: Net) -> None:
+    """Disjoint, complete, under the user's names, and the program's own objects."""
+    program = transportify(net, EXAMPLE, modules=3)
+    names = [
+        {n for n, _ in p.named_parameters() if not n.startswith("head.conv")} for p in program.parts
+    ]
+    own = {n for n, _ in net.named_parameters()}
+    inner = [{n for n in part if n in own} for part in names]
+    assert set().union(*inner) == own
+    assert sum(map(len, inner)) == len(own)
+    assert "stem.weight" in inner[0]
+    assert "scale" in inner[0]
+    for part in program.parts:
+        for name, parameter in part.named_parameters():
+            if name in own and not (part.index < 2 and name.startswith("head")):
+                assert parameter is net.get_parameter(name)
+
+
+def test_state_dict_is_the_models(net: Net, images: torch.Tensor) -> None:
+    """Exactly the model's keys, and heads under one prefix; it loads both ways."""
+    program = transportify(net, EXAMPLE, modules=2)
+    state = program.state_dict()
+    extra = state.keys() - net.state_dict().keys()
+    assert net.state_dict().keys() <= state.keys()
+    assert extra
+    assert all(key.startswith("auxiliary_heads.0.") for key in extra)
+    other = Net()
+    other.load_state_dict(program.model_state_dict())
+    assert torch.equal(other.eval()(images), program.eval()(images))
+    fresh = transportify(Net(), EXAMPLE, modules=2)
+    fresh.load_state_dict(net.state_dict())
+    assert torch.equal(fresh.eval()(images), net.eval()(images))
+    with pytest.raises(RuntimeError, match="stem"):
+        fresh.load_state_dict({k: v for k, v in state.items() if not k.startswith("stem")})
+    with pytest.raises(RuntimeError, match="auxiliary_heads"):
+        fresh.load_state_dict({k: v for k, v in state.items() if "heads.0.linear" not in k})
+
+
+def test_model_is_untouched(images: torch.Tensor) -> None:
+    """Compiling changes no flag, tensor, class or hook."""
+    net = Net().eval()
+    net.blocks[1].train()
+    before = copy.deepcopy(net.state_dict())
+    flags = [(n, m.training, type(m)) for n, m in net.named_modules()]
+    attributes = {n: set(vars(m)) for n, m in net.named_modules()}
+    transportify(net, EXAMPLE, modules=2)
+    assert flags == [(n, m.training, type(m)) for n, m in net.named_modules()]
+    assert attributes == {n: set(vars(m)) for n, m in net.named_modules()}
+    assert all(torch.equal(before[k], v) for k, v in net.state_dict().items())
+    assert all(p.grad is None for p in net.parameters())
+
+
+def test_deepcopy_is_independent(net: Net, images: torch.Tensor) -> None:
+    """A copy has its own parameters, also in its parts."""
+    program = transportify(net, EXAMPLE, modules=2).eval()
+    twin = copy.deepcopy(program)
+    expected = program(images)
+    with torch.no_grad():
+        for parameter in twin.parameters():
+            parameter.zero_()
+    assert torch.equal(program(images), expected)
+    assert not torch.equal(twin(images), expected)
+    assert torch.equal(twin.parts[1](twin.parts[0](images).hidden).hidden, twin(images))
+    mine = {id(p) for p in twin.parameters()}
+    assert {id(p) for part in twin.parts for p in part.parameters()} == mine
+
+
+def test_dtype_moves_parts_too(net: Net, images: torch.Tensor) -> None:
+    """``.to`` reaches root parameters and buffers, and the parts see them."""
+    program = transportify(net, EXAMPLE, modules=2).eval().to(torch.float64)
+    double = images.double()
+    out = program.parts[1](program.parts[0](double).hidden)
+    assert out.hidden.dtype == torch.float64
+    assert torch.equal(out.hidden, program(double))
+    assert all(b.dtype != torch.float32 for part in program.parts for b in part.buffers())
+    half = program.to(torch.bfloat16)
+    assert half(images.bfloat16()).dtype == torch.bfloat16
+    assert half.transport(images.bfloat16()).energies.dtype == torch.float32
+
+
+def test_modes_and_gradients_of_submodules(net: Net, images: torch.Tensor) -> None:
+    """``eval`` and ``requires_grad_`` on a submodule or a part act as on the model."""
+    program = transportify(net, EXAMPLE, modules=2).train()
+    program.parts[0].eval().requires_grad_(False)
+    assert not net.blocks[0].norm.training
+    assert net.blocks[3].norm.training
+    assert not net.stem.weight.requires_grad
+    before = net.blocks[0].norm.running_mean.clone()
+    program(images).sum().backward()
+    assert torch.equal(net.blocks[0].norm.running_mean, before)
+    assert net.stem.weight.grad is None
+    assert net.head.weight.grad is not None
+    program.eval()
+    program.get_submodule("blocks").train()
+    assert not torch.equal(program(images), program.eval()(images))
+
+
+def test_dropout_in_the_forward_follows_its_owner(net: Net, images: torch.Tensor) -> None:
+    """A functional dropout of the root reads the program's own flag."""
+    program = transportify(net, EXAMPLE)
+    program.eval()
+    assert torch.equal(program(images), program(images))
+    program.training = True
+    assert not torch.equal(program(images), program(images))
+
+
+@pytest.mark.parametrize("modules", [1, 2, 4])
+def test_compiles_without_graph_break(net: Net, images: torch.Tensor, modules: int) -> None:
+    """Program, transport and parts, whole."""
+    program = transportify(net, EXAMPLE, modules=modules).eval()
+    torch.compiler.reset()
+    compiled = torch.compile(program, fullgraph=True, backend="eager")
+    assert torch.equal(compiled(images), program(images))
+    transport = torch.compile(program.transport, fullgraph=True, backend="eager")
+    assert torch.equal(transport(images).energies, program.transport(images).energies)
+    hidden = images
+    for part in program.parts:
+        # dynamo looks at .grad of what it is given, which warns unless it is a leaf
+        hidden = torch.compile(part, fullgraph=True, backend="eager")(hidden.detach()).hidden
+    assert torch.equal(hidden, program(images))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["resnet18", "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"]
+)
+def test_real_models_compile_without_graph_break(name: str) -> None:
+    """One graph in eval and train, forward and backward, with the default compiler's front."""
+    model = timm.create_model(name, num_classes=10)
+    program = transportify(model, modules=2, verify=False).eval()
+    images = torch.randn(2, 3, 224, 224)
+    torch.compiler.reset()
+    compiled = torch.compile(program, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(images), model(images), rtol=1e-4, atol=1e-5)
+    transport = torch.compile(program.transport, fullgraph=True, backend="aot_eager")
+    assert transport(images).energies.shape == (len(program.facts.residuals),)
+    program.train()
+    compiled(images).sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize(
+    "name", ["resnet18", "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"]
+)
+def test_on_cuda(name: str) -> None:
+    """Verified on the device, and compiled whole."""
+    model = timm.create_model(name, num_classes=10).cuda()
+    program = transportify(model, modules=4, balance="weight").eval()
+    images = torch.randn(4, 3, 224, 224, device="cuda")
+    compiled = torch.compile(program, fullgraph=True)
+    torch.testing.assert_close(compiled(images), model(images), rtol=1e-2, atol=1e-2)
+
+
+def test_bad_options_say_what_is_wrong(net: Net) -> None:
+    """One line each."""
+    with pytest.raises(UsageError, match="balance is one of depth, weight, not 'width'"):
+        transportify(net, EXAMPLE, balance="width")
+    with pytest.raises(PartitionError, match="at least 1"):
+        transportify(net, EXAMPLE, modules=0)
+    with pytest.raises(PartitionError, match="at most 4 modules"):
+        transportify(net, EXAMPLE, modules=5)
+    with pytest.raises(UsageError, match="give example_inputs"):
+        transportify(net)
+    with pytest.raises(TraceError, match="stem"):
+        transportify(net, torch.zeros(2, 7, 8, 8))
+
+
+def test_clashing_names_are_refused() -> None:
+    """A submodule may not be called like a method of programs."""
+
+    class Clash(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.parts = nn.Linear(3, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.parts(x)
+
+    with pytest.raises(UsageError, match="'parts'"):
+        transportify(Clash(), torch.zeros(2, 3))
+
+
+def test_heads_none_and_hand_cuts(net: Net, images: torch.Tensor) -> None:
+    """Cuts by path; without heads there are no logits and no further keys."""
+    program = transportify(net, EXAMPLE, cuts=["blocks.0", "blocks.2"], head="none").eval()
+    assert isinstance(program, Program)
+    assert [cut.path for cut in program.facts.partition.cuts] == ["blocks.0", "blocks.2"]
+    assert program.parts[0](images).logits is None
+    assert program.state_dict().keys() == net.state_dict().keys()
