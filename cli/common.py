@@ -56,12 +56,12 @@ def model_options(command: Command) -> Command:
     return command
 
 
-def _remember_debug(context: click.Context, parameter: click.Parameter, debug: bool) -> None:
+def _remember_debug(context: click.Context, _: click.Parameter, debug: bool) -> None:
     context.meta[__name__] = debug
 
 
 def _parse_size(
-    context: click.Context, parameter: click.Parameter, text: str | None
+    _: click.Context, parameter: click.Parameter, text: str | None
 ) -> tuple[int, ...] | None:
     if text is None:
         return None
@@ -74,9 +74,7 @@ def _parse_size(
     return size
 
 
-def each_model(
-    names: tuple[str, ...], as_json: bool, work: Callable[["ModelSpec"], None]
-) -> None:
+def each_model(names: tuple[str, ...], as_json: bool, work: Callable[["ModelSpec"], None]) -> None:
     """Do something with each model. One that fails is reported, and the rest go on.
 
     Ends with the highest exit code of those that failed.
@@ -85,7 +83,8 @@ def each_model(
     for name in names:
         try:
             work(_resolved(name))
-        except Exception as error:  # noqa: BLE001: no model keeps the others from their turn
+        except Exception as error:  # noqa: BLE001
+            # whatever is wrong with one model, the others have their turn
             known = isinstance(error, FxTransportError)
             reason = str(error) if known else f"the compiler failed: {_in_a_line(error)}"
             if as_json:

@@ -3,8 +3,10 @@
 import difflib
 import json
 from collections.abc import Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING
 
+from fxtransport.cli.words import shape
 from fxtransport.ir import Layers, PartitionPlan, Residuals, Shapes, Taps
 
 if TYPE_CHECKING:
@@ -85,38 +87,48 @@ def marks(unit: "Unit") -> dict[str, list[str]]:
     return found
 
 
+def is_shown(unit: "Unit", node: "fx.Node") -> bool:
+    """Whether a node holds what a reader follows: tensors, not sizes or parameters."""
+    if node.op in ("placeholder", "output"):
+        return True
+    shapes = unit.fact(Shapes)
+    holds_tensors = node.name in shapes.specs or node.name in shapes.compound
+    return holds_tensors and node.op != "get_attr"
+
+
+def shape_text(unit: "Unit", node: "fx.Node") -> str:
+    """A shape in terms of the batch: B×3×224×224, or 64B×49×96 for windows."""
+    shapes = unit.fact(Shapes)
+    spec = shapes.specs.get(node.name)
+    if spec is None or not spec.shape:
+        return ""
+    times, odd = divmod(spec.shape[0], shapes.batch_size)
+    batch = str(spec.shape[0]) if odd else f"{times if times > 1 else ''}B"
+    return shape([batch, *spec.shape[1:]])
+
+
 def dot(unit: "Unit") -> str:
     """Graphviz text: a box a node, clustered by module, residual additions filled."""
-    graph = unit.traced()
-    shapes = unit.fact(Shapes).specs
-    numbers, marked = module_numbers(unit), marks(unit)
-    lines = ["digraph program {", "  rankdir=TB;", '  node [shape=box, fontname="sans-serif"];']
-    for module in sorted(set(numbers.values())):
+    numbers = module_numbers(unit)
+    drawn = [node for node in unit.traced().nodes if is_shown(unit, node)]
+    residuals = unit.fact(Residuals).tapped if unit.has(Residuals) else ()
+    additions = {r.node for r in residuals}
+    skips = {(r.skip, r.node) for r in residuals}
+    lines = ["digraph program {", '  node [shape=box, fontname="sans-serif"];']
+    for module, nodes in groupby(drawn, lambda node: numbers[node.name]):
         lines.append(f'  subgraph cluster_{module} {{ label="module {module}";')
-        for node in graph.nodes:
-            if numbers[node.name] != module or not _drawn(node, shapes):
-                continue
-            shape = shapes.get(node.name)
-            label = operation(node) + ("" if shape is None else f"\n{list(shape.shape[1:])}")
-            residual = any(m.startswith("residual") for m in marked.get(node.name, []))
-            style = ', style=filled, fillcolor="#ffd166"' if residual else ""
-            lines.append(f"    {json.dumps(node.name)} [label={json.dumps(label)}{style}];")
+        for node in nodes:
+            label = "\n".join(filter(None, (operation(node), shape_text(unit, node))))
+            style = ', style=filled, fillcolor="#ffd166"' if node.name in additions else ""
+            lines.append(f"    {_quoted(node.name)} [label={_quoted(label)}{style}];")
         lines.append("  }")
-    for node in graph.nodes:
+    for node in drawn:
         for source in node.all_input_nodes:
-            if _drawn(node, shapes) and _drawn(source, shapes):
-                skip = ' [color="#ef476f"]' if _is_skip(unit, source, node) else ""
-                lines.append(f"  {json.dumps(source.name)} -> {json.dumps(node.name)}{skip};")
+            if is_shown(unit, source):
+                style = ' [color="#ef476f"]' if (source.name, node.name) in skips else ""
+                lines.append(f"  {_quoted(source.name)} -> {_quoted(node.name)}{style};")
     return "\n".join([*lines, "}"])
 
 
-def _drawn(node: "fx.Node", shapes: object) -> bool:
-    assert hasattr(shapes, "__contains__")
-    return node.op in ("placeholder", "output") or (
-        node.op != "get_attr" and node.name in shapes  # type: ignore[operator]
-    )
-
-
-def _is_skip(unit: "Unit", source: "fx.Node", node: "fx.Node") -> bool:
-    residuals = unit.fact(Residuals).tapped if unit.has(Residuals) else ()
-    return any(r.node == node.name and r.skip == source.name for r in residuals)
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fxtransport.cli.common import build_model, each_model, model_options, out_console, status
-from fxtransport.errors import UsageError
+from fxtransport.cli.common import build_model, compiling, each_model, model_options, out_console
 
 if TYPE_CHECKING:
     from fxtransport.models import ModelSpec
@@ -35,7 +34,6 @@ def inspect(
     pretrained: bool,
     input_size: tuple[int, ...] | None,
     as_json: bool,
-    debug: bool,
 ) -> None:
     """Show the graph that a model is rewritten to, one line per node, with marks.
 
@@ -43,17 +41,17 @@ def inspect(
     path/to/file.py:factory.
     """
     if sum((code, dot, diff, as_json)) > 1:
-        raise UsageError("--code, --dot, --diff and --json exclude one another; give one")
+        raise click.UsageError("--code, --dot, --diff and --json exclude one another; give one")
+    from fxtransport.cli import graph_text, graph_view
+    from fxtransport.passes.base import Unit
+    from fxtransport.passes.pipeline import Pipeline, run_passes
+
+    passes = Pipeline.parse(pipeline).passes
+    numbers = any(p.name == "verify" for p in passes)
 
     def work(spec: "ModelSpec") -> None:
-        from fxtransport.cli import graph_text, graph_view
-        from fxtransport.passes.base import Unit
-        from fxtransport.passes.pipeline import Pipeline, run_passes
-
-        passes = Pipeline.parse(pipeline).passes
-        numbers = any(p.name == "verify" for p in passes)
         runs: list[PassRun] = []
-        with status(f"Compiling {spec.canonical} …"):
+        with compiling(spec.canonical):
             model, example = build_model(
                 spec, pretrained=pretrained, input_size=input_size, numbers=numbers
             )
@@ -71,7 +69,7 @@ def inspect(
         else:
             graph_view.show(out_console(), unit, spec.canonical, runs, everything=everything)
 
-    each_model(names, as_json, debug, work)
+    each_model(names, as_json, work)
 
 
 def description(unit: "Unit", canonical: str) -> dict[str, Any]:
@@ -86,7 +84,7 @@ def description(unit: "Unit", canonical: str) -> dict[str, Any]:
     legal = (*boundaries.found, *boundaries.wide) if boundaries else ()
     return {
         "model": canonical,
-        "input_shape": [list(x.shape[1:]) for x in unit.example.inputs][0],
+        "input_shape": list(unit.example.inputs[0].shape[1:]),
         "parameters": sum(p.numel() for p in unit.model.parameters()),
         "nodes": 0 if unit.graph is None else len(unit.graph.nodes),
         "residuals": [

@@ -1,36 +1,54 @@
 """``fxtransport passes``: the compiler's passes."""
 
-import json as json_text
+import json
+from typing import TYPE_CHECKING
 
 import click
+
+from fxtransport.cli.common import out_console
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from fxtransport.passes.pipeline import PassDescription
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def passes(as_json: bool) -> None:
-    """List the passes in the order in which they run, with options, needs and results."""
-    from rich.console import Console
-    from rich.table import Table
+    """List the passes with their options, what they require and what they provide.
 
+    A pipeline names those that matter, with options: trace,partition{modules=4}. What they
+    require runs before them.
+    """
     from fxtransport.passes.pipeline import REGISTRY, describe
 
     described = [describe(name) for name in REGISTRY]
     if as_json:
         for entry in described:
-            click.echo(json_text.dumps(entry))
+            click.echo(json.dumps(entry))
         return
-    table = Table(box=None, pad_edge=False, header_style="bold", expand=False)
-    for title in ("pass", "what it does", "options", "requires", "provides"):
-        table.add_column(title, overflow="fold")
+    console = out_console()
     for entry in described:
-        options = "\n".join(f"{k}={v}" for k, v in entry["options"].items())
-        table.add_row(
-            f"[cyan]{entry['name']}[/]" + (" [yellow]✎[/]" if entry["rewrites"] else ""),
-            entry["summary"],
-            options,
-            "\n".join(entry["requires"]),
-            "\n".join(entry["provides"]),
-        )
-    console = Console()
-    console.print(table)
-    console.print("[dim]✎ rewrites the graph; the others only read it[/]")
+        does = "rewrites the graph" if entry["rewrites"] else "reads only"
+        console.print(f"[bold cyan]{entry['name']}[/]  [dim]{does}[/]")
+        console.print(_details(entry))
+
+
+def _details(entry: "PassDescription") -> "RenderableType":
+    from rich.padding import Padding
+    from rich.table import Table
+
+    lines = Table.grid(padding=(0, 2))
+    lines.add_column(style="dim", no_wrap=True)
+    lines.add_column()
+    lines.add_row("does", entry["summary"])
+    options = " ".join(f"{name}={value}" for name, value in entry["options"].items())
+    for title, words in (
+        ("options", options),
+        ("requires", ", ".join(entry["requires"])),
+        ("provides", ", ".join(entry["provides"])),
+    ):
+        if words:
+            lines.add_row(title, words)
+    return Padding(lines, (0, 0, 1, 2), expand=False)

@@ -185,7 +185,7 @@ def summary(program: "Program", canonical: str, batch_size: int) -> dict[str, An
         "balance": str(plan.balance),
         "weight": str(plan.weight),
         "batch_size": batch_size,
-        "unit": program.facts.depth_unit,
+        "unit": plan.unit,
         "modules": modules,
         "bottleneck": plan.bottleneck,
         "lower_bound": plan.lower_bound,

@@ -33,7 +33,7 @@ def _headline(summary: dict[str, Any]) -> str:
     return (
         f"[bold]{summary['model']}[/] in {plural(len(modules), 'module')}{even}\n"
         f"[dim]input {shapes(modules[0]['input_shapes'])}; FLOPs of one sample; "
-        f"memory: activations saved for backward at batch {summary['batch_size']}[/]\n"
+        f"memory saved for backward at batch {summary['batch_size']}[/]\n"
     )
 
 
@@ -157,10 +157,15 @@ def _ranges(modules: list[dict[str, Any]]) -> list[str]:
 
 
 def block_range(blocks: list[str]) -> str:
-    """Blocks as a range of paths: ``layer1.0 … layer2.1``."""
-    if len(blocks) < 2:
-        return "".join(blocks) or "–"
-    return f"{blocks[0]} … {blocks[-1]}"
+    """Blocks as a range of paths.
+
+    >>> block_range(["layer1.0", "layer1.1", "layer2.0"])
+    'layer1.0 … layer2.0'
+    """
+    if not blocks:
+        return "–"
+    ends = dict.fromkeys(path or "the model" for path in (blocks[0], blocks[-1]))
+    return " … ".join(ends)
 
 
 def _head(head: dict[str, Any]) -> str:

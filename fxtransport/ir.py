@@ -243,6 +243,8 @@ class PartitionPlan:
 
     balance: Balance
     weight: Weight
+    unit: str
+    """What depth is counted in: ``residual``, ``layer`` or ``submodule``."""
     segments: tuple[Segment, ...]
     cuts: tuple[Boundary, ...]
     bottleneck: int

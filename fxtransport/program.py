@@ -14,6 +14,8 @@ from fxtransport.passes.pipeline import Pipeline
 
 HEADS = "auxiliary_heads"
 """The prefix of the auxiliary heads in a program's ``state_dict``."""
+HEAD = "auxiliary_head"
+"""The name of a module's own head among its submodules."""
 
 
 class TransportOutput(NamedTuple):
@@ -52,13 +54,6 @@ class Facts(NamedTuple):
     heads: HeadPlan
     verification: VerificationReport | None
     """None where verification was skipped."""
-
-    @property
-    def depth_unit(self) -> str:
-        """What depth is counted in: residuals, else layers, else submodules."""
-        if any(r.tapped for r in self.residuals):
-            return "residual"
-        return "layer" if self.layers else "submodule"
 
     def __deepcopy__(self, memo: object) -> "Facts":
         return self
@@ -169,7 +164,8 @@ class ProgramModule(nn.Module):
     ) -> None:
         super().__init__()
         self.index = index
-        self.head = head
+        if head is not None:
+            self.add_module(HEAD, head)
         # in a tuple, so that it is no submodule: the program is around, not inside
         self._around = (program,)
         self._lowered = lowered
@@ -192,6 +188,11 @@ class ProgramModule(nn.Module):
         logits = None if self.head is None else self.head(*self._tensors(returned))
         left = returned[0] if len(returned) == 1 else tuple(returned)
         return ModuleOutput(left, logits, stacked)
+
+    @property
+    def head(self) -> nn.Module | None:
+        """The auxiliary head, if it has one."""
+        return self._modules.get(HEAD)
 
     @property
     def _program(self) -> Program:
@@ -224,8 +225,8 @@ def _mount(part: nn.Module, program: nn.Module, path: str) -> None:
     source = program
     for owner in owners:
         source = getattr(source, owner)
-        if owner not in part._modules:
-            part.add_module(owner, nn.Module())
+        # not by add_module, which refuses a name that is an attribute of parts
+        part._modules.setdefault(owner, nn.Module())
         part = part._modules[owner]  # type: ignore[assignment]
     for registry in ("_modules", "_parameters", "_buffers"):
         if name in getattr(source, registry):

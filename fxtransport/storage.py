@@ -52,7 +52,7 @@ def save(program: Program, folder: str | os.PathLike[str], model: str, **options
             option cannot be stored.
         ModelNameError: the model's name is not known.
     """
-    target = Path(folder)
+    target, canonical = Path(folder), resolve(model).canonical
     check_writable(target)
     _check_options(options)
     state = _distinct(program)
@@ -66,7 +66,7 @@ def save(program: Program, folder: str | os.PathLike[str], model: str, **options
             new = Path(beside)
             save_file(state, new / WEIGHTS)
             (new / CODE).write_text(readable(program), encoding="utf-8")
-            description = _describe(program, resolve(model).canonical, options, new / WEIGHTS)
+            description = _describe(program, canonical, options, new / WEIGHTS)
             (new / DESCRIPTION).write_text(description.to_json(), encoding="utf-8")
             for name in (WEIGHTS, CODE, DESCRIPTION):
                 (new / name).replace(target / name)
@@ -247,9 +247,8 @@ def _rebuild(source: Path, saved: Description, state: dict[str, torch.Tensor]) -
     except FxTransportError as error:
         raise SavedProgramError(f"cannot load {source}: {error}") from error
     except Exception as error:
-        raise SavedProgramError(
-            f"cannot load {source}: {type(error).__name__}: {error}"
-        ) from error
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise SavedProgramError(f"cannot load {source}: {reason}") from error
     _match_dtypes(program, state)
     return program
 

@@ -1,6 +1,7 @@
 """Find the places where the graph may be cut, and what crosses there."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 from torch import fx
@@ -16,7 +17,7 @@ class FindBoundaries(Pass):
     """Find the boundaries between depth units, those where a single tensor crosses first.
 
     A depth unit is a residual addition; an equal-dimension layer where there are none; a
-    submodule with parameters where there are neither. Between two units, every place where
+    submodule with parameters where there is neither, or one alone. Between two units, every place where
     one tensor crosses is legal. Where there is none, the places where the fewest cross are
     kept apart, for models that cannot be cut otherwise. What a residue is computed from
     crosses too, so no cut falls inside an equal-dimension layer.
@@ -52,13 +53,16 @@ class FindBoundaries(Pass):
 
 
 def depth_units(unit: Unit) -> tuple[str, list[int]]:
-    """What a depth unit is in this model, and the position of the last node of each."""
+    """What a depth unit is in this model, and the position of the last node of each.
+
+    A single residual, or a single layer, would leave nothing to cut between.
+    """
     position = {node.name: i for i, node in enumerate(unit.traced().nodes)}
     residuals = unit.fact(Residuals).tapped
-    if residuals:
+    if len(residuals) > 1:
         return "residual", [position[r.node] for r in residuals]
     layers = unit.fact(Layers).found
-    if layers:
+    if len(layers) > 1:
         return "layer", [position[layer.output] for layer in layers]
     return "submodule", [
         position[node.name]
@@ -87,7 +91,7 @@ class Places:
             for i, node in enumerate(self.nodes)
         ]
         self._data = self._data_nodes()
-        self._written = self._written_spans(unit)
+        self._unit = unit
 
     def is_place(self, position: int) -> bool:
         """Whether something is computed at a position, and nothing of it written behind it.
@@ -130,9 +134,10 @@ class Places:
                 found.add(node)
         return found
 
-    def _written_spans(self, unit: Unit) -> list[tuple[int, int]]:
+    @cached_property
+    def _written(self) -> list[tuple[int, int]]:
         """From where to where a storage lives that is written after it was made."""
-        recording, runs = unit.fact(Recording), unit.fact(Origins).op_nodes
+        recording, runs = self._unit.fact(Recording), self._unit.fact(Origins).op_nodes
         position = {node.name: i for node, i in self._position.items()}
         made: dict[int, int] = {}
         written: dict[int, int] = {}

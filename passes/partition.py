@@ -84,6 +84,7 @@ class Partition(Pass):
         plan = PartitionPlan(
             balance=self.balance,
             weight=self.weight,
+            unit=unit.fact(Boundaries).unit,
             segments=segments,
             cuts=chosen,
             bottleneck=max(costs),
@@ -231,13 +232,11 @@ def _segment(
 ) -> Segment:
     costs = unit.fact(Costs)
     names = {node.name for node in nodes}
-    blocks, are_residues = _blocks(unit)
-    inside = [path for path, node in blocks if node in names]
     return Segment(
         first=nodes[0].name,
         last=nodes[-1].name,
-        residuals=len(inside) if are_residues else 0,
-        blocks=tuple(dict.fromkeys(inside)),
+        residuals=sum(node in names for node in _residues(unit)),
+        blocks=tuple(dict.fromkeys(path for path, node in _blocks(unit) if node in names)),
         parameters=cost_of(nodes, costs, Weight.PARAMETERS),
         flops=cost_of(nodes, costs, Weight.FLOPS),
         activation_bytes=cost_of(nodes, costs, Weight.ACTIVATIONS),
@@ -246,21 +245,22 @@ def _segment(
     )
 
 
-def _blocks(unit: Unit) -> tuple[list[tuple[str, str]], bool]:
-    """What a module is described by, as paths and nodes, and whether it has residues.
-
-    Tapped residual additions; without any the equal-dimension layers; without these the
-    submodules with parameters, which have no residues.
-    """
+def _residues(unit: Unit) -> list[str]:
+    """The nodes at which residues are complete: tapped additions, or ends of layers."""
     residuals = unit.fact(Residuals).tapped
-    if residuals:
-        return [(r.path, r.node) for r in residuals], True
-    layers = unit.fact(Layers).found
-    if layers:
-        return [(layer.path, layer.output) for layer in layers], True
+    return [r.node for r in residuals] + [layer.output for layer in unit.fact(Layers).found]
+
+
+def _blocks(unit: Unit) -> list[tuple[str, str]]:
+    """What a module is described by, as paths and nodes: its depth units."""
+    match unit.fact(Boundaries).unit:
+        case "residual":
+            return [(r.path, r.node) for r in unit.fact(Residuals).tapped]
+        case "layer":
+            return [(layer.path, layer.output) for layer in unit.fact(Layers).found]
     costs = unit.fact(Costs).nodes
     return [
         (str(node.target), node.name)
         for node in unit.traced().nodes
         if node.op == "call_module" and costs.get(node.name, _FREE).parameters
-    ], False
+    ]

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import torch
 from torch import fx
+from torch.fx.node import map_arg
 from torch.utils._pytree import tree_leaves
 
 from fxtransport.errors import TraceError
@@ -96,18 +97,25 @@ def trace_mode(
     op_nodes: list[str] = []
     operands: list[tuple[str | None, ...]] = []
 
+    def catch_up(count: int) -> None:
+        # operations that stand for a read of a written tensor are recorded unobserved
+        for _ in range(len(op_nodes), count):
+            assert tracer.current is not None
+            op_nodes.append(tracer.current.name)
+            operands.append(())
+
     def observe(index: int, tensors: tuple[torch.Tensor, ...]) -> None:
         assert tracer.current is not None
-        # operations that stand for a read of a written tensor are recorded unobserved
-        missing = index - len(op_nodes)
-        op_nodes.extend([tracer.current.name] * (missing + 1))
-        operands.extend([()] * missing)
+        catch_up(index)
+        op_nodes.append(tracer.current.name)
         found = (tracer.node_of_tensor.get(id(t)) for t in tensors)
         operands.append(tuple(None if n is None else n.name for n in found))
 
     recorder.observe = observe
     with blaming(unit.model, lambda: recorder.failed_path), torch.no_grad():
         graph = tracer.trace(shadow_of(unit.model).train(training))
+        recorder.finish(map_arg(graph.output_node().args[0], tracer.values.__getitem__))
+        catch_up(len(recorder.ops))
     origins = Origins(tracer.owners, tuple(op_nodes), tuple(operands), opened)
     return graph, tracer, origins
 

@@ -50,7 +50,7 @@ class ValueProxy(fx.Proxy):
         return type(values[self.node]) if self.node in values else ValueProxy
 
     def __getattr__(self, name: str) -> Any:
-        if not hasattr(type(self.example), name) and name not in vars(self.example):
+        if not hasattr(type(self.example), name) and not hasattr(self.example, name):
             raise AttributeError(f"{type(self.example).__name__} has no attribute {name!r}")
         if name == "ndim":
             return self.example.ndim

@@ -6,6 +6,7 @@ computed apart and out of place.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import ClassVar
 
 import torch
@@ -182,7 +183,7 @@ class ScaledSkip(Pattern):
 
 
 class MoveTowards(Pattern):
-    """x + α·(f(x) − x): the branch holds the skip too (efficientvim_m1)."""
+    """x + a·(f(x) − x): the branch holds the skip too (efficientvim_m1)."""
 
     shape = (6, 8)
     expected = (("", "identity"),)
@@ -663,7 +664,7 @@ class PlainLayers(Pattern):
         super().__init__()
         widths = [4, 4, 6, 6]
         layers: list[nn.Module] = []
-        for channels, out in zip(widths, widths[1:], strict=False):
+        for channels, out in pairwise(widths):
             layers += [conv(channels, out), nn.ReLU(inplace=True)]
         self.features = nn.Sequential(*layers)
 

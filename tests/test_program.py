@@ -141,19 +141,45 @@ def test_no_part_overwrites_what_it_is_given(net: Net, images: torch.Tensor) -> 
 def test_parts_own_their_parameters(net: Net) -> None:
     """Disjoint, complete, under the user's names, and the program's own objects."""
     program = transportify(net, EXAMPLE, modules=3)
-    names = [
-        {n for n, _ in p.named_parameters() if not n.startswith("head.conv")} for p in program.parts
-    ]
     own = {n for n, _ in net.named_parameters()}
-    inner = [{n for n in part if n in own} for part in names]
+    inner = [{n for n, _ in p.named_parameters() if n in own} for p in program.parts]
     assert set().union(*inner) == own
     assert sum(map(len, inner)) == len(own)
     assert "stem.weight" in inner[0]
     assert "scale" in inner[0]
     for part in program.parts:
         for name, parameter in part.named_parameters():
-            if name in own and not (part.index < 2 and name.startswith("head")):
-                assert parameter is net.get_parameter(name)
+            is_head = name.startswith("auxiliary_head.")
+            assert is_head or parameter is net.get_parameter(name)
+
+
+class HeadInFront(nn.Module):
+    """Calls an inner stage what parts call their auxiliary head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Sequential(Block(4), Block(4))
+        self.index = nn.Sequential(Block(4), Block(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.index(self.head(x)).mean((2, 3))
+
+
+@pytest.mark.parametrize("modules", [2, 3, 4])
+def test_submodules_may_have_any_name(modules: int) -> None:
+    """``head`` and ``index`` are the user's, and parts still have their own."""
+    net = HeadInFront()
+    images = torch.randn(2, 4, 8, 8)
+    program = transportify(net, images, modules=modules).eval()
+    hidden: torch.Tensor = images
+    for part in program.parts:
+        out = part(hidden)
+        hidden = out.hidden
+    assert torch.equal(hidden, net(images))
+    own = {id(p) for p in net.parameters()}
+    assert own <= {id(p) for part in program.parts for p in part.parameters()}
+    assert program.parts[0].head is not None
+    assert all(id(p) not in own for p in program.parts[0].head.parameters())
 
 
 def test_state_dict_is_the_models(net: Net, images: torch.Tensor) -> None:

@@ -25,10 +25,11 @@ def test_a_norm_is_not_taken_for_the_next_one() -> None:
 
     expected: dict[str, Tensor] = {}
     for name, path in norms.items():
-        module = model.get_submodule(path)
-        module.register_forward_hook(
-            lambda module, inputs, output, name=name: expected.update({name: output.clone()})
-        )
+
+        def keep(module: nn.Module, inputs: object, output: Tensor, name: str = name) -> None:
+            expected[name] = output.clone()
+
+        model.get_submodule(path).register_forward_hook(keep)
     x = torch.randn(1, 3, 224, 224)
     with torch.no_grad():
         model(x)

@@ -1,0 +1,222 @@
+"""Taps: residues keep their values whatever the model overwrites, and change nothing."""
+
+import operator
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fxtransport.ir import Layers, Residuals, Taps
+from fxtransport.passes.base import Unit
+from fxtransport.passes.lower import Lower, Lowered
+from fxtransport.passes.pipeline import run_passes
+from fxtransport.passes.taps import TapResidues, add_out_of_place
+from fxtransport.passes.trace import Trace
+from tests.compiling import (
+    assert_identical,
+    compiled,
+    forward,
+    original,
+    outcome,
+    transport,
+    unit_of,
+)
+
+
+class Writing(nn.Module):
+    """A residual block that goes on with its branch, its skip and its sum as it is told."""
+
+    def __init__(self, go_on: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.go_on = go_on
+        self.body = nn.Sequential(nn.Linear(6, 6), nn.Tanh())
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x * 1  # so that the block may overwrite it
+        return self.go_on(x, self.body(x))
+
+    def branch(self, x: Tensor) -> Tensor:
+        return self.body(x)
+
+
+def added_in_place(x: Tensor, branch: Tensor) -> Tensor:
+    branch += x
+    return branch
+
+
+def added_by_method(x: Tensor, branch: Tensor) -> Tensor:
+    return branch.add_(x)
+
+
+def added_then_activated(x: Tensor, branch: Tensor) -> Tensor:
+    branch += x
+    return branch.relu_()
+
+
+def added_onto_skip(x: Tensor, branch: Tensor) -> Tensor:
+    x += branch
+    return x.relu_()
+
+
+def branch_written_later(x: Tensor, branch: Tensor) -> Tensor:
+    total = x + branch
+    branch.mul_(3)
+    return total
+
+
+def branch_read_under_its_old_name(x: Tensor, branch: Tensor) -> Tensor:
+    alias = branch
+    branch += x
+    return branch * 2 + alias.sigmoid()
+
+
+def view_of_branch_read_later(x: Tensor, branch: Tensor) -> Tensor:
+    half = branch[:, :3]
+    branch += x
+    return branch * half.sum()
+
+
+def branch_written_through_a_view(x: Tensor, branch: Tensor) -> Tensor:
+    total = x + branch
+    branch[:, :3] *= 2
+    return total.sigmoid() * branch.sum()
+
+
+def branch_added_with_alpha(x: Tensor, branch: Tensor) -> Tensor:
+    return branch.add_(x, alpha=2)
+
+
+def skip_written_later(x: Tensor, branch: Tensor) -> Tensor:
+    total = x + branch
+    x.zero_()
+    return total
+
+
+def sum_written_through_a_view(x: Tensor, branch: Tensor) -> Tensor:
+    branch += x
+    branch.view(-1).mul_(2)
+    return branch
+
+
+OUT_OF_PLACE = [added_in_place, added_by_method, added_then_activated, added_onto_skip]
+COPIED = [branch_written_later, branch_written_through_a_view]
+AS_THEY_ARE = [
+    branch_read_under_its_old_name,
+    view_of_branch_read_later,
+    skip_written_later,
+    sum_written_through_a_view,
+]
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("go_on", [*OUT_OF_PLACE, *COPIED, *AS_THEY_ARE])
+def test_residues_are_the_branches(
+    go_on: Callable[[Tensor, Tensor], Tensor], training: bool
+) -> None:
+    model = Writing(go_on)
+    unit = compiled(model, 6)
+    assert [r.path for r in unit.fact(Residuals).tapped] == [""]
+    x = torch.randn(3, 6)
+    (output, residues), _ = outcome(transport(unit), model, x, training=training)
+    assert_identical(output, outcome(original, model, x, training=training)[0])
+    assert_identical(outcome(forward(unit), model, x, training=training)[0], output)
+    by_hand, _ = outcome(Writing.branch, model, x, training=training)
+    assert_identical(residues, [by_hand])
+
+
+def targets(unit: Unit) -> list[object]:
+    return [node.target for node in unit.traced().nodes]
+
+
+@pytest.mark.parametrize("go_on", OUT_OF_PLACE)
+def test_additions_in_place_become_out_of_place(go_on: Callable[..., Tensor]) -> None:
+    unit = compiled(Writing(go_on), 6)
+    assert add_out_of_place in targets(unit)
+    assert not {operator.iadd, "add_"}.intersection(targets(unit))
+    assert unit.fact(Taps).added == ()
+
+
+@pytest.mark.parametrize("go_on", COPIED)
+def test_branches_that_are_overwritten_are_copied_first(go_on: Callable[..., Tensor]) -> None:
+    unit = compiled(Writing(go_on), 6)
+    assert unit.fact(Taps).added == unit.fact(Taps).residues
+    names = [node.name for node in unit.traced().nodes]
+    body, copied = names.index("body"), names.index(unit.fact(Taps).residues[0])
+    assert copied == body + 1
+    # the forward without residues does not pay for it
+    assert "clone" not in unit.fact(Lowered).forward.source
+    assert "clone" in unit.fact(Lowered).transport.source
+
+
+def test_an_added_tensor_keeps_its_dtype() -> None:
+    """``half += single`` stays half, ``half + single`` does not."""
+    branch, other = torch.randn(5, dtype=torch.float16), torch.randn(5)
+    expected = branch.clone()
+    expected += other
+    found = add_out_of_place(branch, other)
+    assert found.dtype == torch.float16
+    assert_identical(found, expected)
+
+
+class Mixed(nn.Module):
+    """A residual block whose branch is computed in another dtype than its input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(6, 6), nn.Tanh()).double()
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = x.float()
+        out += self.body(x.double())
+        return out * 2
+
+
+def test_dtypes_are_kept_where_they_are_mixed() -> None:
+    model = Mixed()
+    unit = compiled(model, 6)
+    x = torch.randn(3, 6)
+    (output, residues), _ = outcome(transport(unit), model, x, training=True)
+    assert output.dtype == torch.float32
+    assert_identical(output, outcome(original, model, x, training=True)[0])
+    assert_identical(residues, [model.body(x.double())])
+
+
+class ReturnsSkip(nn.Module):
+    """A residual block that returns more than its sum."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(6, 6), nn.Tanh())
+
+    def forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        branch = self.body(x)
+        return x + branch, {"branch": branch}
+
+
+def test_what_a_model_returns_keeps_its_form() -> None:
+    model = ReturnsSkip()
+    unit = compiled(model, 6)
+    x = torch.randn(3, 6)
+    (output, residues), _ = outcome(transport(unit), model, x, training=False)
+    assert_identical(output, model(x))
+    assert_identical(residues, [output[1]["branch"]])
+
+
+def test_displacements_of_layers() -> None:
+    model = nn.Sequential(
+        nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(True), nn.Conv2d(4, 2, 1)
+    )
+    unit = compiled(model, 4, 8, 8)
+    assert [layer.path for layer in unit.fact(Layers).found] == ["0"]
+    x = torch.randn(3, 4, 8, 8)
+    (_, residues), _ = outcome(transport(unit), model, x, training=True)
+    assert_identical(residues, [model.train()[:3](x) - x])
+
+
+def test_the_unit_before_is_not_changed() -> None:
+    unit = run_passes(unit_of(Writing(added_in_place), 6), [Trace()])
+    before = str(unit.traced())
+    after = run_passes(unit, [TapResidues(), Lower()])
+    assert str(unit.traced()) == before
+    assert str(after.traced()) != before
