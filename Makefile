@@ -2,7 +2,7 @@
 PYTHON ?= python
 
 .DEFAULT_GOAL := help
-.PHONY: help install test test-fast lint format types golden bench ci
+.PHONY: help install test test-fast lint format types golden pictures bench ci
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ types:  ## check the types, strictly
 
 golden:  ## write the golden graphs anew; read the diff before committing it
 	$(PYTHON) -m pytest --update-golden tests/test_golden.py
+
+pictures:  ## draw the pictures of the documentation anew
+	$(PYTHON) docs/pictures.py
 
 bench:  ## run every benchmark; each prints its table and writes JSON
 	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(PYTHON) "$$file"; done

@@ -16,13 +16,13 @@ DEFAULT = "boundaries,taps"
 
 
 @click.command()
-@model_options
 @click.option("--pipeline", default=DEFAULT, show_default=True, metavar="TEXT", help="The passes.")
 @click.option("--after", metavar="PASS", help="Stop behind this pass.")
 @click.option("--code", is_flag=True, help="The generated Python instead of the table.")
 @click.option("--dot", is_flag=True, help="Graphviz text instead of the table.")
 @click.option("--diff", is_flag=True, help="What each pass changed instead of the table.")
 @click.option("--all", "everything", is_flag=True, help="Also nodes that hold no tensor.")
+@model_options
 def inspect(
     names: tuple[str, ...],
     pipeline: str,
@@ -39,6 +39,8 @@ def inspect(
 
     MODEL is a timm or torchvision name (timm:NAME, torchvision:NAME), or
     path/to/file.py:factory.
+
+    For example: fxtransport inspect swin_tiny --pipeline 'partition{modules=4},taps'
     """
     if sum((code, dot, diff, as_json)) > 1:
         raise click.UsageError("--code, --dot, --diff and --json exclude one another; give one")

@@ -10,11 +10,9 @@ from fxtransport.names import SOURCES, Source
 @click.option("--source", type=click.Choice(list(SOURCES)), help="List one library's models only.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 def models(pattern: str, source: Source | None, as_json: bool) -> None:
-    r"""List the models whose name matches PATTERN, a glob or a part of the name.
+    """List the models whose name matches PATTERN, a glob or a part of the name.
 
-    \b
-    fxtransport models swin
-    fxtransport models 'resnet*' --source torchvision
+    For example: fxtransport models swin, or fxtransport models 'resnet*' --source torchvision
     """
     import json
 

@@ -20,12 +20,12 @@ MODULES = 4
 
 
 @click.command()
-@model_options
 @click.option(
     "--modules",
     "-k",
     type=click.IntRange(min=1),
-    help=f"K, the number of modules.  [default: {MODULES}]",
+    metavar="K",
+    help=f"The number of modules.  [default: {MODULES}]",
 )
 @click.option("--equal-depth", is_flag=True, help="As many residuals each (default).")
 @click.option("--equal-weight", is_flag=True, help="As much --weight each.")
@@ -40,9 +40,16 @@ MODULES = 4
     type=click.IntRange(min=1),
     default=32,
     show_default=True,
+    metavar="N",
     help="What activations are counted for.",
 )
-@click.option("--cut", "cuts", multiple=True, metavar="PATH", help="Cut behind this module.")
+@click.option(
+    "--cut",
+    "cuts",
+    multiple=True,
+    metavar="PATH",
+    help="Cut behind this module or node; may be repeated.",
+)
 @click.option(
     "--head",
     type=click.Choice(["auto", "conv", "token", "none"]),
@@ -53,10 +60,12 @@ MODULES = 4
 @click.option(
     "--num-classes",
     type=click.IntRange(min=1),
+    metavar="N",
     help="Of the auxiliary heads; the model's by default.",
 )
 @click.option("--no-verify", is_flag=True, help="Do not compare numbers with the model's.")
 @click.option("--output", type=click.Path(), metavar="DIR", help="Save the program here.")
+@model_options
 def split(
     names: tuple[str, ...],
     modules: int | None,
@@ -77,6 +86,8 @@ def split(
 
     MODEL is a timm or torchvision name (timm:NAME, torchvision:NAME), or
     path/to/file.py:factory.
+
+    For example: fxtransport split swin_tiny --modules 4 --equal-weight
     """
     if equal_depth and equal_weight:
         raise click.UsageError("--equal-depth and --equal-weight exclude one another")

@@ -23,20 +23,20 @@ def size(number: int) -> str:
     >>> size(851_443_712), size(1023 * 2**20)
     ('812 MiB', '0.999 GiB')
     """
-    for limit, name in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+    for limit, name in ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
         if number >= limit * 0.9765:
             return f"{three_digits(number / limit)} {name}"
     return f"{number} B"
 
 
 def three_digits(number: float) -> str:
-    """A number below 1000 with three digits, zeros at the end too.
+    """A number with three digits, zeros at the end too.
 
     >>> three_digits(0.999), three_digits(1.5), three_digits(27.96), three_digits(812.3)
     ('0.999', '1.50', '28.0', '812')
     """
     whole = len(str(int(float(f"{number:.3g}"))).lstrip("0"))
-    return f"{number:.{3 - whole}f}"
+    return f"{number:.{max(3 - whole, 0)}f}"
 
 
 def plural(number: int, thing: str) -> str:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import DataDependentOutputException
 
-from fxtransport.errors import TraceError
+from fxtransport.errors import FxTransportError, TraceError
 from fxtransport.passes.recording import DataDependentError
 
 MODEL_ERRORS = (
@@ -37,9 +38,9 @@ def blaming(model: nn.Module, failed_path: Callable[[], str | None]) -> Iterator
     """
     try:
         yield
-    except TraceError:
+    except FxTransportError:
         raise
-    except DataDependentError as error:
+    except (DataDependentError, DataDependentOutputException) as error:
         raise data_dependent(model, failed_path(), error) from error
     except MODEL_ERRORS as error:
         where = describe(model, failed_path())

@@ -9,6 +9,7 @@ from torch import fx
 from fxtransport.ir import Boundaries, Boundary, Layers, Residuals, Shapes, Taps
 from fxtransport.passes.base import Pass, Unit
 from fxtransport.passes.recording import Recording
+from fxtransport.passes.taps import add_out_of_place
 from fxtransport.passes.trace import Origins
 
 
@@ -17,10 +18,10 @@ class FindBoundaries(Pass):
     """Find the boundaries between depth units, those where a single tensor crosses first.
 
     A depth unit is a residual addition; an equal-dimension layer where there are none; a
-    submodule with parameters where there is neither, or one alone. Between two units, every place where
-    one tensor crosses is legal. Where there is none, the places where the fewest cross are
-    kept apart, for models that cannot be cut otherwise. What a residue is computed from
-    crosses too, so no cut falls inside an equal-dimension layer.
+    submodule with parameters where there is neither, or one alone. Between two units, every
+    place where one tensor crosses is legal. Where there is none, the places where the fewest
+    cross are kept apart, for models that cannot be cut otherwise. What a residue is computed
+    from crosses too, so no cut falls inside an equal-dimension layer.
     """
 
     name: ClassVar[str] = "boundaries"
@@ -86,6 +87,7 @@ class Places:
         self._owners = unit.fact(Origins).owners
         self._shapes = unit.fact(Shapes)
         self._position = {node: i for i, node in enumerate(self.nodes)}
+        self._at = {node.name: i for i, node in enumerate(self.nodes)}
         self._last_use = [
             max((self._position[user] for user in node.users), default=i)
             for i, node in enumerate(self.nodes)
@@ -138,16 +140,21 @@ class Places:
     def _written(self) -> list[tuple[int, int]]:
         """From where to where a storage lives that is written after it was made."""
         recording, runs = self._unit.fact(Recording), self._unit.fact(Origins).op_nodes
-        position = {node.name: i for node, i in self._position.items()}
+        spans: list[tuple[int, int]] = []
         made: dict[int, int] = {}
         written: dict[int, int] = {}
         for op, name in zip(recording.ops, runs, strict=True):
-            for value in op.outputs:
-                storage = recording.storages[value]
-                if op.writes and storage in made:
-                    written[storage] = position[name]
-                made.setdefault(storage, position[name])
-        spans = ((made[storage], last) for storage, last in written.items())
+            here = self._at[name]
+            for storage in {recording.storages[value] for value in op.outputs}:
+                if op.writes and self.nodes[here].target is add_out_of_place:
+                    # the sum lies in a storage of its own now
+                    if storage in written:
+                        spans.append((made[storage], written.pop(storage)))
+                    made[storage] = here
+                elif op.writes and storage in made:
+                    written[storage] = here
+                made.setdefault(storage, here)
+        spans += ((made[storage], last) for storage, last in written.items())
         return [(first, last) for first, last in spans if first < last]
 
     def _ended(self, position: int) -> str:

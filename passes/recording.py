@@ -8,7 +8,7 @@ value too, which depends on both.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 from unittest import mock
 
@@ -29,6 +29,17 @@ READS_VALUES = frozenset(
 
 class DataDependentError(RuntimeError):
     """A forward pass without data came to an operation that needs the values of a tensor."""
+
+
+def tensors_in(value: Any) -> list[torch.Tensor]:
+    """The tensors in nested tuples, lists, dicts and dataclasses, in order."""
+    found: list[torch.Tensor] = []
+    for leaf in tree_leaves(value):
+        if isinstance(leaf, torch.Tensor):
+            found.append(leaf)
+        elif is_dataclass(leaf) and not isinstance(leaf, type):
+            found.extend(t for f in fields(leaf) for t in tensors_in(getattr(leaf, f.name)))
+    return found
 
 
 @dataclass(frozen=True)
@@ -121,7 +132,7 @@ class Recorder(TorchDispatchMode):
 
     def finish(self, returned: Any) -> Recording:
         """What was recorded of a forward pass that returned this."""
-        outputs = tuple(self._read(t) for t in tree_leaves(returned) if isinstance(t, torch.Tensor))
+        outputs = tuple(map(self._read, tensors_in(returned)))
         uses: list[list[int]] = [[] for _ in self.shapes]
         for i, op in enumerate(self.ops):
             for value in op.inputs:
@@ -140,9 +151,7 @@ class Recorder(TorchDispatchMode):
     @contextmanager
     def calling(self, path: str, arguments: Any) -> Iterator[None]:
         """The operations inside belong to a run of the module at ``path``."""
-        inputs = frozenset(
-            self._read(t) for t in tree_leaves(arguments) if isinstance(t, torch.Tensor)
-        )
+        inputs = frozenset(map(self._read, tensors_in(arguments)))
         parent = self._stack[-1] if self._stack else None
         self.calls.append(Call(path, parent, len(self.ops), inputs))
         self._stack.append(len(self.calls) - 1)
@@ -167,8 +176,7 @@ class Recorder(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        leaves = tree_leaves((args, kwargs)) if kwargs else tree_leaves(args)
-        tensors = tuple(t for t in leaves if isinstance(t, torch.Tensor))
+        tensors = tuple(tensors_in((args, kwargs) if kwargs else args))
         name = func.overloadpacket.__name__
         if name in READS_VALUES:
             raise DataDependentError(f"{name} needs the values of a tensor")
@@ -177,9 +185,7 @@ class Recorder(TorchDispatchMode):
         index = len(self.ops)
         depends = any(self.depends[v] for v in inputs)
         outputs, writes = [], False
-        for t in tree_leaves(out):
-            if not isinstance(t, torch.Tensor):
-                continue
+        for t in tensors_in(out):
             written = id(t) in self._value
             value = self._new_value(t, depends=depends, producer=index)
             outputs.append(value)

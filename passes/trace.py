@@ -8,7 +8,6 @@ from typing import ClassVar
 import torch
 from torch import fx
 from torch.fx.node import map_arg
-from torch.utils._pytree import tree_leaves
 
 from fxtransport.errors import TraceError
 from fxtransport.ir import Shapes, TensorSpec
@@ -16,7 +15,7 @@ from fxtransport.passes.additions import RecordedAdditions
 from fxtransport.passes.base import Example, Pass, Unit
 from fxtransport.passes.blame import blaming
 from fxtransport.passes.merge_modes import merge_modes
-from fxtransport.passes.recording import Recorder, Recording
+from fxtransport.passes.recording import Recorder, Recording, tensors_in
 from fxtransport.passes.shadow import shadow_of
 from fxtransport.passes.tracer import ValueTracer
 from fxtransport.passes.units import RecordedLayers
@@ -140,10 +139,7 @@ def shapes_of(graph: fx.Graph, values: Mapping[fx.Node, object], example: Exampl
         if isinstance(value := values.get(node), torch.Tensor)
     }
     compound = frozenset(
-        node.name
-        for node in graph.nodes
-        if node.name not in specs
-        and any(isinstance(leaf, torch.Tensor) for leaf in tree_leaves(values.get(node)))
+        node.name for node in graph.nodes if node.name not in specs and tensors_in(values.get(node))
     )
     return Shapes(specs, compound, example.batch_size)
 

@@ -10,8 +10,10 @@ import builtins
 import inspect
 import operator
 import sys
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import fields, is_dataclass
 from types import FrameType
 from typing import Any, NoReturn
 from unittest import mock
@@ -22,7 +24,7 @@ from torch.fx.node import map_arg
 from torch.utils._pytree import tree_leaves
 
 from fxtransport.passes.guards import guard
-from fxtransport.passes.recording import DataDependentError, Recorder
+from fxtransport.passes.recording import DataDependentError, Recorder, tensors_in
 
 FACTORIES = (
     "arange empty eye full linspace logspace ones rand randint randn randperm scalar_tensor "
@@ -228,6 +230,14 @@ class ValueTracer(fx.Tracer):
         """A node's argument."""
         if type(a) is ValueProxy:
             return a.node
+        if is_dataclass(a) and not isinstance(a, type):
+            made = {f.name: getattr(a, f.name) for f in fields(a)}
+            return self.create_proxy("call_function", type(a), (), made).node
+        if isinstance(a, tuple) and hasattr(a, "_fields"):
+            return self.create_proxy("call_function", type(a), tuple(a), {}).node
+        if type(a) is OrderedDict:
+            # fx would make a plain dict of it
+            return self.create_proxy("call_function", OrderedDict, (list(a.items()),), {}).node
         if isinstance(a, torch.Tensor):
             known = id(a) in self._parameter_names or a in self.tensor_attrs
             if not known:
@@ -300,9 +310,8 @@ class ValueTracer(fx.Tracer):
         finally:
             self._evaluating = False
         self.values[node] = value
-        for leaf in tree_leaves(value):
-            if isinstance(leaf, torch.Tensor):
-                self.node_of_tensor[id(leaf)] = node
+        for tensor in tensors_in(value):
+            self.node_of_tensor[id(tensor)] = node
 
     def _run(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
         match node.op:

@@ -7,13 +7,13 @@ from typing import Any, ClassVar
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_leaves
 
 from fxtransport.errors import UsageError, VerificationError
 from fxtransport.ir import Check, VerificationReport
 from fxtransport.passes.base import Example, Pass, Unit
 from fxtransport.passes.blame import MODEL_ERRORS, first_line
 from fxtransport.passes.lower import Lowered
+from fxtransport.passes.recording import tensors_in
 
 
 @dataclass(frozen=True)
@@ -183,9 +183,9 @@ def _outcome(
         returned = call(model, *given)
     except MODEL_ERRORS as error:
         return _Outcome({}, {}, {}, f"raises {type(error).__name__}: {first_line(error)}")
-    outputs = {
-        str(i): t for i, t in enumerate(tree_leaves(returned)) if isinstance(t, torch.Tensor)
-    }
+    outputs = {str(i): t for i, t in enumerate(tensors_in(returned))}
+    if not outputs:
+        raise VerificationError("the model returns no tensors, so nothing can be compared")
     differentiable = [t for t in outputs.values() if t.requires_grad]
     gradients: _Named = {}
     if differentiable:

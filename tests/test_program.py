@@ -1,6 +1,9 @@
 """What a program promises: the model's behaviour, its names, its parts, its energies."""
 
 import copy
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import pytest
 import timm
@@ -9,6 +12,7 @@ from torch import nn
 
 from fxtransport import Program, transportify
 from fxtransport.errors import PartitionError, TraceError, UsageError
+from fxtransport.passes.recording import tensors_in
 
 
 class Block(nn.Module):
@@ -354,3 +358,52 @@ def test_heads_none_and_hand_cuts(net: Net, images: torch.Tensor) -> None:
     assert [cut.path for cut in program.facts.partition.cuts] == ["blocks.0", "blocks.2"]
     assert program.parts[0](images).logits is None
     assert program.state_dict().keys() == net.state_dict().keys()
+
+
+@dataclass
+class Prediction:
+    """What some models return."""
+
+    logits: torch.Tensor
+    features: list[torch.Tensor]
+
+
+class Predictor(nn.Module):
+    """Returns a container of the given kind."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.block = Block(4)
+
+    def forward(self, x: torch.Tensor) -> object:
+        x = self.block(x)
+        logits = x.mean((2, 3))
+        match self.kind:
+            case "dataclass":
+                return Prediction(logits, [x, logits])
+            case "ordered":
+                return OrderedDict(out=logits, aux=x)
+            case "named":
+                return Named(logits, x)
+        return {"out": logits, "all": (x, logits)}
+
+
+class Named(NamedTuple):
+    """A tuple with names."""
+
+    logits: torch.Tensor
+    features: torch.Tensor
+
+
+@pytest.mark.parametrize("kind", ["dataclass", "ordered", "named", "dict"])
+def test_outputs_keep_their_type(kind: str) -> None:
+    """Dataclasses, ordered dicts, named tuples, dicts: as the model returns them."""
+    model = Predictor(kind).eval()
+    images = torch.randn(2, 4, 8, 8)
+    program = transportify(model, images, head="none")
+    expected, found = model(images), program(images)
+    assert type(found) is type(expected)
+    pairs = zip(tensors_in(expected), tensors_in(found), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    assert len(tensors_in(found)) >= 2

@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 
 import pytest
-import timm
 import torch
-import torchvision
 from torch import nn
 
 from fxtransport.errors import UsageError
@@ -20,6 +18,7 @@ from fxtransport.ir import (
     PartitionPlan,
     Shapes,
 )
+from fxtransport.models import build, resolve
 from fxtransport.passes.base import Example, Unit
 from fxtransport.passes.heads import PlanHeads, hidden_at
 from fxtransport.passes.layouts import LayoutFinder
@@ -38,12 +37,7 @@ def unit_of(model: nn.Module, *shape: int) -> Unit:
 
 
 def zoo(name: str) -> nn.Module:
-    library, _, name = name.partition(":")
-    with torch.device("meta"):
-        if library == "timm":
-            return timm.create_model(name)
-        model: nn.Module = torchvision.models.get_model(name, weights=None)
-        return model
+    return build(resolve(name), device="meta")
 
 
 def heads(

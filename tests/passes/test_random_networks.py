@@ -1,6 +1,6 @@
 """Random residual networks, built with a known answer, are found out and rebuilt exactly."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum, auto
 from typing import Any
@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from timm.layers import DropPath
 from torch import Tensor, nn
 
-from fxtransport.errors import PartitionError
 from fxtransport.ir import Kind, PartitionPlan, Residuals
 from fxtransport.passes.base import Unit
 from fxtransport.passes.lower import Lowered
@@ -274,6 +273,15 @@ def assert_same_numbers(unit: Unit) -> None:
         torch.testing.assert_close(residues, hand)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """Tiny convolutions wait longer for a second thread than they compute."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @settings(max_examples=60)
 @given(networks())
 def test_additions_are_found_exactly(blocks: Blocks) -> None:
@@ -289,16 +297,12 @@ def test_numbers_are_the_models(blocks: Blocks) -> None:
 
 
 @settings(max_examples=30)
-@given(networks([s for s in Spelling if s is not Spelling.ONTO_SKIP]), st.data())
+@given(networks(), st.data())
 def test_modules_in_a_row_are_the_whole(blocks: Blocks, data: st.DataObject) -> None:
     model = build(blocks)
     assert_cut(model, data.draw(st.integers(1, len(known(model)))))
 
 
-@pytest.mark.xfail(
-    raises=PartitionError,
-    reason="boundaries takes `skip += branch` for a write, though taps made it out of place",
-)
 def test_additions_onto_the_skip_are_places_to_cut() -> None:
     onto_skip = Recipe(Skip.INPUT, Spelling.ONTO_SKIP, Noise.NONE, False, False, False, None)
     assert_cut(build([onto_skip] * 3), 3)

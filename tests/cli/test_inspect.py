@@ -1,0 +1,193 @@
+"""``fxtransport inspect``: the listing, and the graph in other forms."""
+
+import ast
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Command
+
+
+def described(run: Command, *arguments: str) -> dict[str, Any]:
+    """The one JSON object that an inspection prints."""
+    result = run("inspect", *arguments, "--json")
+    assert result.exit_code == 0, result.stderr
+    [line] = result.stdout.splitlines()
+    found: dict[str, Any] = json.loads(line)
+    return found
+
+
+def test_json_has_the_keys_that_were_promised(run: Command, nets: Path) -> None:
+    found = described(run, f"{nets}:Net")
+    assert list(found) == [
+        "model",
+        "input_shape",
+        "parameters",
+        "nodes",
+        "residuals",
+        "layers",
+        "boundaries",
+    ]
+    assert found["input_shape"] == [3, 8, 8]
+    assert found["parameters"] == 112 + 4 * 148 + 25
+    assert found["residuals"][1] == {
+        "path": "blocks.1",
+        "kind": "identity",
+        "node": "blocks_1_add",
+        "skip": "blocks_0_add",
+        "branch": "blocks_1_relu",
+        "shape": [4, 8, 8],
+        "stage": 0,
+        "module": 0,
+    }
+    assert found["layers"] == []
+    assert next(b["path"] for b in found["boundaries"] if b["units"] == 1) == "blocks.0"
+
+
+def test_layers_of_a_plain_model(run: Command, nets: Path) -> None:
+    found = described(run, f"{nets}:Plain")
+    assert found["residuals"] == []
+    assert [layer["path"] for layer in found["layers"]] == ["0", "2", "4", "6"]
+    assert found["layers"][0].keys() == {"path", "input", "output", "shape", "stage", "module"}
+
+
+def test_modules_are_numbered_where_the_pipeline_cuts(run: Command, nets: Path) -> None:
+    found = described(run, f"{nets}:Net", "--pipeline", "partition{modules=4}")
+    assert [residual["module"] for residual in found["residuals"]] == [0, 1, 2, 3]
+    by_hand = "partition{modules=2 cuts=blocks.2}"
+    found = described(run, f"{nets}:Net", "--pipeline", f"trace,residuals,{by_hand},taps")
+    assert [residual["module"] for residual in found["residuals"]] == [0, 0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("after", "nodes", "residuals", "boundaries"),
+    [("record", False, 0, False), ("trace", True, 0, False), ("residuals", True, 4, False)],
+)
+def test_after(
+    run: Command, nets: Path, after: str, nodes: bool, residuals: int, boundaries: bool
+) -> None:
+    found = described(run, f"{nets}:Net", "--after", after)
+    assert (found["nodes"] > 0) == nodes
+    assert len(found["residuals"]) == residuals
+    assert bool(found["boundaries"]) == boundaries
+
+
+def test_before_the_trace_there_is_no_graph(run: Command, nets: Path) -> None:
+    for view in ([], ["--code"], ["--dot"]):
+        result = run("inspect", f"{nets}:Net", "--after", "additions", *view)
+        assert result.exit_code == 0
+        assert result.stdout == ""
+        assert result.stderr == "additions leaves no graph yet; trace makes it\n"
+
+
+def test_the_listing(run: Command, nets: Path) -> None:
+    result = run("inspect", f"{nets}:Twice", "--pipeline", "partition{modules=2},taps")
+    lines = [line.rstrip() for line in result.stdout.splitlines()]
+    assert lines[:-2] == [
+        f"{nets}:Twice",
+        "input 3×8×8; 729 parameters; 13 nodes; 4 residuals (4 identity)",
+        "",
+        "path            operation  shape    marks",
+        "── module 0 ──",
+        "x               input      B×3×8×8",
+        "stem            Conv2d     B×4×8×8  ↷ skip",
+        "blocks.0        Both",
+        "  first         Conv2d     B×4×8×8  ↳ branch",
+        "  add           add        B×4×8×8  ⊕ residual identity  ↷ skip",
+        "  second        Conv2d     B×4×8×8  ↳ branch",
+        "  add_1         add        B×4×8×8  ⊕ residual identity  ↷ skip",
+        "── module 1 ──",
+        "blocks.1        Both",
+        "  first         Conv2d     B×4×8×8  ↳ branch",
+        "  add           add        B×4×8×8  ⊕ residual identity  ↷ skip",
+        "  second        Conv2d     B×4×8×8  ↳ branch",
+        "  add_1         add        B×4×8×8  ⊕ residual identity",
+        "mean            .mean      B×4",
+        "head            Linear     B×5",
+        "output          output",
+    ]
+    assert lines[-1].startswith("milliseconds: record ")
+
+
+def test_swin_tiny_reads_as_blocks(run: Command) -> None:
+    result = run("inspect", "swin_tiny")
+    headers = re.findall(r"^(layers\.\d\.blocks\.\d) +SwinTransformerBlock *$", result.stdout, re.M)
+    assert len(headers) == 12
+    assert result.stdout.count("⊕ residual identity") == 24
+    assert "64B×49×96" in result.stdout
+    lines = result.stdout.splitlines()
+    assert len(lines) < 350
+    assert max(len(line.rstrip()) for line in lines[:-2]) <= 80
+    everything = run("inspect", "swin_tiny", "--all").stdout.splitlines()
+    assert len(everything) > 600
+
+
+def test_the_code_is_python(run: Command, nets: Path) -> None:
+    result = run("inspect", f"{nets}:Net", "--code")
+    [function] = ast.parse(result.stdout).body
+    assert isinstance(function, ast.FunctionDef)
+    assert function.name == "forward"
+    assert "self.blocks" in result.stdout
+
+
+@pytest.mark.parametrize("pipeline", ["taps", "partition{modules=3},taps"])
+@pytest.mark.parametrize("name", ["{nets}:Twice", "{nets}:Plain", "torchvision:resnet18"])
+def test_dot_is_graphviz(run: Command, nets: Path, name: str, pipeline: str) -> None:
+    name = name.format(nets=nets)
+    result = run("inspect", name, "--dot", "--pipeline", pipeline)
+    assert result.exit_code == 0
+    text = result.stdout
+    boxes = re.findall(
+        r'^    "(\w+)" \[label="[^"]+"(?:, style=\w+, fillcolor="#\w+")?\];$', text, re.M
+    )
+    edges = re.findall(r'^  "(\w+)" -> "(\w+)"(?: \[color="#\w+"\])?;$', text, re.M)
+    assert len(boxes) == len(set(boxes))
+    assert {end for edge in edges for end in edge} == set(boxes)
+    assert text.count("subgraph cluster_") == (3 if "partition" in pipeline else 1)
+    known = len(boxes) + len(edges) + 2 * text.count("subgraph") + 3
+    assert len(text.splitlines()) == known
+    if program := shutil.which("dot"):
+        drawn = subprocess.run(
+            [program, "-Tsvg"], input=text, capture_output=True, text=True, check=True
+        )
+        assert drawn.stderr == ""
+        assert drawn.stdout.count('class="node"') == len(boxes)
+
+
+def test_diff_says_what_each_pass_changed(run: Command) -> None:
+    result = run("inspect", "torchvision:resnet18", "--diff")
+    assert "record: reads only\n" in result.stdout
+    assert re.search(r"^trace: makes the graph, \d+ nodes$", result.stdout, re.M)
+    changed = result.stdout.partition("\ntaps: \n--- before\n+++ taps\n")[2]
+    assert changed.count("\n-layer") == changed.count("\n+layer") == 8
+    assert result.stdout.endswith("boundaries: reads only\n")
+
+
+def test_several_models_come_one_behind_the_other(run: Command, nets: Path) -> None:
+    result = run("inspect", f"{nets}:Net", f"{nets}:Plain")
+    assert result.exit_code == 0
+    assert result.stdout.index(f"{nets}:Net") < result.stdout.index(f"{nets}:Plain")
+
+
+def test_verification_in_a_pipeline_has_numbers(run: Command) -> None:
+    result = run(
+        "inspect", "torchvision:mobilenet_v3_small", "--json", "--pipeline", "lower,verify"
+    )
+    assert result.exit_code == 0, result.stderr
+
+
+@pytest.mark.slow
+def test_end_to_end() -> None:
+    command = [sys.executable, "-c", "from fxtransport.cli.main import main; main()", "inspect"]
+    command += ["swin_tiny", "nosuch", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    swin, failure = map(json.loads, done.stdout.splitlines())
+    assert len(swin["residuals"]) == 24
+    assert failure["model"] == "nosuch"

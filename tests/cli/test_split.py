@@ -1,0 +1,204 @@
+"""``fxtransport split``: the table, the JSON, the options, the saved folder."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+
+from fxtransport import load, transportify
+from fxtransport.cli.split import summary
+from fxtransport.cli.split_table import place, show
+from fxtransport.models import build, resolve
+from tests.cli.conftest import Command
+
+KEYS = {"model", "balance", "weight", "modules", "bottleneck", "lower_bound", "imbalance", "cuts"}
+MODULE_KEYS = {
+    "index",
+    "residuals",
+    "blocks",
+    "parameters",
+    "flops",
+    "activation_bytes",
+    "input_shapes",
+    "output_shapes",
+    "head",
+}
+
+
+def described(run: Command, *arguments: str) -> dict[str, Any]:
+    """The one JSON object that a split prints."""
+    result = run("split", *arguments, "--json")
+    assert result.exit_code == 0, result.stderr
+    [line] = result.stdout.splitlines()
+    found: dict[str, Any] = json.loads(line)
+    return found
+
+
+def test_json_has_the_keys_that_were_promised(run: Command, nets: Path) -> None:
+    found = described(run, f"{nets}:Net", "--modules", "2")
+    assert found.keys() >= KEYS
+    assert found["model"] == f"{nets}:Net"
+    for k, module in enumerate(found["modules"]):
+        assert module.keys() >= MODULE_KEYS
+        assert module["head"].keys() >= {"kind", "parameters", "flops"}
+        assert module["index"] == k
+    first, last = found["modules"]
+    assert (first["blocks"], last["blocks"]) == (
+        ["blocks.0", "blocks.1"],
+        ["blocks.2", "blocks.3"],
+    )
+    assert (first["input_shapes"], first["output_shapes"]) == ([[3, 8, 8]], [[4, 8, 8]])
+    assert (last["input_shapes"], last["output_shapes"]) == ([[4, 8, 8]], [[5]])
+    assert (first["parameters"], last["parameters"]) == (112 + 2 * 148, 2 * 148 + 25)
+    assert first["flops"] == 2 * 64 * (27 * 4 + 2 * 36 * 4)
+    assert first["head"]["kind"] == "conv"
+    assert first["head"]["parameters"] > 0
+    assert last["head"] == {"kind": "model", "parameters": 0, "flops": 0}
+    assert (found["bottleneck"], found["lower_bound"], found["imbalance"]) == (2, 2, 0.0)
+    assert found["cuts"] == ["blocks.1"]
+    assert found["max_error"] == 0.0
+
+
+def test_depth_and_four_modules_are_the_default(run: Command, nets: Path) -> None:
+    found = described(run, f"{nets}:Net")
+    assert found == described(run, f"{nets}:Net", "--equal-depth", "-k", "4")
+    assert found["balance"] == "depth"
+    assert [module["residuals"] for module in found["modules"]] == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("weight", ["activations", "parameters", "flops"])
+def test_weights(run: Command, nets: Path, weight: str) -> None:
+    arguments = [f"{nets}:Net", "-k", "2", "--equal-weight"]
+    found = described(run, *arguments, "--weight", weight)
+    key = {"activations": "activation_bytes"}.get(weight, weight)
+    assert (found["balance"], found["weight"]) == ("weight", weight)
+    assert found["bottleneck"] == max(module[key] for module in found["modules"])
+    assert found["lower_bound"] <= found["bottleneck"]
+    if weight == "activations":
+        assert found == described(run, *arguments)
+
+
+def test_activations_grow_with_the_batch(run: Command, nets: Path) -> None:
+    one, many = (
+        described(run, f"{nets}:Net", "--batch-size", str(n))["modules"][0] for n in (1, 64)
+    )
+    assert many["activation_bytes"] > 32 * one["activation_bytes"]
+    assert many["flops"] == one["flops"]
+
+
+def test_cuts_by_hand(run: Command, nets: Path) -> None:
+    found = described(run, f"{nets}:Net", "--cut", "blocks.2", "--cut", "stem")
+    assert found["cuts"] == ["stem", "blocks.2"]
+    assert [module["residuals"] for module in found["modules"]] == [0, 3, 1]
+
+
+@pytest.mark.parametrize("head", ["conv", "token", "none"])
+def test_heads(run: Command, nets: Path, head: str) -> None:
+    found = described(run, f"{nets}:Net", "-k", "2", "--head", head, "--num-classes", "7")
+    assert [module["head"]["kind"] for module in found["modules"]] == [head, "model"]
+    assert (found["modules"][0]["head"]["parameters"] == 0) == (head == "none")
+
+
+def test_the_table(run: Command, nets: Path) -> None:
+    result = run("split", f"{nets}:Twice", "--modules", "4")
+    assert result.exit_code == 0
+    assert [line.rstrip() for line in result.stdout.splitlines()] == [
+        f"{nets}:Twice in 4 modules, equally deep",
+        "input 3×8×8; FLOPs of one sample; memory saved for backward at batch 32",
+        "",
+        "#  blocks            residuals  in → out       params   FLOPs    memory  head",
+        "0  blocks.0                  1  3×8×8 → 4×8×8     260  32.3 k  56.0 KiB  conv 237",
+        "1  rest of blocks.0          1  4×8×8 → 4×8×8     148  18.4 k  32.0 KiB  conv 237",
+        "2  blocks.1                  1  4×8×8 → 4×8×8     148  18.4 k  32.0 KiB  conv 237",
+        "3  rest of blocks.1          1  4×8×8 → 5         173  18.5 k  32.5 KiB  own",
+        "   total                     4                    729  87.6 k   152 KiB  + 711",
+        "",
+        "bottleneck  1 residual in module 0, lower bound 1 residual, imbalance 0.0%",
+        "cut         inside blocks.0, behind add",
+        "cut         behind blocks.0",
+        "cut         inside blocks.1, behind add",
+        "verified    ✓ outputs, gradients and buffers are the same, in train and eval, "
+        "at batch 1 and 2",
+    ]
+
+
+@pytest.mark.parametrize(("factory", "unit"), [("Plain", "layers"), ("Neither", "residuals")])
+def test_models_without_additions(run: Command, nets: Path, factory: str, unit: str) -> None:
+    result = run("split", f"{nets}:{factory}", "-k", "2", "--no-verify")
+    assert result.exit_code == 0
+    assert f"  {unit}  in → out" in result.stdout
+    assert "verified    no" in result.stdout
+
+
+def test_one_module_has_no_bottleneck(run: Command, nets: Path) -> None:
+    result = run("split", f"{nets}:Net", "-k", "1")
+    assert f"{nets}:Net in 1 module\n" in result.stdout
+    assert "bottleneck" not in result.stdout
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 120, 200])
+def test_the_table_fits_the_terminal(nets: Path, width: int) -> None:
+    program = transportify(build(resolve(f"{nets}:Twice")), modules=3, verify=False)
+    console = Console(width=width, force_terminal=True, color_system=None, record=True)
+    with console.capture() as shown:
+        show(console, program, summary(program, "nets.py:Twice", 32))
+    lines = shown.get().splitlines()
+    assert max(map(len, lines)) <= width
+    if width >= 80:
+        assert "…" not in shown.get().replace(" … ", "")
+        assert "█" * 6 in shown.get()
+
+
+@pytest.mark.parametrize(
+    ("cut", "words"),
+    [
+        ("layers.0", "behind layers.0"),
+        ("layers_0_blocks_1_reshape", "inside layers.0.blocks.1, behind reshape"),
+        ("flatten", "behind flatten"),
+    ],
+)
+def test_where_a_cut_falls(cut: str, words: str) -> None:
+    paths = ["", "layers", "layers.0", "layers.0.blocks", "layers.0.blocks.1"]
+    assert place(cut, paths) == words
+
+
+def test_output_is_a_folder_that_loads(run: Command, nets: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "a" / "program"
+    arguments = ["split", f"{nets}:Net", "--modules", "2", "--no-verify", "--head", "token"]
+    result = run(*arguments, "--output", str(folder), "--json")
+    assert result.exit_code == 0
+    assert result.stderr == f"saved in {folder}\n"
+    program = load(folder)
+    assert [cut.path for cut in program.facts.partition.cuts] == json.loads(result.stdout)["cuts"]
+    assert program.parts[0](torch.zeros(2, 3, 8, 8)).logits.shape == (2, 5)
+
+
+def test_an_unwritable_output_fails_before_compiling(
+    run: Command, nets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise AssertionError("compiled")
+
+    monkeypatch.setattr("fxtransport.compiler.compile_program", fail)
+    result = run("split", f"{nets}:Net", "--output", str(nets / "below"))
+    assert result.exit_code == 2
+    assert result.stderr == f"error: cannot write into {nets / 'below'}: Not a directory\n"
+
+
+@pytest.mark.slow
+def test_the_first_command_of_the_readme(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "from fxtransport.cli.main import main; main()"]
+    command += ["split", "swin_tiny", "--modules", "4", "--equal-weight", "--output", "program"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert done.stderr.splitlines() == [
+        "swin_tiny is timm:swin_tiny_patch4_window7_224 (alias)",
+        "saved in program",
+    ]
+    assert "timm:swin_tiny_patch4_window7_224 in 4 modules, equally heavy" in done.stdout
+    assert "✓ outputs, gradients and buffers" in done.stdout
+    assert len(load(tmp_path / "program").parts) == 4
