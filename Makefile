@@ -27,8 +27,8 @@ format:  ## format the code and mend what ruff can mend
 types:  ## check the types, strictly
 	PYTHON=$(PYTHON) .ci/types
 
-golden:  ## write the golden graphs anew; read the diff before committing it
-	$(PYTHON) -m pytest --update-golden tests/test_golden.py
+golden:  ## write the golden files anew; read the diff before committing it
+	$(PYTHON) -m pytest --update-golden tests/test_golden.py tests/cli/test_main.py
 
 pictures:  ## draw the pictures of the documentation anew
 	$(PYTHON) docs/pictures.py

@@ -1,5 +1,7 @@
 """The ``fxtransport`` command: finds the subcommand, and turns errors into exit codes."""
 
+import io
+import sys
 from importlib import import_module
 from importlib.metadata import version
 from typing import Any
@@ -63,4 +65,8 @@ def cli() -> None:
 
 def main() -> None:
     """The console script."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # a terminal without × or ⊕ shows a question mark
+            stream.reconfigure(errors="replace")
     cli(prog_name="fxtransport")

@@ -18,7 +18,7 @@ def main() -> None:
     spec = resolve("swin_tiny")
     program = transportify(build(spec), modules=4, balance="weight")
     console = Console(
-        record=True, width=128, force_terminal=True, highlight=False, file=io.StringIO()
+        record=True, width=140, force_terminal=True, highlight=False, file=io.StringIO()
     )
     show(console, program, summary(program, spec.canonical, 32))
     target = Path(__file__).with_name("split.svg")

@@ -9,9 +9,11 @@ from torch import nn
 from fxtransport.errors import UsageError
 from fxtransport.heads import build_head
 from fxtransport.ir import (
+    TAPPED_KINDS,
     Balance,
     HeadKind,
     HeadPlan,
+    Kind,
     Layers,
     PartitionPlan,
     Residuals,
@@ -29,7 +31,7 @@ from fxtransport.passes.taps import TapResidues
 from fxtransport.passes.verify import Verify
 from fxtransport.program import Facts, Program
 
-Option = TypeVar("Option", Balance, Weight, HeadKind)
+Option = TypeVar("Option", Balance, Weight, HeadKind, Kind)
 
 
 def transportify(
@@ -41,6 +43,7 @@ def transportify(
     weight: Weight | str = Weight.ACTIVATIONS,
     batch_size: int = 32,
     cuts: Sequence[str] = (),
+    kinds: Sequence[Kind | str] = TAPPED_KINDS,
     head: HeadKind | str = HeadKind.AUTO,
     num_classes: int | None = None,
     verify: bool = True,
@@ -61,6 +64,8 @@ def transportify(
             ``parameters`` or ``flops``.
         batch_size: What activations are counted for.
         cuts: Paths of modules behind which to cut, instead of ``modules``.
+        kinds: The kinds of residual additions whose residues are outputs: ``identity``,
+            ``projection`` (transitions between stages) and ``identity_bn``.
         head: The auxiliary classifiers of all modules but the last: ``auto``, ``conv``,
             ``token`` or ``none``.
         num_classes: Of the auxiliary classifiers; the model's own if None.
@@ -93,6 +98,7 @@ def transportify(
         weight=_option(Weight, "weight", weight),
         batch_size=batch_size,
         cuts=tuple(cuts),
+        kinds=tuple(_option(Kind, "kinds", kind) for kind in kinds),
         head=_option(HeadKind, "head", head),
         num_classes=num_classes,
         verify=verify,
@@ -107,6 +113,7 @@ def compile_passes(
     weight: Weight = Weight.ACTIVATIONS,
     batch_size: int = 32,
     cuts: tuple[str, ...] = (),
+    kinds: tuple[Kind, ...] = TAPPED_KINDS,
     head: HeadKind = HeadKind.AUTO,
     num_classes: int | None = None,
     verify: bool = True,
@@ -116,7 +123,7 @@ def compile_passes(
         CountCosts(batch_size=batch_size),
         Partition(modules=modules, balance=balance, weight=weight, cuts=cuts),
         PlanHeads(head=head, num_classes=num_classes),
-        TapResidues(),
+        TapResidues(kinds=kinds),
         Lower(),
     )
     return (*passes, Verify()) if verify else passes

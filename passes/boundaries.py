@@ -123,7 +123,12 @@ class Places:
 
     def path(self, node: fx.Node) -> str:
         """The path of the module that a node belongs to."""
-        return str(node.target) if node.op == "call_module" else self._owners.get(node.name, "")
+        if node.op == "call_module":
+            return str(node.target)
+        if node.name in self._owners or not node.all_input_nodes:
+            return self._owners.get(node.name, "")
+        # a node that a pass added belongs to what it is made of
+        return self.path(node.all_input_nodes[0])
 
     def _data_nodes(self) -> set[fx.Node]:
         """The nodes that hold tensors which depend on the input's data."""

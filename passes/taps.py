@@ -2,13 +2,14 @@
 
 import operator
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
 from torch import fx
 
-from fxtransport.ir import Layer, Layers, Residual, Residuals, Taps
+from fxtransport.errors import UsageError
+from fxtransport.ir import TAPPED_KINDS, Kind, Layer, Layers, Residual, Residuals, Shapes, Taps
 from fxtransport.passes.additions import Addition, RecordedAdditions
 from fxtransport.passes.base import Pass, Unit
 from fxtransport.passes.dataflow import VIEWS
@@ -22,6 +23,7 @@ class TapResidues(Pass):
 
     ``out += shortcut`` overwrites the branch; it becomes an addition out of place, which
     computes the same numbers. A branch that is overwritten otherwise is copied first.
+    Of additions, those of the given ``kinds`` are tapped (THESIS 3.5.1).
     """
 
     name: ClassVar[str] = "taps"
@@ -29,11 +31,18 @@ class TapResidues(Pass):
         Recording,
         RecordedAdditions,
         Origins,
+        Shapes,
         Residuals,
         Layers,
     )
     provides: ClassVar[tuple[type, ...]] = (Taps,)
     rewrites: ClassVar[bool] = True
+
+    kinds: tuple[Kind, ...] = TAPPED_KINDS
+
+    def __post_init__(self) -> None:
+        if Kind.INNER in self.kinds:
+            raise UsageError("additions inside a branch (inner) have no residue to tap")
 
     def run(self, unit: Unit) -> Unit:
         """Add the residues to the graph, and the fact which nodes they are."""
@@ -42,21 +51,28 @@ class TapResidues(Pass):
         nodes = {node.name: node for node in graph.nodes}
         recording = unit.fact(Recording)
         tapper = _Tapper(graph, nodes, recording, unit.fact(Origins))
-        residues = [tapper.tap_addition(r, a) for r, a in _tapped(unit)]
+        residues = [tapper.tap_addition(r, a) for r, a in self._tapped(unit)]
         residues += [tapper.tap_layer(layer) for layer in unit.fact(Layers).found]
         taps = Taps(tuple(r.name for r in residues), tuple(a.name for a in tapper.added))
-        return unit.with_graph(graph, taps)
+        return unit.with_graph(graph, taps, _with_shapes(unit.fact(Shapes), tapper.added))
+
+    def _tapped(self, unit: Unit) -> Iterator[tuple[Residual, Addition]]:
+        pairs = zip(unit.fact(Residuals).found, unit.fact(RecordedAdditions).found, strict=True)
+        return ((r, a) for r, a in pairs if r.kind in self.kinds)
+
+
+def _with_shapes(shapes: Shapes, added: list[fx.Node]) -> Shapes:
+    """The shapes with those of new nodes, which have the shape of what they are made of."""
+    specs = dict(shapes.specs)
+    for node in added:
+        specs[node.name] = specs[node.all_input_nodes[0].name]
+    return replace(shapes, specs=specs)
 
 
 def add_out_of_place(branch: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     """``branch += other`` without overwriting the branch; the dtype stays the branch's."""
     total = branch + other
     return total if total.dtype == branch.dtype else total.to(branch.dtype)
-
-
-def _tapped(unit: Unit) -> Iterator[tuple[Residual, Addition]]:
-    pairs = zip(unit.fact(Residuals).found, unit.fact(RecordedAdditions).found, strict=True)
-    return ((r, a) for r, a in pairs if r.tapped)
 
 
 class _Tapper:

@@ -407,3 +407,13 @@ def test_outputs_keep_their_type(kind: str) -> None:
     pairs = zip(tensors_in(expected), tensors_in(found), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
     assert len(tensors_in(found)) >= 2
+
+
+def test_kinds_that_are_tapped_are_an_option() -> None:
+    """Projections can be left out, as BLOCK's text does."""
+    model = timm.create_model("resnet18", num_classes=3)
+    assert len(transportify(model, verify=False).transport(torch.zeros(1, 3, 64, 64)).residues) == 8
+    program = transportify(model, kinds=["identity"], verify=False)
+    assert len(program.transport(torch.zeros(1, 3, 64, 64)).residues) == 5
+    with pytest.raises(UsageError, match="inner"):
+        transportify(model, kinds=["inner"], verify=False)

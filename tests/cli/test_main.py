@@ -292,6 +292,18 @@ def test_the_console_script_is_installed(nets: Path) -> None:
     assert "in 4 modules, equally deep" in done.stdout
 
 
+@pytest.mark.slow
+def test_a_terminal_without_our_signs(nets: Path) -> None:
+    done = subprocess.run(
+        [*FXTRANSPORT, "split", f"{nets}:Net"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
+    assert "input 3?8?8; FLOPs" in done.stdout
+
+
 def test_commands_are_where_main_looks_for_them() -> None:
     assert isinstance(fxtransport.cli.split.split, click.Command)
 

@@ -1,0 +1,164 @@
+"""Verification notices every kind of difference, and says which."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from fxtransport.compiler import compile_passes, example_of
+from fxtransport.errors import UsageError, VerificationError
+from fxtransport.ir import HeadKind
+from fxtransport.passes.base import Unit
+from fxtransport.passes.lower import Function, Lowered
+from fxtransport.passes.pipeline import run_passes
+from fxtransport.passes.verify import Verify
+
+
+class Block(nn.Module):
+    """Two convolutions with batch norm, and dropout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, 3, padding=1)
+        self.norm = nn.BatchNorm2d(4)
+        self.drop = nn.Dropout(0.3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.drop(self.norm(self.conv(x)).relu())
+
+
+def lowered(model: nn.Module, *shape: int, modules: int = 1) -> Unit:
+    """A unit that is ready to be verified."""
+    passes = compile_passes(modules=modules, head=HeadKind.NONE, verify=False)
+    return run_passes(Unit(model, example_of(model, torch.empty(2, *shape, device="meta"))), passes)
+
+
+def with_forward(unit: Unit, call: Callable[..., Any]) -> Unit:
+    """The unit with another forward."""
+    good = unit.fact(Lowered)
+    return unit.with_facts(replace(good, forward=Function(call, "", ("x",))))
+
+
+@pytest.fixture
+def unit() -> Unit:
+    """Three blocks, cut into two."""
+    return lowered(nn.Sequential(Block(), Block(), Block()), 4, 8, 8, modules=2)
+
+
+def test_equal_programs_pass(unit: Unit) -> None:
+    """Both modes, two batch sizes, gradients where they are asked for; nothing differs."""
+    checks = Verify(batch_sizes=(1, 3)).run(unit).facts
+    report = next(f for f in checks.values() if type(f).__name__ == "VerificationReport")
+    found = [(c.mode, c.batch_size, c.gradient_error is not None) for c in report.checks]
+    assert found == [("train", 1, True), ("train", 3, False), ("eval", 1, True), ("eval", 3, False)]
+    assert report.max_error == 0.0
+
+
+def wrong_output(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """A little more than the model."""
+    return model(x) + 1e-3
+
+
+def wrong_in_train(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Forgets dropout."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.eval()
+    return model(x)
+
+
+def wrong_gradient(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """The model's output, half of it cut off from its parameters."""
+    y = model(x)
+    return (y + y.detach()) / 2
+
+
+def wrong_buffers(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Updates running means twice."""
+    with torch.no_grad(), torch.random.fork_rng():
+        model(x)
+    return model(x)
+
+
+def refuses(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Raises where the model does not."""
+    raise ValueError("no batch of this size")
+
+
+def wrong_shape(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Adds a dimension."""
+    return model(x)[None]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (wrong_output, "output 0 differs by 0.001"),
+        (wrong_in_train, "train, batch 1: output"),
+        (wrong_gradient, "gradient .* differs"),
+        (wrong_buffers, "buffer .*running_mean differs"),
+        (refuses, "one raises and the other does not.*no batch of this size"),
+        (wrong_shape, r"output 0: \(1, 4, 8, 8\).*\(1, 1, 4, 8, 8\)"),
+    ],
+)
+def test_differences_are_found(unit: Unit, call: Callable[..., Any], message: str) -> None:
+    """Outputs, gradients and buffers each are compared."""
+    with pytest.raises(VerificationError, match=message):
+        Verify().run(with_forward(unit, call))
+
+
+def test_wrong_chain_is_found(unit: Unit) -> None:
+    """The modules one behind the other are compared too."""
+    good = unit.fact(Lowered)
+    first = good.modules[0]
+
+    def doubled(model: nn.Module, x: torch.Tensor) -> Any:
+        state, energies = first.function.call(model, x)
+        return tuple(2 * t for t in state), energies
+
+    bad = replace(first, function=Function(doubled, "", ("x",)))
+    with pytest.raises(VerificationError, match="chain of its modules"):
+        Verify().run(unit.with_facts(replace(good, modules=(bad, *good.modules[1:]))))
+
+
+def test_float_noise_passes_and_is_reported(unit: Unit) -> None:
+    """An error of rounding is no failure, and is said."""
+    noisy = with_forward(unit, lambda model, x: model(x) * (1 + 2e-7))
+    found = Verify(batch_sizes=(2,)).run(noisy).facts
+    report = next(f for f in found.values() if type(f).__name__ == "VerificationReport")
+    assert 0.0 < report.max_error < 1e-4
+
+
+def test_refusals_of_the_model_are_shared() -> None:
+    """A batch norm over one value refuses a batch of one; so must the program."""
+
+    class Pooled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.block = Block()
+            self.norm = nn.BatchNorm1d(4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.norm(self.block(x).mean((2, 3)))
+
+    found = Verify().run(lowered(Pooled(), 4, 8, 8)).facts
+    report = next(f for f in found.values() if type(f).__name__ == "VerificationReport")
+    assert "more than 1 value per channel" in str(report.checks[0].refused)
+    assert report.checks[1].gradient_error == 0.0
+
+
+def test_models_without_numbers_are_refused() -> None:
+    """There is nothing to verify on the meta device."""
+    with pytest.raises(UsageError, match="built without numbers"):
+        Verify().run(lowered(nn.Sequential(Block(), Block()).to("meta"), 4, 8, 8))
+
+
+def test_parameters_are_not_changed(unit: Unit) -> None:
+    """Neither values, nor gradients, nor buffers of the user's model."""
+    before = {k: v.clone() for k, v in unit.model.state_dict().items()}
+    Verify().run(unit)
+    assert all(torch.equal(before[k], v) for k, v in unit.model.state_dict().items())
+    assert all(p.grad is None for p in unit.model.parameters())
