@@ -132,6 +132,7 @@ class Program(nn.Module):
         result = super().load_state_dict(state_dict, strict=False, assign=assign)
         has_heads = any(k.startswith(f"{HEADS}.") for k in state_dict)
         missing = [k for k in result.missing_keys if has_heads or not k.startswith(f"{HEADS}.")]
+        result.missing_keys[:] = missing
         if strict and (missing or result.unexpected_keys):
             raise RuntimeError(
                 f"Error(s) in loading state_dict for {type(self).__name__}: "

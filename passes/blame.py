@@ -1,5 +1,6 @@
 """Say where in the user's code a forward pass failed: module path, file, line."""
 
+import os
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,7 +26,8 @@ MODEL_ERRORS = (
 )
 """What a forward that is given an input it cannot take may raise."""
 
-_LIBRARIES = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
+_LIBRARIES = tuple(f"{Path(file).parent}{os.sep}" for file in (torch.__file__, __file__))
+"""With a separator at the end: torchvision lies beside torch."""
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from fxtransport.passes.recording import Recording
 from fxtransport.passes.trace import Origins
 
 _MAP_DIMS = (1, 2, 3)
-_NO_HEAD = "choose another cut, or leave the heads out (head none)"
+_NO_HEAD = "choose another cut, or leave the heads out (--head none)"
 
 
 @dataclass(frozen=True)
@@ -160,6 +160,6 @@ def output_classes(unit: Unit) -> int:
         what = "×".join(map(str, spec.shape)) if spec else "no single tensor"
         raise UsageError(
             f"auxiliary heads need a number of classes, and {type(unit.model).__name__} "
-            f"returns {what}, not logits: give num_classes, or leave the heads out (head none)"
+            f"returns {what}, not logits: give num_classes, or leave the heads out (--head none)"
         )
     return spec.shape[1]

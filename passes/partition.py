@@ -64,7 +64,7 @@ class Partition(Pass):
             )
         if self.cuts and self.modules not in (1, len(self.cuts) + 1):
             raise PartitionError(
-                f"{len(self.cuts)} cuts by hand make {len(self.cuts) + 1} modules, not "
+                f"{len(self.cuts)} in cuts makes {len(self.cuts) + 1} modules, not "
                 f"{self.modules}; leave out either the cuts or the number of modules"
             )
 

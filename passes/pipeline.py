@@ -4,6 +4,7 @@ The text form, ``trace,residuals,partition{modules=4 weight=parameters}``, can b
 with a result and replayed. Passes that a later one requires are run without being named.
 """
 
+import json
 import re
 import time
 import types
@@ -35,8 +36,12 @@ REGISTRY: dict[str, str] = {
 }
 """The class of each pass; ``passes/NAME.py`` holds it and is imported when it is used."""
 
-_ITEM = re.compile(r"\s*(?P<name>[a-z_]+)\s*(?:\{(?P<options>[^{}]*)\})?\s*")
-_OPTION = re.compile(r"(?P<key>[a-z_]+)=(?P<value>\"[^\"]*\"|[^\s\"]+)")
+_QUOTED = r"\"(?:\\.|[^\"\\])*\""
+_ITEM = re.compile(rf"\s*(?P<name>[a-z_]+)\s*(?:\{{(?P<options>(?:{_QUOTED}|[^{{}}\"])*)\}})?\s*")
+_OPTION = re.compile(rf"(?P<key>[a-z_]+)=(?P<value>(?:{_QUOTED}|[^\s\"])+)")
+_PART = re.compile(rf"{_QUOTED}|[^,\"]+")
+_BARE = re.compile(r"[^\s,\"{}\\]+")
+"""What needs no quotes; anything else is written as JSON writes strings."""
 
 
 def pass_class(name: str) -> type[Pass]:
@@ -235,7 +240,7 @@ def _parse_pass(name: str, options: str) -> Pass:
         if key not in names:
             known = ", ".join(names) or "none"
             raise PipelineError(f"{name} has no option {key!r}; its options: {known}")
-        given[key] = _parse_value(f"{name}{{{key}}}", match["value"].strip('"'), hints[key])
+        given[key] = _parse_value(f"{name}{{{key}}}", match["value"], hints[key])
     missing = [f.name for f in fields(found) if f.default is MISSING and f.name not in given]
     if missing:
         raise PipelineError(f"{name} must be given {' and '.join(missing)}")
@@ -244,15 +249,18 @@ def _parse_pass(name: str, options: str) -> Pass:
 
 def _parse_value(where: str, text: str, annotation: Any) -> Any:
     kind, optional = option_type(annotation)
+    if get_origin(kind) is tuple:
+        item = get_args(kind)[0]
+        parts = [part for part in _PART.findall(text) if part != '""']
+        return tuple(_parse_value(where, part, item) for part in parts)
+    if text.startswith('"'):
+        text = _unquoted(where, text)
     if optional and text == "none":
         return None
     if kind is bool:
         if text not in ("true", "false"):
             raise PipelineError(f"{where} is true or false, not {text!r}")
         return text == "true"
-    if get_origin(kind) is tuple:
-        item = get_args(kind)[0]
-        return tuple(_parse_value(where, part, item) for part in text.split(",") if part)
     try:
         return kind(text)
     except ValueError as error:
@@ -269,10 +277,19 @@ def _pass_text(step: Pass) -> str:
     return f"{step.name}{{{' '.join(given)}}}" if given else step.name
 
 
+def _unquoted(where: str, text: str) -> str:
+    try:
+        return str(json.loads(text))
+    except ValueError as error:
+        raise PipelineError(f"{where}: cannot read {text}") from error
+
+
 def _value_text(value: object) -> str:
     if value is None:
         return "none"
     if isinstance(value, bool):
         return str(value).lower()
-    text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-    return f'"{text}"' if " " in text or not text else text
+    if isinstance(value, tuple):
+        return ",".join(map(_value_text, value)) or '""'
+    text = str(value)
+    return text if _BARE.fullmatch(text) else json.dumps(text)

@@ -258,7 +258,7 @@ def test_a_cut_by_hand_may_leave_several_tensors() -> None:
         (("zzz",), 1, "fxtransport inspect"),
         (("blocks.0", "y0"), 1, "fall in the same place"),
         (("head",), 1, "nothing is left"),
-        (("blocks",), 4, "make 2 modules, not 4"),
+        (("blocks",), 4, "makes 2 modules, not 4"),
     ],
 )
 def test_cuts_by_hand_that_cannot_be(cuts: tuple[str, ...], modules: int, message: str) -> None:

@@ -28,7 +28,7 @@ from fxtransport.passes.residuals import FindResiduals
 from fxtransport.passes.trace import Trace
 from tests.compiling import unit_of
 
-PATHS = st.text(string.ascii_lowercase + string.digits + "._", min_size=1)
+PATHS = st.text(string.ascii_lowercase + string.digits + '._ ,{}="\\\n', min_size=1)
 LEAST = {"tolerance": 0.0, "seed": 0}  # of options that may be 0; others are at least 1
 
 

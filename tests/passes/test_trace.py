@@ -14,6 +14,7 @@ from fxtransport.errors import GuardError, TraceError
 from fxtransport.ir import Residuals
 from fxtransport.models import build, resolve
 from fxtransport.passes.guards import guard
+from fxtransport.passes.record import Record
 from fxtransport.passes.residuals import FindResiduals
 from fxtransport.passes.trace import Origins, Trace
 from tests.compiling import assert_identical, compiled, forward, original, outcome, run_on
@@ -381,3 +382,10 @@ def test_torch_is_as_before() -> None:
     before = (nn.Module.__call__, torch.arange, torch.ones, fx.Proxy.__iter__)
     traced(Reshaping(), 6, 8)
     assert (nn.Module.__call__, torch.arange, torch.ones, fx.Proxy.__iter__) == before
+
+
+def test_the_place_of_an_error_is_in_the_models_library() -> None:
+    """torchvision lies beside torch, and is not taken for it."""
+    model = build(resolve("torchvision:fasterrcnn_resnet50_fpn"), device="meta")
+    with pytest.raises(TraceError, match=r"torchvision[^ ]*\.py:\d+"):
+        run_on(model, (3, 64, 64), Record())
