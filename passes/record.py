@@ -8,7 +8,7 @@ import torch
 from fxtransport.passes.base import Pass, Unit
 from fxtransport.passes.blame import blaming
 from fxtransport.passes.recording import Recorder, Recording, module_calls
-from fxtransport.passes.shadow import shadow_of
+from fxtransport.passes.shadow import plainly, shadow_of
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Record(Pass):
         recorder.mark_inputs(unit.example.inputs)
         with (
             blaming(unit.model, lambda: recorder.failed_path),
+            plainly(),
             torch.no_grad(),
             torch.device("meta"),
             module_calls(recorder, shadow),

@@ -5,11 +5,14 @@ instrument it freely while the user's model stays untouched.
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import nn
+from torch.utils import checkpoint
 
 
 def shadow_of(model: nn.Module, device: torch.device | str = "meta") -> nn.Module:
@@ -51,3 +54,40 @@ def _tensors_in(value: Any) -> Iterator[torch.Tensor]:
     elif isinstance(value, list | tuple):
         for item in value:
             yield from _tensors_in(item)
+
+
+@contextmanager
+def plainly() -> Iterator[None]:
+    """Run modules by their plain code, as a graph does.
+
+    Transformer layers of ``torch.nn`` have a fused path for inference, in which no addition
+    is to be seen. Checkpointing wraps functions that a tracer must look into; what it
+    recomputes is what it computes, so the numbers are the same without it.
+    """
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with ExitStack() as stack:
+            reentrant = mock.patch.object(checkpoint.CheckpointFunction, "apply", _call_through)
+            stack.enter_context(reentrant)
+            for name in _GENERATORS:
+                if hasattr(checkpoint, name):
+                    stack.enter_context(mock.patch.object(checkpoint, name, _no_checkpoint))
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+
+
+_GENERATORS = (
+    "_checkpoint_without_reentrant_generator",
+    "_checkpoint_without_reentrant_generator_impl",
+)
+"""What checkpoints without reentrance; the name differs between releases of torch."""
+
+
+def _call_through(function: Callable[..., Any], _: bool, *args: Any) -> Any:
+    return function(*args)
+
+
+def _no_checkpoint(*_: Any, **__: Any) -> Iterator[None]:
+    yield

@@ -16,7 +16,7 @@ from fxtransport.passes.base import Example, Pass, Unit
 from fxtransport.passes.blame import blaming
 from fxtransport.passes.merge_modes import merge_modes
 from fxtransport.passes.recording import Recorder, Recording, tensors_in
-from fxtransport.passes.shadow import shadow_of
+from fxtransport.passes.shadow import plainly, shadow_of
 from fxtransport.passes.tracer import ValueTracer
 from fxtransport.passes.units import RecordedLayers
 
@@ -111,7 +111,7 @@ def trace_mode(
         operands.append(tuple(None if n is None else n.name for n in found))
 
     recorder.observe = observe
-    with blaming(unit.model, lambda: recorder.failed_path), torch.no_grad():
+    with blaming(unit.model, lambda: recorder.failed_path), plainly(), torch.no_grad():
         graph = tracer.trace(shadow_of(unit.model).train(training))
         recorder.finish(map_arg(graph.output_node().args[0], tracer.values.__getitem__))
         catch_up(len(recorder.ops))

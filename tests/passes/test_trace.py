@@ -389,3 +389,28 @@ def test_the_place_of_an_error_is_in_the_models_library() -> None:
     model = build(resolve("torchvision:fasterrcnn_resnet50_fpn"), device="meta")
     with pytest.raises(TraceError, match=r"torchvision[^ ]*\.py:\d+"):
         run_on(model, (3, 64, 64), Record())
+
+
+def test_checkpointed_blocks_are_opened() -> None:
+    """What recomputes its activations computes the same numbers, and has residuals."""
+    model = timm.create_model("vit_tiny_patch16_224", img_size=32)
+    model.set_grad_checkpointing(True)
+    unit = compiled(model, 3, 32, 32)
+    assert len(unit.fact(Residuals).tapped) == 24
+    images = torch.randn(2, 3, 32, 32)
+    for training in (True, False):
+        expected = outcome(original, model, images, training=training)
+        assert_identical(outcome(forward(unit), model, images, training=training), expected)
+
+
+def test_transformer_layers_of_torch_are_opened() -> None:
+    """Their fused path for inference hides the additions; their plain one does not."""
+    layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+    model = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+    fused = torch.backends.mha.get_fastpath_enabled()
+    unit = compiled(model, 5, 16)
+    assert torch.backends.mha.get_fastpath_enabled() == fused
+    assert [r.path for r in unit.fact(Residuals).tapped] == ["layers.0"] * 2 + ["layers.1"] * 2
+    tokens = torch.randn(2, 5, 16)
+    expected = outcome(original, model, tokens, training=True)
+    assert_identical(outcome(forward(unit), model, tokens, training=True), expected)
