@@ -79,12 +79,14 @@ def each_model(names: tuple[str, ...], as_json: bool, work: Callable[["ModelSpec
 
     Ends with the highest exit code of those that failed.
     """
+    from fxtransport.passes.blame import MODEL_ERRORS
+
     code = 0
     for name in names:
         try:
             work(_resolved(name))
-        except Exception as error:  # noqa: BLE001
-            # whatever is wrong with one model, the others have their turn
+        except (FxTransportError, *MODEL_ERRORS) as error:
+            # also where the compiler itself fails on one model, the others have their turn
             known = isinstance(error, FxTransportError)
             reason = str(error) if known else f"the compiler failed: {_in_a_line(error)}"
             if as_json:

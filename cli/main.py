@@ -16,6 +16,7 @@ COMMANDS = {
     "models": "List the names of models.",
     "passes": "List the compiler's passes, with their options.",
     "split": "Cut a model into K modules, equally deep or equally heavy.",
+    "zoo": "Compile every model that the libraries list, and count what came of it.",
 }
 """Each is imported when it is called, so that ``--help`` answers before torch is loaded."""
 

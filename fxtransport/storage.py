@@ -23,6 +23,7 @@ from fxtransport.compiler import compile_program
 from fxtransport.errors import FxTransportError, SavedProgramError
 from fxtransport.models import build, resolve
 from fxtransport.passes.base import Example
+from fxtransport.passes.blame import MODEL_ERRORS
 from fxtransport.passes.pipeline import Pipeline
 from fxtransport.program import Program
 
@@ -246,7 +247,7 @@ def _rebuild(source: Path, saved: Description, state: dict[str, torch.Tensor]) -
         program = compile_program(model, example, passes)
     except FxTransportError as error:
         raise SavedProgramError(f"cannot load {source}: {error}") from error
-    except Exception as error:
+    except MODEL_ERRORS as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise SavedProgramError(f"cannot load {source}: {reason}") from error
     _match_dtypes(program, state)

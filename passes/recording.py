@@ -179,7 +179,7 @@ class Recorder(TorchDispatchMode):
         tensors = tuple(tensors_in((args, kwargs) if kwargs else args))
         name = func.overloadpacket.__name__
         if name in READS_VALUES:
-            raise DataDependentError(f"{name} needs the values of a tensor")
+            raise DataDependentError(f"the value of a tensor is asked for ({name})")
         inputs = tuple(self._read(t) for t in tensors)
         out = func(*args, **(kwargs or {}))
         index = len(self.ops)

@@ -20,7 +20,7 @@ ALLOWED = {
     "fxtransport.cli": ("fxtransport",),
     "fxtransport": tuple(
         f"fxtransport.{name}"
-        for name in "ir errors names models heads passes program compiler storage".split()
+        for name in "ir errors names models heads passes program compiler storage zoo".split()
     ),
 }
 """For a module, or a package without an entry of its own, what of this library it imports."""
