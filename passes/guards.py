@@ -1,5 +1,6 @@
 """What a graph checks while it runs: the assumptions it was built on."""
 
+from collections.abc import Callable
 from typing import TypeVar
 
 from fxtransport.errors import GuardError
@@ -18,6 +19,24 @@ def guard(value: object, expected: object, where: str) -> None:
             f"this program was compiled for inputs where a number in {where} is {expected!r}, "
             f"and this input makes it {value!r}; compile again with an example of this shape"
         )
+
+
+def run_if(
+    training: bool, function: Callable[..., Value], *args: object, **kwargs: object
+) -> Value | None:
+    """What a module returns in train mode, and None in eval mode, where it is not run."""
+    return function(*args, **kwargs) if training else None
+
+
+def if_training(function: Callable[..., Value]) -> Callable[..., Value | None]:
+    """A function of a flag and the arguments of another, which it calls if the flag is set."""
+
+    def conditional(training: bool, *args: object, **kwargs: object) -> Value | None:
+        return run_if(training, function, *args, **kwargs)
+
+    # generated code calls it by this name
+    conditional.__name__ = conditional.__qualname__ = f"{function.__name__}_if_training"
+    return conditional
 
 
 def choose(training: bool, in_train: Value, in_eval: Value) -> Value:

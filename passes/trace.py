@@ -51,15 +51,15 @@ class Trace(Pass):
         """Add the graph, what its nodes come from, and their shapes.
 
         Raises:
-            TraceError: the forward decides on data, or differs between train and eval in
-                more than constants.
+            TraceError: the forward decides on data, or runs in eval mode what it does not
+                run in train mode.
         """
         opened = self._opened(unit)
         graph, tracer, origins = trace_mode(unit, opened, training=False)
         if tracer.mode_branches:
             # the code asks whether it trains; see whether the answer changes the graph
-            in_train, _, _ = trace_mode(unit, opened, training=True)
-            merge_modes(graph, in_train, origins.owners, sorted(set(tracer.mode_branches)))
+            _, in_train, _ = trace_mode(unit, opened, training=True)
+            merge_modes(tracer, in_train)
         check_aligned(unit.fact(Recording), tracer.recorder)
         remove_unused(graph)
         sink_attributes(graph)

@@ -104,10 +104,10 @@ class ValueTracer(fx.Tracer):
         path = self.submodule_paths.get(m)
         if path is None:
             return forward(*args, **kwargs)
-        with self.recorder.calling(path, ()):
-            if self._evaluating or path in self.opened:
-                return forward(*args, **kwargs)
+        if not self._evaluating and path not in self.opened:
             return self.create_proxy("call_module", path, args, kwargs)
+        with self.recorder.calling(path, ()):
+            return forward(*args, **kwargs)
 
     def create_proxy(
         self,

@@ -193,20 +193,40 @@ def test_constants_that_differ_between_modes_are_chosen_at_run_time(training: bo
     assert_identical(forward(unit)(model, x), model(x))
 
 
-class OtherOperationsInTraining(BranchesOnMode):
-    def forward(self, x: Tensor) -> Tensor:
+class MoreInTraining(BranchesOnMode):
+    """Has a further classifier, a further function, and another kind of output in training."""
+
+    def __init__(self) -> None:
+        super().__init__(0, 0)
+        self.auxiliary = nn.Sequential(nn.Linear(8, 3), nn.Dropout(0.5))
+
+    def forward(self, x: Tensor) -> Any:
         x = x + self.linear(x).relu()
         if self.training:
-            return x.tanh()
+            return x, self.auxiliary(x).tanh().mul(2.0)
         return x
 
 
-def test_operations_that_differ_between_modes_are_refused() -> None:
+@pytest.mark.parametrize("training", [True, False])
+def test_what_runs_in_training_only_is_conditional(training: bool) -> None:
+    model = nn.Sequential(MoreInTraining())
+    assert_same(model, torch.randn(3, 8), training=training)
+    unit = compiled(model, 8)
+    assert (len(forward(unit)(model.train(training), torch.randn(3, 8))) == 2) == training
+
+
+class MoreInEval(BranchesOnMode):
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.linear(x).relu()
+        return x if self.training else x.tanh()
+
+
+def test_what_runs_in_eval_only_is_refused() -> None:
     with pytest.raises(TraceError) as caught:
-        traced(Wrapped(OtherOperationsInTraining(0, 0)), 8)
+        traced(Wrapped(MoreInEval(0, 0)), 8)
     assert "the forward of stage.0" in str(caught.value)
-    assert "other operations in train mode" in str(caught.value)
-    assert "move what differs into a submodule" in str(caught.value)
+    assert "runs operations in eval mode" in str(caught.value)
+    assert "move them into a submodule" in str(caught.value)
 
 
 class Moody(nn.Module):
