@@ -67,6 +67,8 @@ def save(program: Program, folder: str | os.PathLike[str], model: str, **options
             new = Path(beside)
             save_file(state, new / WEIGHTS)
             (new / CODE).write_text(readable(program), encoding="utf-8")
+            # safetensors makes files for their owner alone
+            (new / WEIGHTS).chmod((new / CODE).stat().st_mode)
             description = _describe(program, canonical, options, new / WEIGHTS)
             (new / DESCRIPTION).write_text(description.to_json(), encoding="utf-8")
             for name in (WEIGHTS, CODE, DESCRIPTION):
