@@ -1,7 +1,7 @@
 """``fxtransport zoo``: compile every model that the libraries list, and count."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,10 +26,12 @@ LETTERS = {"k": 10**3, "M": 10**6, "G": 10**9}
 def _parse_count(_: click.Context, parameter: click.Parameter, text: str) -> int:
     letter = text[-1:] if text[-1:] in LETTERS else ""
     try:
-        number = float(text.removesuffix(letter)) * LETTERS.get(letter, 1)
-        return int(number)
-    except (ValueError, OverflowError) as error:
-        raise click.BadParameter(f"write it as 60M, not {text!r}", param=parameter) from error
+        number = int(float(text.removesuffix(letter)) * LETTERS.get(letter, 1))
+    except (ValueError, OverflowError):
+        number = -1
+    if number < 0:
+        raise click.BadParameter(f"write it as 60M, not {text!r}", param=parameter)
+    return number
 
 
 @click.command()
@@ -52,7 +54,7 @@ def _parse_count(_: click.Context, parameter: click.Parameter, text: str) -> int
 @click.option("--resume", is_flag=True, help="Skip the models that are in FILE already.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=click.FloatRange(min=0, max=86_400, min_open=True),
     default=120,
     show_default=True,
     metavar="SECONDS",
@@ -97,8 +99,9 @@ def zoo(
     left = [name for name in names if name not in done]
     if done:
         click.echo(f"{plural(len(done), 'model')} done before, {len(left)} to go", err=True)
-    with stream or nullcontext(), _progress(len(left)) as advance:
-        for record in sweep(left, jobs=jobs, timeout=timeout, verify_below=verify_below):
+    sweeping = closing(sweep(left, jobs=jobs, timeout=timeout, verify_below=verify_below))
+    with stream or nullcontext(), _progress(len(left)) as advance, sweeping as found:
+        for record in found:
             records.append(record)
             line = record.to_json()
             if stream is not None:
@@ -160,7 +163,7 @@ def _show(console: "Console", records: "Sequence[Record]") -> None:
     total = summarize_as("total", records)
     table = Table(box=None, pad_edge=False, header_style="bold", footer_style="bold")
     table.show_footer = True
-    table.add_column("family", "total")
+    table.add_column("family", "total", overflow="fold")
     for heading, footer in (
         ("models", total.models),
         ("compiled", total.compiled),
@@ -170,7 +173,7 @@ def _show(console: "Console", records: "Sequence[Record]") -> None:
         ("slowest s", f"{total.slowest_seconds:.2f}"),
     ):
         table.add_column(heading, str(footer), justify="right", no_wrap=True)
-    table.add_column("slowest", total.slowest)
+    table.add_column("slowest", total.slowest, overflow="fold")
     for one in summarize(records):
         table.add_row(
             one.family,

@@ -14,8 +14,8 @@ import sys
 import time
 import warnings
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import redirect_stdout
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import redirect_stdout, suppress
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from multiprocessing import get_context
@@ -41,11 +41,10 @@ from fxtransport.ir import (
     VerificationReport,
 )
 from fxtransport.models import ModelSpec, build, input_spec, resolve
-from fxtransport.passes.base import Unit
+from fxtransport.passes.base import Pass, Unit
 from fxtransport.passes.blame import MODEL_ERRORS, first_line
 from fxtransport.passes.boundaries import FindBoundaries
 from fxtransport.passes.costs import CountCosts
-from fxtransport.passes.lower import Lower
 from fxtransport.passes.partition import Partition
 from fxtransport.passes.pipeline import run_passes
 
@@ -57,6 +56,8 @@ TIMEOUT = 120.0
 """Seconds for one model."""
 STARTUP = 120.0
 """Seconds for a worker to start, on top."""
+GRACE = 1.0
+"""Seconds for a worker to leave by itself."""
 
 _SUBJECT = re.compile(r"^(?:[^()]*\(\w+\) |\S+: )")
 """Whom a message is about: ``blocks.0 (Block) …`` or ``timm:name: …``."""
@@ -150,7 +151,8 @@ def study(name: str, verify_below: int = 0) -> Record:
         assert record.parameters is not None
         if record.parameters < verify_below:
             record = replace(record, verified=_verify(spec, model, record))
-    except (FxTransportError, *MODEL_ERRORS) as error:
+    except (FxTransportError, SyntaxError, *MODEL_ERRORS) as error:
+        # a SyntaxError is the compiler's own: code that it generated and Python cannot read
         record = replace(record, refusal=refusal_of(error))
     return replace(record, seconds=round(time.perf_counter() - start, 3))
 
@@ -192,7 +194,6 @@ def _structure(record: Record, model: nn.Module, spec: ModelSpec) -> Record:
     unit = run_passes(unit, [CountCosts(), FindBoundaries()])
     # what is left of a compile: it may refuse, too
     rest = [p for p in _compile_passes(1, verify=False) if not isinstance(p, CountCosts)]
-    assert isinstance(rest[-1], Lower)
     run_passes(unit, rest)
 
     boundaries = unit.fact(Boundaries)
@@ -224,7 +225,8 @@ def _verify(spec: ModelSpec, on_meta: nn.Module, record: Record) -> Verified:
     model = build(spec)
     unit = Unit(model, example_of(model, torch.empty(2, *shape, device="meta")))
     modules = 1 if record.imbalances["2"] is None else 2
-    checks = run_passes(unit, _compile_passes(modules, verify=True)).fact(VerificationReport).checks
+    unit = run_passes(unit, _compile_passes(modules, verify=True))
+    checks = unit.fact(VerificationReport).checks
     errors: dict[str, float | None] = {}
     for mode in ("train", "eval"):
         of_mode = (c.error for c in checks if c.mode == mode and c.refused is None)
@@ -232,7 +234,7 @@ def _verify(spec: ModelSpec, on_meta: nn.Module, record: Record) -> Verified:
     return Verified(shape, errors)
 
 
-def _compile_passes(modules: int, *, verify: bool) -> tuple[Any, ...]:
+def _compile_passes(modules: int, *, verify: bool) -> tuple[Pass, ...]:
     return compile_passes(
         modules=modules, balance=Balance.WEIGHT, head=HeadKind.NONE, verify=verify
     )
@@ -261,16 +263,16 @@ def _takes(model: nn.Module, shape: tuple[int, ...]) -> bool:
 
 def sweep(
     names: Sequence[str], *, jobs: int = 1, timeout: float = TIMEOUT, verify_below: int = 0
-) -> Iterator[Record]:
+) -> Generator[Record, None, None]:
     """Study models in worker processes; records come in the order in which they are done.
 
     Args:
-        names: Of models.
+        names: As :func:`fxtransport.models.resolve` takes them.
         jobs: How many workers, each with one thread.
         timeout: Seconds for one model.
         verify_below: See :func:`study`.
     """
-    waiting = deque(names)
+    waiting = deque(resolve(name).canonical for name in names)
     workers = [_Worker(timeout, verify_below) for _ in range(jobs)]
     try:
         while True:
@@ -287,7 +289,7 @@ def sweep(
                     yield record
     finally:
         for worker in workers:
-            worker.stop()
+            worker.stop(grace=GRACE if worker.model is None else 0.0)
 
 
 class _Worker:
@@ -305,13 +307,14 @@ class _Worker:
     def give(self, model: str) -> None:
         """Have a model studied."""
         startup = 0.0
-        if self.process is None:
+        if self.process is None or not self.process.is_alive():
             self._start()
             startup = STARTUP
         self.model = model
         self.started = time.monotonic()
         self.deadline = self.started + startup + self.timeout
-        self.connection.send(model)
+        with suppress(OSError):  # if it dies right now, outcome() will see
+            self.connection.send(model)
 
     def outcome(self) -> Record | None:
         """The record of the model, if there is one yet."""
@@ -319,11 +322,12 @@ class _Worker:
         if not self.connection.poll():
             if time.monotonic() < self.deadline:
                 return None
+            self.stop(grace=0.0)
             return self._failed("Timeout", f"took more than {self.timeout:g} s")
         try:
             received = self.connection.recv()
         except (EOFError, OSError):  # the process has died
-            return self._failed("Crash", f"the process ended with code {self.stop()}")
+            return self._failed("Crash", f"the process ended with code {self.stop(GRACE)}")
         if received is None:  # it has started
             self.started = time.monotonic()
             self.deadline = self.started + self.timeout
@@ -332,13 +336,14 @@ class _Worker:
         self.model = None
         return received
 
-    def stop(self) -> int | None:
-        """End the process and return its exit code."""
+    def stop(self, grace: float) -> int | None:
+        """End the process, after seconds in which it may do so itself; return its exit code."""
         if self.process is None:
             return None
-        self.connection.close()
-        # it leaves when its connection is closed, unless it is at work
-        self.process.join(0.0 if self.model is None else 0.1)
+        self.connection.close()  # at which an idle one leaves
+        self.process.join(grace)
+        self.process.terminate()
+        self.process.join(GRACE)
         self.process.kill()
         self.process.join()
         code = self.process.exitcode
@@ -353,7 +358,6 @@ class _Worker:
         theirs.close()  # so that the end of the process is the end of the connection
 
     def _failed(self, error: str, slug: str) -> Record:
-        self.stop()
         assert self.model is not None
         spec = resolve(self.model)
         self.model = None
@@ -365,6 +369,7 @@ class _Worker:
 def _serve(connection: "Connection[Any, Any]", verify_below: int) -> None:
     """Study the models whose names arrive, until the other end is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that it cleans up
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     connection.send(None)
@@ -394,36 +399,37 @@ def open_records(file: Path, verify_below: int, *, resume: bool) -> tuple[TextIO
         UsageError: the file exists and is not to be resumed, is of other versions or
             options, is not a file of records, or cannot be written.
     """
-    first = header(verify_below)
-    records: list[Record] = []
+    expected = header(verify_below)
     try:
         text = file.read_text(encoding="utf-8") if file.exists() else ""
         if text and not resume:
             raise UsageError(f"{file} exists; resume it (--resume) or give another file")
-        lines = text.splitlines(keepends=True)
-        if lines and not lines[-1].endswith("\n"):
-            lines.pop()
-        if lines:
-            _check_header(file, lines[0], first)
-            records = [Record.from_json(line) for line in lines[1:]]
-        stream = file.open("w", encoding="utf-8")
-        stream.write("".join(lines) or json.dumps(first) + "\n")
-        stream.flush()
+        whole = text[: text.rfind("\n") + 1]
+        records = _parse_records(file, whole, expected) if whole else []
+        stream = file.open("a", encoding="utf-8")
+        stream.truncate(len(whole.encode()))
+        if not whole:
+            stream.write(json.dumps(expected) + "\n")
+            stream.flush()
     except OSError as error:
         raise UsageError(f"cannot write into {file}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        if isinstance(error, UsageError):
-            raise
+    except UnicodeDecodeError as error:
         raise UsageError(f"{file} is not a file of records: {first_line(error)}") from error
     return stream, records
 
 
-def _check_header(file: Path, line: str, expected: dict[str, object]) -> None:
-    found = json.loads(line)
+def _parse_records(file: Path, text: str, expected: dict[str, object]) -> list[Record]:
+    first, *lines = text.splitlines()
+    try:
+        found = dict(json.loads(first))
+        records = [Record.from_json(line) for line in lines]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{file} is not a file of records: {first_line(error)}") from error
     differing = [key for key in expected if found.get(key) != expected[key]]
     if differing:
-        what = ", ".join(f"{k} {found.get(k)}, not {expected[k]}" for k in differing)
-        raise UsageError(f"{file} cannot be resumed, it was made with {what}; give another file")
+        made = ", ".join(f"{key} {found.get(key)}, not {expected[key]}" for key in differing)
+        raise UsageError(f"{file} cannot be resumed: it was made with {made}; give another file")
+    return records
 
 
 @dataclass(frozen=True)
