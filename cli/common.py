@@ -1,5 +1,6 @@
 """What the commands share: their options, and how a list of models is worked through."""
 
+import gc
 import json
 import sys
 import traceback
@@ -79,23 +80,38 @@ def each_model(names: tuple[str, ...], as_json: bool, work: Callable[["ModelSpec
 
     Ends with the highest exit code of those that failed.
     """
-    from fxtransport.passes.blame import MODEL_ERRORS
-
-    code = 0
-    for name in names:
-        try:
-            work(_resolved(name))
-        except (FxTransportError, *MODEL_ERRORS) as error:
-            # also where the compiler itself fails on one model, the others have their turn
-            known = isinstance(error, FxTransportError)
-            reason = str(error) if known else f"the compiler failed: {_in_a_line(error)}"
-            if as_json:
-                entry = {"model": _canonical(name), "error": type(error).__name__, "reason": reason}
-                click.echo(json.dumps(entry))
-            report(error, f"{_canonical(name)}: {reason}" if len(names) > 1 else reason)
-            code = max(code, exit_code(error))
+    try:
+        code = max(_attempt(name, as_json, len(names) > 1, work) for name in names)
+    finally:
+        # libraries that are written in C++ look for leaks when the process ends
+        gc.unfreeze()
     if code:
         raise click.exceptions.Exit(code)
+
+
+def _attempt(
+    name: str, as_json: bool, is_one_of_many: bool, work: Callable[["ModelSpec"], None]
+) -> int:
+    """Do something with one model. Returns the exit code that it alone would give."""
+    from fxtransport.passes.blame import MODEL_ERRORS
+
+    try:
+        spec = _resolved(name)
+        if not gc.get_freeze_count():
+            # what is imported by now stays; to look through it for garbage again and again
+            # would take as long as compiling
+            gc.freeze()
+        work(spec)
+    except (FxTransportError, *MODEL_ERRORS) as error:
+        # also where the compiler itself fails on one model, the others have their turn
+        known = isinstance(error, FxTransportError)
+        reason = str(error) if known else f"the compiler failed: {_in_a_line(error)}"
+        if as_json:
+            entry = {"model": _canonical(name), "error": type(error).__name__, "reason": reason}
+            click.echo(json.dumps(entry))
+        report(error, f"{_canonical(name)}: {reason}" if is_one_of_many else reason)
+        return exit_code(error)
+    return 0
 
 
 def _resolved(name: str) -> "ModelSpec":

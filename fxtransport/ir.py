@@ -304,8 +304,8 @@ class Check:
     batch_size: int
     output_error: float
     """The largest absolute difference between outputs."""
-    gradient_error: float | None
-    """The same between gradients of parameters and inputs; None where not compared."""
+    gradient_error: float
+    """The largest absolute difference between gradients of parameters and inputs."""
     buffer_error: float
     """The largest absolute difference between buffers after the pass."""
     refused: str | None = None
@@ -314,7 +314,7 @@ class Check:
     @property
     def error(self) -> float:
         """The largest of the three errors."""
-        return max(self.output_error, self.gradient_error or 0.0, self.buffer_error)
+        return max(self.output_error, self.gradient_error, self.buffer_error)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from collections import Counter, deque
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import redirect_stdout, suppress
 from dataclasses import asdict, dataclass, field, replace
+from importlib import import_module
 from importlib.metadata import version
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
@@ -372,6 +373,18 @@ def _serve(connection: "Connection[Any, Any]", verify_below: int) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that it cleans up
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
+    # what is imported stays, and need not be looked through for garbage with every model
+    import_module("timm")
+    import_module("torchvision")
+    gc.freeze()
+    try:
+        _study_what_comes(connection, verify_below)
+    finally:
+        # libraries that are written in C++ look for leaks when the process ends
+        gc.unfreeze()
+
+
+def _study_what_comes(connection: "Connection[Any, Any]", verify_below: int) -> None:
     connection.send(None)
     while True:
         try:

@@ -20,9 +20,8 @@ from fxtransport.passes.recording import tensors_in
 class Verify(Pass):
     """Run the model and the program side by side, in train and eval, and compare numbers.
 
-    Both run on copies of the model, with the same seed, from the same buffers. Outputs and
-    buffers are compared at every batch size; gradients, in each mode, at the first that the
-    model accepts; the chain of the modules once, with gradients.
+    Both run on copies of the model, with the same seed, from the same buffers. The chain of
+    the modules is compared too, in the first mode and batch size that the model accepts.
     """
 
     name: ClassVar[str] = "verify"
@@ -33,8 +32,6 @@ class Verify(Pass):
     seed: int = 0
     tolerance: float = 1e-5
     """The largest error, relative to the largest number compared, that is float noise."""
-    every_gradient: bool = False
-    """Compare gradients, and run the chain of the modules, in every mode and batch size."""
 
     def run(self, unit: Unit) -> Unit:
         """Add the report.
@@ -51,39 +48,28 @@ class Verify(Pass):
         checks: list[Check] = []
         chain = len(unit.fact(Lowered).modules) > 1
         for mode in ("train", "eval"):
-            gradients = True
             for batch_size in self.batch_sizes:
-                check = self._check(unit, mode, batch_size, gradients, chain)
-                checks.append(check)
-                if check.refused is None and not self.every_gradient:
-                    gradients = chain = False
+                checks.append(self._check(unit, mode, batch_size, chain))
+                chain = chain and checks[-1].refused is not None
         return unit.with_facts(VerificationReport(tuple(checks)))
 
-    def _check(self, unit: Unit, mode: str, batch_size: int, gradients: bool, chain: bool) -> Check:
+    def _check(self, unit: Unit, mode: str, batch_size: int, chain: bool) -> Check:
         lowered = unit.fact(Lowered)
         inputs = self._inputs(unit.model, unit.example, batch_size)
 
-        def measured(call: Callable[..., Any], gradients: bool) -> "_Outcome":
+        def measured(call: Callable[..., Any]) -> "_Outcome":
             model = copy_but_parameters(unit.model).train(mode == "train")
-            with torch.set_grad_enabled(gradients):
-                return _outcome(model, call, inputs, self.seed)
+            return _outcome(model, call, inputs, self.seed)
 
         where = f"{mode}, batch {batch_size}"
-        expected = measured(lambda model, *x: model(*x), gradients)
-        found = measured(lowered.forward.call, gradients)
+        expected = measured(lambda model, *x: model(*x))
+        found = measured(lowered.forward.call)
         errors = [self._compare(f"the program, {where}", expected, found)]
         if chain:
-            found = measured(lambda model, *x: run_chain(model, lowered, x), gradients)
+            found = measured(lambda model, *x: run_chain(model, lowered, x))
             errors.append(self._compare(f"the chain of its modules, {where}", expected, found))
         worst = [max(e) for e in zip(*errors, strict=True)]
-        return Check(
-            mode=mode,
-            batch_size=batch_size,
-            output_error=worst[0],
-            gradient_error=worst[1] if gradients else None,
-            buffer_error=worst[2],
-            refused=expected.refused,
-        )
+        return Check(mode, batch_size, worst[0], worst[1], worst[2], expected.refused)
 
     def _inputs(
         self, model: nn.Module, example: Example, batch_size: int

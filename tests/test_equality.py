@@ -29,7 +29,7 @@ def test_program_equals_model(name: str) -> None:
     model = build(spec)
     shape = input_spec(model, spec).shape
     example = example_of(model, torch.empty(2, *shape, device="meta"))
-    verify = Verify(batch_sizes=(1, 3), every_gradient=True)
+    verify = Verify(batch_sizes=(1, 3))
     passes = (*compile_passes(modules=4, verify=False), verify)
     program = compile_program(model, example, passes)
     report = program.facts.verification
