@@ -1,5 +1,7 @@
 """What tests of the command line share: small models in a file, and a way to run commands."""
 
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -125,3 +127,15 @@ def nets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("nets") / "nets.py"
     path.write_text(NETS)
     return path
+
+
+@pytest.fixture(autouse=True)
+def _ctrl_c_is_heard() -> Iterator[None]:
+    """Let processes that tests start hear Ctrl-C.
+
+    A shell starts what runs in the background with the signal ignored, and every child
+    inherits that.
+    """
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, handler)

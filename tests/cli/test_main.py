@@ -271,18 +271,13 @@ def test_colours_and_bars_only_on_a_terminal(run: Command, nets: Path) -> None:
 def test_ctrl_c_ends_with_130(nets: Path) -> None:
     file = nets.with_name("endless.py")
     file.write_text("import time\ndef make():\n    print('here', flush=True)\n    time.sleep(60)\n")
-    # a shell starts what runs in the background with the signal ignored, and a child inherits it
-    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with subprocess.Popen(
-            [*FXTRANSPORT, "split", f"{file}:make"], stderr=subprocess.PIPE, text=True
-        ) as process:
-            assert process.stderr is not None
-            assert process.stderr.readline() == "here\n"
-            process.send_signal(signal.SIGINT)
-            rest = process.stderr.read()
-    finally:
-        signal.signal(signal.SIGINT, handler)
+    with subprocess.Popen(
+        [*FXTRANSPORT, "split", f"{file}:make"], stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "here\n"
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
     assert process.returncode == 130
     assert rest == "interrupted\n"
 
