@@ -1,6 +1,7 @@
 """Who may import whom; data flows from the model to the program, and imports with it."""
 
 import ast
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -10,17 +11,34 @@ FOLDERS = {
     "fxtransport": ROOT / "fxtransport",
     "fxtransport.passes": ROOT / "passes",
     "fxtransport.cli": ROOT / "cli",
+    **{
+        f"fxtransport.{path.parent.name}": path.parent
+        for path in sorted((ROOT / "fxtransport").glob("*/__init__.py"))
+    },
 }
 ALLOWED = {
     "fxtransport.ir": (),
     "fxtransport.errors": (),
     "fxtransport.names": ("fxtransport.errors",),
     "fxtransport.heads": ("fxtransport.ir",),
-    "fxtransport.passes": ("fxtransport.ir", "fxtransport.errors", "fxtransport.passes"),
+    "fxtransport.residue": ("fxtransport.ir",),
+    "fxtransport.passes": tuple(f"fxtransport.{n}" for n in "ir errors residue passes".split()),
+    "fxtransport.objectives": tuple(
+        f"fxtransport.{n}" for n in "ir errors residue objectives".split()
+    ),
+    "fxtransport.nets": ("fxtransport.errors", "fxtransport.nets"),
+    "fxtransport.data": ("fxtransport.errors", "fxtransport.data"),
+    "fxtransport.training": tuple(
+        f"fxtransport.{n}"
+        for n in "ir errors residue program objectives training data models storage compiler".split()
+    ),
+    "fxtransport.zoo": ("fxtransport",),
     "fxtransport.cli": ("fxtransport",),
     "fxtransport": tuple(
         f"fxtransport.{name}"
-        for name in "ir errors names models heads passes program compiler storage zoo".split()
+        for name in (
+            "ir errors names models heads nets residue passes program compiler storage".split()
+        )
     ),
 }
 """For a module, or a package without an entry of its own, what of this library it imports."""
@@ -48,7 +66,7 @@ def imported(path: Path) -> set[str]:
         elif isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
     known = {name for name, _ in modules()}
-    return {n for n in names if n in known and n not in FOLDERS}
+    return {n for n in names if n in known and n != "fxtransport"}
 
 
 def allowed(name: str) -> tuple[str, ...]:
@@ -64,6 +82,22 @@ def test_imports_follow_the_architecture(name: str, path: Path) -> None:
         assert any(other == rule or other.startswith(f"{rule}.") for rule in rules), (
             f"{name} imports {other}, and may import {', '.join(rules) or 'none of this library'}"
         )
+
+
+@pytest.mark.parametrize("package", ["training", "zoo"])
+def test_the_library_does_without_what_runs_it(package: str) -> None:
+    """The command line is the only one that imports what trains programs or sweeps models."""
+    for name, path in modules():
+        if name.startswith((f"fxtransport.{package}", "fxtransport.cli")):
+            continue
+        others = imported(path)
+        assert not any(o.startswith(f"fxtransport.{package}") for o in others), name
+
+
+def test_every_package_is_installed() -> None:
+    """``pyproject.toml`` lists every folder that has an ``__init__.py``."""
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    assert sorted(listed) == sorted(FOLDERS)
 
 
 def test_help_imports_no_torch() -> None:
