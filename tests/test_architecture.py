@@ -29,8 +29,10 @@ ALLOWED = {
     "fxtransport.nets": ("fxtransport.errors", "fxtransport.nets"),
     "fxtransport.data": ("fxtransport.errors", "fxtransport.data"),
     "fxtransport.training": tuple(
-        f"fxtransport.{n}"
-        for n in "ir errors residue program objectives training data models storage compiler".split()
+        f"fxtransport.{name}"
+        for name in (
+            "ir errors residue program objectives training data models storage compiler".split()
+        )
     ),
     "fxtransport.zoo": ("fxtransport",),
     "fxtransport.cli": ("fxtransport",),
