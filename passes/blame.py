@@ -26,6 +26,13 @@ MODEL_ERRORS = (
 )
 """What a forward that is given an input it cannot take may raise."""
 
+_ADVICE = {
+    False: "The forward pass must run on an input of the example's shape; check the input size.",
+    True: "The forward pass must run without data: implement it, and give each operator of your "
+    "own a kernel for meta tensors.",
+}
+"""What to do about an error, by whether something is not implemented."""
+
 _LIBRARIES = tuple(f"{Path(file).parent}{os.sep}" for file in (torch.__file__, __file__))
 """With a separator at the end: torchvision lies beside torch."""
 
@@ -48,8 +55,7 @@ def blaming(model: nn.Module, failed_path: Callable[[], str | None]) -> Iterator
         where = describe(model, failed_path())
         raise TraceError(
             f"{where} raised {type(error).__name__} at {location(error)}: {first_line(error)}. "
-            "The forward pass must run on an input of the example's shape; "
-            "check the input size."
+            f"{_ADVICE[isinstance(error, NotImplementedError)]}"
         ) from error
 
 

@@ -15,9 +15,10 @@ def guard(value: object, expected: object, where: str) -> None:
         GuardError: the value differs from that of the example the graph was built on.
     """
     if value != expected:
+        what, found = ("a value", type(value).__name__) if expected is None else ("a number", value)
         raise GuardError(
-            f"this program was compiled for inputs where a number in {where} is {expected!r}, "
-            f"and this input makes it {value!r}; compile again with an example of this shape"
+            f"this program was compiled for inputs where {what} in {where} is {expected!r}, "
+            f"and this input makes it {found}; compile again with an example of this shape"
         )
 
 

@@ -6,6 +6,7 @@ operation in place makes a new value, and a tensor that shares its storage is re
 value too, which depends on both.
 """
 
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -92,6 +93,8 @@ class Recording:
     """For each value, the operations that read it, in order."""
     outputs: tuple[int, ...]
     """The values of the tensors that the model returns."""
+    mutators: frozenset[str]
+    """The paths of modules that change a list or dict that they are given."""
 
     def path(self, op: int) -> str:
         """The path of the innermost module that ran the operation."""
@@ -112,6 +115,7 @@ class Recorder(TorchDispatchMode):
     storages: list[int] = field(default_factory=list)
     depends: list[bool] = field(default_factory=list)
     producer: list[int | None] = field(default_factory=list)
+    mutators: set[str] = field(default_factory=set)
     observe: Callable[[int, tuple[torch.Tensor, ...]], None] | None = None
     """Called behind each operation with its index and the tensors that it read."""
     failed_path: str | None = None
@@ -146,6 +150,7 @@ class Recorder(TorchDispatchMode):
             tuple(self.depends),
             tuple(tuple(u) for u in uses),
             outputs,
+            frozenset(self.mutators),
         )
 
     @contextmanager
@@ -181,7 +186,10 @@ class Recorder(TorchDispatchMode):
         if name in READS_VALUES:
             raise DataDependentError(f"the value of a tensor is asked for ({name})")
         inputs = tuple(self._read(t) for t in tensors)
-        out = func(*args, **(kwargs or {}))
+        try:
+            out = func(*args, **(kwargs or {}))
+        except NotImplementedError as error:  # for one, a mask as an index
+            raise DataDependentError(f"without data there is no result of {name}") from error
         index = len(self.ops)
         depends = any(self.depends[v] for v in inputs)
         outputs, writes = [], False
@@ -233,8 +241,13 @@ def module_calls(recorder: Recorder, root: nn.Module) -> Iterator[None]:
     def recorded_call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
         if module not in paths:
             return call(module, *args, **kwargs)
-        with recorder.calling(paths[module], (args, kwargs)):
-            return call(module, *args, **kwargs)
+        before = tree_leaves((args, kwargs))
+        with recorder.calling(paths[module], before):
+            returned = call(module, *args, **kwargs)
+        after = tree_leaves((args, kwargs))
+        if len(before) != len(after) or any(map(operator.is_not, before, after)):
+            recorder.mutators.add(paths[module])
+        return returned
 
     with mock.patch.object(nn.Module, "__call__", recorded_call):
         yield

@@ -68,6 +68,8 @@ class Trace(Pass):
     def _opened(self, unit: Unit) -> frozenset[str]:
         paths = [a.path for a in unit.fact(RecordedAdditions).found if a.tapped]
         paths += unit.fact(RecordedLayers).containers
+        # a node is given containers of its own, which its caller would not see changed
+        paths += unit.fact(Recording).mutators
         for path in self.open:
             if path not in dict(unit.model.named_modules()):
                 raise TraceError(f"cannot open {path!r}: the model has no such module")

@@ -8,6 +8,7 @@ with its own code and its own mode.
 
 import builtins
 import inspect
+import operator
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -85,7 +86,7 @@ class ValueTracer(fx.Tracer):
             *(self.create_proxy("placeholder", name, (), {}) for name in names),
         ]
 
-    def proxy(self, node: fx.Node) -> fx.Proxy:
+    def proxy(self, node: fx.Node) -> ValueProxy:
         """A proxy of our kind."""
         return ValueProxy(node, self)
 
@@ -132,7 +133,12 @@ class ValueTracer(fx.Tracer):
         inputs = node.all_input_nodes
         if inputs and all(n in self._mode_nodes for n in inputs):
             self._mode_nodes.add(node)
-        return self.proxy(node)
+        proxy = self.proxy(node)
+        if self.values[node] is None and (kind == "call_module" or target is operator.getitem):
+            # code asks whether something is None, which no proxy is
+            self.mode_branches.append(owner)
+            return self.pinned(proxy)
+        return proxy
 
     def create_arg(self, a: Any) -> Any:
         """A node's argument."""

@@ -1,10 +1,12 @@
 """What other tools get wrong on models of the zoo, and this compiler must not."""
 
+import pytest
 import timm
 import torch
 import torchvision
 from torch import Tensor, fx, nn
 
+from fxtransport.errors import GuardError, TraceError
 from fxtransport.passes.pipeline import run_passes
 from fxtransport.passes.trace import Origins, Trace
 from tests.compiling import assert_identical, compiled, forward, unit_of
@@ -65,3 +67,80 @@ def test_a_program_traced_in_training_is_deterministic_in_eval() -> None:
         model.eval()
         assert_identical(program(model, x), program(model, x))
         assert_identical(program(model, x), model(x))
+
+
+class Appends(nn.Sequential):
+    """Appends to the list that it is given, as the layers of VoVNet do."""
+
+    def forward(self, x: Tensor, made: list[Tensor]) -> Tensor:  # type: ignore[override]
+        for module in self:
+            made.append(module(made[-1]))
+        return torch.cat(made, dim=1)
+
+
+class Collects(nn.Module):
+    """Reads, behind the call, the list that another module was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Linear(3, 4), nn.Linear(12, 4)
+        self.layers = Appends(nn.Linear(4, 4), nn.Linear(4, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        made = [x]
+        y = self.head(self.layers(x, made))
+        return x + y * made[-1].sigmoid()
+
+
+def test_lists_that_a_module_appends_to_reach_its_caller() -> None:
+    model = Collects()
+    program = forward(compiled(model, 3))
+    x = torch.randn(5, 3)
+    assert_identical(program(model, x), model(x))
+
+
+def test_vovnet_compiles() -> None:
+    unit = compiled(timm.create_model("ese_vovnet39b"), 3, 64, 64)
+    model = unit.model.eval()
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        assert_identical(forward(unit)(model, x), model(x))
+
+
+class MayMask(nn.Module):
+    """Returns no mask for inputs of one size, as the patch embedding of Gemma does."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        return x * 2, None if x.shape[1] == 3 else x > 0
+
+
+class Masks(nn.Module):
+    """Looks at a mask only where there is one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = MayMask()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, mask = self.embed(x)
+        if mask is not None and mask.any():
+            y = y.masked_fill(mask, 0.0)
+        return x + y
+
+
+def test_what_a_closed_module_leaves_out_is_none() -> None:
+    model = Masks()
+    program = forward(compiled(model, 3))
+    x = torch.randn(5, 3)
+    assert_identical(program(model, x), model(x))
+    with pytest.raises(GuardError, match="a value in the model is None"):
+        program(model, torch.randn(5, 4))
+
+
+@pytest.mark.parametrize("name", ["ssdlite320_mobilenet_v3_large", "fasterrcnn_resnet50_fpn"])
+def test_detection_says_that_it_depends_on_data(name: str) -> None:
+    with torch.device("meta"):
+        model = torchvision.models.get_model(name, weights=None, weights_backbone=None)
+    with pytest.raises(TraceError, match="has data-dependent control flow at"):
+        compiled(model, 3, 320, 320)
