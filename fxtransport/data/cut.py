@@ -30,9 +30,7 @@ class Cut:
         for name in ("validation", "test"):
             share = getattr(self, name)
             if not 0 <= share < 1:
-                raise UsageError(
-                    f"{name} is a share of the samples, 0 or more and below 1: {share}"
-                )
+                raise UsageError(f"{name} is a share, from 0 to below 1, not {share}")
 
     def of_all(self, targets: Sequence[int]) -> tuple[list[int], list[int], list[int]]:
         """Numbers of training, validation and test samples, of a set that is not cut yet.

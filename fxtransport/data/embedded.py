@@ -3,18 +3,16 @@
 scikit-learn has them. It is imported when a set is loaded.
 """
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
 from fxtransport.data.cut import Cut
 from fxtransport.data.streams import TensorSamples, derived_seed
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 DIGITS = tuple("0123456789")
 DIGIT_SIZE = (1, 8, 8)
@@ -97,14 +95,13 @@ def load_moons(cut: Cut, *, points: int = 1000, noise: float = 0.1) -> Arrays:
     return _cut(*_points(*found), cut, ("upper", "lower"))
 
 
-def digit_images() -> tuple[list[tuple[Image, int]], tuple[str, ...]]:
+def digit_images() -> tuple[list[tuple[Image.Image, int]], tuple[str, ...]]:
     """The digits as grey images of 8×8 pixels with their classes, and the classes' names."""
-    from PIL.Image import fromarray
     from sklearn import datasets
 
     found = datasets.load_digits()
     pixels = (found.images * (255 / DIGIT_LEVELS)).round().astype("uint8")
-    images = [fromarray(grey) for grey in pixels]
+    images = [Image.fromarray(grey) for grey in pixels]
     return list(zip(images, found.target.tolist(), strict=True)), DIGITS
 
 

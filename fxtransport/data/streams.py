@@ -6,6 +6,7 @@ own, and the global generators of Python, NumPy and torch, which dropout uses, a
 were.
 """
 
+import math
 import random
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -137,7 +138,7 @@ class ShuffledStream:
         return count - count % self.batch_size if self.drop_last else count
 
     def __len__(self) -> int:
-        return -(-self.images // self.batch_size)
+        return math.ceil(self.images / self.batch_size)
 
     def epoch(self, n: int, start: int = 0) -> Iterator[Batch]:
         """The batches of epoch ``n``, counted from 0, without the first ``start``.
@@ -177,7 +178,7 @@ class OrderedStream:
         return len(self.samples)
 
     def __len__(self) -> int:
-        return -(-self.images // self.batch_size)
+        return math.ceil(self.images / self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
         order = list(range(len(self.samples)))
