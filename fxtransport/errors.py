@@ -1,16 +1,15 @@
 """Errors for users: each says what was wrong, where, and what to do.
 
 Every error knows the exit code with which the command line ends:
-1 for a failed verification, 2 for wrong usage, 3 for a model that cannot be compiled.
+1 for a failed verification or training, 2 for wrong usage, 3 for a model that cannot be
+compiled, 128 and the signal's number where a signal ended a run.
 """
-
-from typing import ClassVar
 
 
 class FxTransportError(Exception):
     """The base of all errors that this library raises for its users."""
 
-    exit_code: ClassVar[int] = 1
+    exit_code: int = 1
 
 
 class UsageError(FxTransportError, ValueError):
@@ -51,3 +50,29 @@ class VerificationError(FxTransportError):
     """The program and the model do not compute the same numbers."""
 
     exit_code = 1
+
+
+class TrainingError(FxTransportError):
+    """A run cannot go on: its loss is not a number, say."""
+
+    exit_code = 1
+
+
+class CheckpointError(FxTransportError):
+    """A checkpoint cannot be written, or what is there cannot be read, or is of another run."""
+
+    exit_code = 2
+
+
+class Interrupted(FxTransportError):
+    """A signal ended a run after a step was finished and all of it was saved.
+
+    Args:
+        message: What happened, and how to go on.
+        signal: The number of the signal.
+    """
+
+    def __init__(self, message: str, signal: int) -> None:
+        super().__init__(message)
+        self.signal = signal
+        self.exit_code = 128 + signal

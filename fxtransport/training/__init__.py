@@ -1,0 +1,47 @@
+"""Train programs: schedules, the trainer, evaluation, checkpoints."""
+
+from fxtransport.training.reports import (
+    Best,
+    EpochReport,
+    Exit,
+    FitReport,
+    ModuleEpoch,
+    ModuleStep,
+    Observer,
+    Plan,
+    Position,
+    StepReport,
+)
+from fxtransport.training.schedules import (
+    EndToEnd,
+    MultiLap,
+    Parallel,
+    Phase,
+    Schedule,
+    Sequential,
+)
+from fxtransport.training.settings import OptimizerSettings, TrainerSettings
+from fxtransport.training.trainer import Trainer, evaluate
+
+__all__ = [
+    "Best",
+    "EndToEnd",
+    "EpochReport",
+    "Exit",
+    "FitReport",
+    "ModuleEpoch",
+    "ModuleStep",
+    "MultiLap",
+    "Observer",
+    "OptimizerSettings",
+    "Parallel",
+    "Phase",
+    "Plan",
+    "Position",
+    "Schedule",
+    "Sequential",
+    "StepReport",
+    "Trainer",
+    "TrainerSettings",
+    "evaluate",
+]
