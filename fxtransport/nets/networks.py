@@ -1,0 +1,267 @@
+"""The papers' networks, by their names."""
+
+import torch
+from torch import nn
+
+from fxtransport.errors import UsageError
+from fxtransport.heads import ConvHead
+from fxtransport.nets.blocks import (
+    BasicBlock,
+    LinearBlock,
+    Network,
+    PreActBlock,
+    Shortcut,
+    conv3x3,
+    norm2d,
+)
+from fxtransport.nets.initialisation import Method, initialize
+
+
+def resnet_m(
+    blocks: int = 9,
+    *,
+    channels: int = 32,
+    in_chans: int = 1,
+    image_size: int = 28,
+    num_classes: int = 10,
+    batch_norm: bool = True,
+    pre_activation: bool = True,
+    init: Method | None = "orthogonal",
+    gain: float = 0.01,
+) -> Network:
+    """The single-representation ResNet-M (LAP 6, THESIS 3.5.1).
+
+    Two convolutions encode the image at half the size; ``blocks`` residual blocks keep that
+    shape; two linear layers with batch norm and ReLU between classify. For MNIST the papers
+    have 32 channels, for CIFAR 100, and 9 blocks. From the authors' programs: the encoder's
+    kernels (3 and 5), its 16 = 32 / 2 channels inside, and 10 · num_classes features in the
+    head.
+
+    Args:
+        blocks: M.
+        channels: Of all blocks.
+        in_chans: Of the image.
+        image_size: Its height and width, even.
+        num_classes: Logits.
+        batch_norm: With batch norm, in encoder, blocks and head.
+        pre_activation: :class:`PreActBlock`; otherwise :class:`BasicBlock`.
+        init: For :func:`initialize`; None: torch's own.
+        gain: The same.
+
+    >>> resnet_m(image_size=8)(torch.zeros(2, 1, 8, 8)).shape
+    torch.Size([2, 10])
+
+    Raises:
+        UsageError: there are no blocks, or the image's size is odd.
+    """
+    _require(blocks >= 1, f"a network has one block or more, not {blocks}")
+    _require(image_size % 2 == 0, f"image_size must be even, it is {image_size}")
+    inside = max(1, channels // 2)
+    encoder = nn.Sequential(
+        conv3x3(in_chans, inside),
+        norm2d(inside, batch_norm),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(inside, channels, 5, stride=2, padding=2, bias=False),
+        norm2d(channels, batch_norm),
+        nn.ReLU(inplace=True),
+    )
+    hidden = 10 * num_classes
+    head = nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(channels * (image_size // 2) ** 2, hidden),
+        nn.BatchNorm1d(hidden) if batch_norm else nn.Identity(),
+        nn.ReLU(inplace=True),
+        nn.Linear(hidden, num_classes),
+    )
+    stage = _stage(blocks, channels, batch_norm, pre_activation)
+    size = (in_chans, image_size, image_size)
+    model = Network(encoder, stage, head, input_size=size, num_classes=num_classes)
+    return _initialized(model, init, gain)
+
+
+def km_resnet(
+    k: int = 10,
+    m: int = 1,
+    *,
+    channels: int = 256,
+    in_chans: int = 3,
+    image_size: int = 32,
+    num_classes: int = 10,
+    double: bool = True,
+    batch_norm: bool = True,
+    pre_activation: bool = True,
+    init: Method | None = "orthogonal",
+    gain: float = 0.05,
+) -> Network:
+    """The K-M ResNet: K modules of M residual blocks, shallow and wide (BLOCK, THESIS 4.5.5).
+
+    One convolution encodes the image at half the size. Behind half of the blocks a convolution
+    of stride 2 doubles the channels; it belongs to no residual, so that all residuals are
+    identities. The head is that of DGL, which all modules have. The papers have 256 channels;
+    20-1 on MNIST 32 and on CIFAR10 100, without doubling. From the authors' programs: the
+    kernels of the encoder (5) and between the stages (1).
+
+    Args:
+        k: Modules that it is meant to be cut into. What is built has ``k · m`` blocks.
+        m: Blocks in each.
+        channels: Of the first half of the blocks.
+        in_chans: Of the image.
+        image_size: Its height and width.
+        num_classes: Logits.
+        double: Halve the map and double the channels at the middle.
+        batch_norm: With batch norm, in encoder and blocks.
+        pre_activation: :class:`PreActBlock`; otherwise :class:`BasicBlock`.
+        init: For :func:`initialize`; None: torch's own.
+        gain: The same.
+
+    >>> model = km_resnet(2, 7)
+    >>> f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} M"  # published: about 45
+    '43.8 M'
+
+    Raises:
+        UsageError: there are no blocks, or one that is to be halved.
+    """
+    count = k * m
+    fewest = 2 if double else 1
+    _require(k >= 1 and count >= fewest, f"{k}-{m} makes {count} blocks, not {fewest} or more")
+    encoder = nn.Sequential(
+        nn.Conv2d(in_chans, channels, 5, stride=2, padding=2, bias=False),
+        norm2d(channels, batch_norm),
+        nn.ReLU(inplace=True),
+    )
+    blocks: list[nn.Module] = _stage(
+        count // 2 if double else count, channels, batch_norm, pre_activation
+    )
+    if double:
+        blocks.append(nn.Conv2d(channels, 2 * channels, 1, stride=2, bias=False))
+        channels *= 2
+        blocks += _stage(count - count // 2, channels, batch_norm, pre_activation)
+    head = ConvHead(channels, channels, num_classes)
+    size = (in_chans, image_size, image_size)
+    model = Network(encoder, blocks, head, input_size=size, num_classes=num_classes)
+    return _initialized(model, init, gain)
+
+
+def cifar_resnet(
+    depth: int = 20,
+    *,
+    width: int = 16,
+    in_chans: int = 3,
+    image_size: int = 32,
+    num_classes: int = 10,
+    shortcut: Shortcut = "pad",
+    init: Method | None = "kaiming",
+    gain: float = 1.0,
+) -> Network:
+    """The ResNet for CIFAR of 6n + 2 layers: three stages of n basic blocks (He et al. 2015).
+
+    The stages have 16, 32 and 64 channels at whole, half and quarter size; the mean over
+    positions is classified. So any size of image will do.
+
+    Args:
+        depth: 6n + 2.
+        width: Channels of the first stage.
+        in_chans: Of the image.
+        image_size: Its height and width.
+        num_classes: Logits.
+        shortcut: Of the two transitions, see :class:`BasicBlock`. He et al. and the authors of
+            THESIS pad.
+        init: For :func:`initialize`; None: torch's own.
+        gain: The same.
+
+    Raises:
+        UsageError: the depth is no 6n + 2.
+    """
+    n, rest = divmod(depth - 2, 6)
+    _require(n >= 1 and rest == 0, f"depth must be 6n + 2 (20, 32, 44, 56, 110), not {depth}")
+    encoder = nn.Sequential(conv3x3(in_chans, width), nn.BatchNorm2d(width), nn.ReLU(inplace=True))
+    blocks = []
+    channels = width
+    for stage in range(3):
+        wider = width * 2**stage
+        blocks.append(BasicBlock(channels, wider, stride=2 if stage else 1, shortcut=shortcut))
+        channels = wider
+        blocks += [BasicBlock(channels, channels) for _ in range(n - 1)]
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes))
+    size = (in_chans, image_size, image_size)
+    model = Network(encoder, blocks, head, input_size=size, num_classes=num_classes)
+    return _initialized(model, init, gain)
+
+
+def resnet110(
+    *,
+    in_chans: int = 3,
+    image_size: int = 32,
+    num_classes: int = 10,
+    shortcut: Shortcut = "pad",
+    init: Method | None = "kaiming",
+    gain: float = 1.0,
+) -> Network:
+    """ResNet-110: :func:`cifar_resnet` with 54 blocks (THESIS 4.5, 5.4; InfoPro).
+
+    THESIS initialises orthogonally, with gain 0.1 for TRGL and 0.05 for the detector.
+    """
+    return cifar_resnet(
+        110,
+        in_chans=in_chans,
+        image_size=image_size,
+        num_classes=num_classes,
+        shortcut=shortcut,
+        init=init,
+        gain=gain,
+    )
+
+
+def circles_resnet(
+    blocks: int = 9,
+    width: int = 2,
+    *,
+    batch_norm: bool = False,
+    std: float | None = None,
+    intercept: float = 20.0,
+) -> Network:
+    """The network of the plane: blocks, and a linear classifier that is not trained.
+
+    THESIS 3.2.2 and F.5. From the authors' programs: ``width`` 2, and the classifier, whose
+    logits are x₁ + x₂ + intercept and 0; the points have to move a long way.
+
+    Args:
+        blocks: M.
+        width: Of the layer inside each block.
+        batch_norm: With batch norm between the layers of each block.
+        std: Of the normal distribution that weights and biases of the blocks are drawn from;
+            5 is the bad initialisation of THESIS. None: Kaiming, and no bias.
+        intercept: Of the classifier.
+
+    Raises:
+        UsageError: there are no blocks.
+    """
+    _require(blocks >= 1, f"a network has one block or more, not {blocks}")
+    stage = nn.Sequential(*(LinearBlock(2, width, batch_norm=batch_norm) for _ in range(blocks)))
+    if std is None:
+        initialize(stage, "kaiming")
+    else:
+        initialize(stage, "normal", std)
+        for module in stage.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.bias, std=std)
+    classifier = nn.Linear(2, 2).requires_grad_(False)
+    classifier.load_state_dict(
+        {"weight": torch.tensor([[1.0, 1.0], [0.0, 0.0]]), "bias": torch.tensor([intercept, 0.0])}
+    )
+    return Network(nn.Identity(), stage, classifier, input_size=(2,), num_classes=2)
+
+
+def _stage(count: int, channels: int, batch_norm: bool, pre_activation: bool) -> list[nn.Module]:
+    if not pre_activation:
+        return [BasicBlock(channels, channels, batch_norm=batch_norm) for _ in range(count)]
+    return [PreActBlock(channels, batch_norm=batch_norm, activated=not i) for i in range(count)]
+
+
+def _initialized(model: Network, init: Method | None, gain: float) -> Network:
+    return model if init is None else initialize(model, init, gain)
+
+
+def _require(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise UsageError(otherwise)
