@@ -26,7 +26,7 @@ ALLOWED = {
     "fxtransport.objectives": tuple(
         f"fxtransport.{n}" for n in "ir errors residue objectives".split()
     ),
-    "fxtransport.nets": ("fxtransport.errors", "fxtransport.nets"),
+    "fxtransport.nets": ("fxtransport.errors", "fxtransport.heads", "fxtransport.nets"),
     "fxtransport.data": ("fxtransport.errors", "fxtransport.data"),
     "fxtransport.training": tuple(
         f"fxtransport.{name}"

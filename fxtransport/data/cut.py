@@ -51,9 +51,9 @@ class Cut:
         Raises:
             UsageError: there are too few samples.
         """
-        rest, validation = list(indices), []
-        if self.validation:
-            rest, validation = self._hold_out(targets, indices, self.validation, "validation")
+        if self.validation == 0:
+            return self.keep(targets, indices), []
+        rest, validation = self._hold_out(targets, indices, self.validation, "validation")
         return self.keep(targets, rest), validation
 
     def keep(self, targets: Sequence[int], indices: Sequence[int]) -> list[int]:
