@@ -3,8 +3,27 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fxtransport.data.streams import derived_seed
+from fxtransport.data.streams import Samples, derived_seed
 from fxtransport.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A set, cut, before it is made into batches.
+
+    Attributes:
+        train: What is trained on.
+        validation: What is chosen by, if anything.
+        test: What is looked at once.
+        class_names: In order.
+        input_size: One input's shape.
+    """
+
+    train: Samples
+    validation: Samples | None
+    test: Samples
+    class_names: tuple[str, ...]
+    input_size: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -32,31 +51,39 @@ class Cut:
             if not 0 <= share < 1:
                 raise UsageError(f"{name} is a share, from 0 to below 1, not {share}")
 
-    def of_all(self, targets: Sequence[int]) -> tuple[list[int], list[int], list[int]]:
-        """Numbers of training, validation and test samples, of a set that is not cut yet.
+    def of_all(self, classes: Sequence[int]) -> tuple[list[int], list[int], list[int]]:
+        """Numbers of training, validation and test samples, of a set without any splits.
 
         Raises:
             UsageError: there are too few samples, or none would be left to test on.
         """
+        rest, test = self.hold_out_test(classes)
+        rest, validation = self.hold_out_validation(classes, rest)
+        return self.keep(classes, rest), validation, test
+
+    def hold_out_test(self, classes: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Numbers of the samples that are not for the test, and of those that are.
+
+        Raises:
+            UsageError: there are too few samples, or none would be tested on.
+        """
         if self.test == 0:
             raise UsageError("this set has no test split of its own: test must be above 0")
-        rest, test = self._hold_out(targets, range(len(targets)), self.test, "test")
-        return (*self.of_train(targets, rest), test)
+        return self._hold_out(classes, range(len(classes)), self.test, "test")
 
-    def of_train(
-        self, targets: Sequence[int], indices: Sequence[int]
+    def hold_out_validation(
+        self, classes: Sequence[int], indices: Sequence[int]
     ) -> tuple[list[int], list[int]]:
-        """Numbers of training and validation samples, of those that are not for the test.
+        """Numbers of the samples that are not for validation, and of those that are, maybe none.
 
         Raises:
             UsageError: there are too few samples.
         """
         if self.validation == 0:
-            return self.keep(targets, indices), []
-        rest, validation = self._hold_out(targets, indices, self.validation, "validation")
-        return self.keep(targets, rest), validation
+            return list(indices), []
+        return self._hold_out(classes, indices, self.validation, "validation")
 
-    def keep(self, targets: Sequence[int], indices: Sequence[int]) -> list[int]:
+    def keep(self, classes: Sequence[int], indices: Sequence[int]) -> list[int]:
         """As many of these training samples as are wanted.
 
         Raises:
@@ -67,11 +94,11 @@ class Cut:
             raise UsageError(f"train_images is {wanted}, but there are {len(indices)} to train on")
         if wanted == len(indices):
             return list(indices)
-        _, kept = self._hold_out(targets, indices, wanted, "train_images")
+        _, kept = self._hold_out(classes, indices, wanted, "train_images")
         return kept
 
     def _hold_out(
-        self, targets: Sequence[int], indices: Sequence[int], size: float, what: str
+        self, classes: Sequence[int], indices: Sequence[int], size: float, what: str
     ) -> tuple[list[int], list[int]]:
         from sklearn.model_selection import train_test_split
 
@@ -79,7 +106,7 @@ class Cut:
             rest, held_out = train_test_split(
                 list(indices),
                 test_size=size,
-                stratify=[targets[i] for i in indices],
+                stratify=[classes[i] for i in indices],
                 random_state=derived_seed(self.seed, *what.encode()) % 2**32,
             )
         except ValueError as error:

@@ -1,14 +1,25 @@
 """From the name of a set to its splits."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fxtransport.data.cut import Cut
-from fxtransport.data.embedded import Arrays, load_circles, load_digits, load_moons
-from fxtransport.data.streams import EvalStream, OrderedStream, ShuffledStream, TrainStream
+from fxtransport.data.cut import Cut, Parts
+from fxtransport.data.embedded import digit_images, load_circles, load_digits, load_moons
+from fxtransport.data.images import cut_images, mixing, refuse_unknown
+from fxtransport.data.sets import Place, SplitNames, open_set
+from fxtransport.data.streams import (
+    EvalStream,
+    OrderedStream,
+    Samples,
+    ShuffledStream,
+    TrainStream,
+)
 from fxtransport.errors import UsageError
+
+POINTS: dict[str, Callable[..., Parts]] = {"circles": load_circles, "moons": load_moons}
+POINT_OPTIONS = {"circles": ("points", "noise", "factor"), "moons": ("points", "noise")}
 
 
 @dataclass(frozen=True)
@@ -89,29 +100,101 @@ def load(
         UsageError: the set is not known, not there, or cannot be cut so; or an option does not
             exist. The text says what to do.
     """
+    names = [options.pop(f"{split}_split", None) for split in ("train", "validation", "test")]
+    place = Place(None if root is None else Path(root), download, SplitNames(*names), options)
     cut = Cut(seed, validation, test, train_images)
+    parts = _parts(name, place, cut, input_size, transform or {}, augmentation)
+    batching = Batching(
+        seed, batch_size, eval_batch_size or batch_size, num_workers, drop_last, pin_memory
+    )
+    return _splits(name, parts, batching, mixup)
+
+
+@dataclass(frozen=True)
+class Batching:
+    """How samples are made into batches; see :func:`load`."""
+
+    seed: int
+    batch_size: int
+    eval_batch_size: int
+    num_workers: int = 0
+    drop_last: bool = False
+    pin_memory: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "eval_batch_size"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} must be 1 or more, not {getattr(self, name)}")
+        if self.num_workers < 0:
+            raise UsageError(f"num_workers must be 0 or more, not {self.num_workers}")
+
+
+def _parts(
+    name: str,
+    place: Place,
+    cut: Cut,
+    input_size: tuple[int, ...] | None,
+    transform: Mapping[str, Any],
+    augmentation: Mapping[str, Any] | None,
+) -> Parts:
+    changed = augmentation is not None or bool(transform)
+    if name in POINTS:
+        if changed or input_size not in (None, (2,)):
+            raise UsageError(
+                f"{name} are points of the plane: a model for them takes (2,), not images"
+            )
+        refuse_unknown(name, place.options, POINT_OPTIONS[name])
+        return POINTS[name](cut, **place.options)
     if name == "digits":
-        parts = load_digits(cut, input_size, **options)
-    elif name == "circles":
-        parts = load_circles(cut, **options)
-    elif name == "moons":
-        parts = load_moons(cut, **options)
-    else:
-        raise UsageError(f"no set is called '{name}'")
-    return _arrays(name, parts, seed, batch_size, eval_batch_size or batch_size, drop_last)
+        refuse_unknown(name, place.options, ())
+        if not changed:
+            return load_digits(cut, input_size)
+        images, defaults = digit_images(cut)
+        return cut_images(images, cut, input_size, defaults | dict(transform), augmentation)
+    return cut_images(open_set(name, place), cut, input_size, transform, augmentation)
 
 
-def _arrays(
-    name: str, parts: Arrays, seed: int, batch_size: int, eval_batch_size: int, drop_last: bool
-) -> Splits:
-    train = ShuffledStream(parts.train, batch_size, seed, drop_last=drop_last)
-    validation = OrderedStream(parts.validation, eval_batch_size)
+def _splits(name: str, parts: Parts, how: Batching, mixup: Mapping[str, Any] | None) -> Splits:
+    num_classes = len(parts.class_names)
+    train = ShuffledStream(
+        parts.train,
+        how.batch_size,
+        how.seed,
+        num_workers=how.num_workers,
+        drop_last=how.drop_last,
+        mix=None if mixup is None else mixing(mixup, num_classes, parts.input_size),
+        pin_memory=how.pin_memory,
+    )
+    if len(train) == 0:
+        raise UsageError(
+            f"{name} has {len(parts.train)} training samples, and drop_last leaves none of a "
+            f"batch_size of {how.batch_size}"
+        )
+    if mixup is not None and _last_batch(train) % 2:
+        raise UsageError(
+            f"mixup mixes pairs, and {name} has a training batch of {_last_batch(train)}: "
+            "choose an even batch_size, and drop_last"
+        )
+
+    def ordered(samples: Samples) -> OrderedStream:
+        return OrderedStream(samples, how.eval_batch_size, how.num_workers, how.pin_memory)
+
+    validation = None if parts.validation is None else ordered(parts.validation)
+    test = ordered(parts.test)
+    described = [f"{train.images} to train on", f"{test.images} for the test"]
+    if validation is not None:
+        described.insert(1, f"{validation.images} for validation")
+    shape = "×".join(map(str, parts.input_size))
     return Splits(
         train,
-        validation if validation.images else None,
-        OrderedStream(parts.test, eval_batch_size),
-        len(parts.class_names),
-        tuple(parts.train.inputs.shape[1:]),
+        validation,
+        test,
+        num_classes,
+        parts.input_size,
         parts.class_names,
-        name,
+        f"{name}: {', '.join(described)}; inputs of {shape}, {num_classes} classes",
     )
+
+
+def _last_batch(train: ShuffledStream) -> int:
+    return train.images % train.batch_size or train.batch_size
