@@ -64,7 +64,7 @@ class CheckpointError(FxTransportError):
     exit_code = 2
 
 
-class Interrupted(FxTransportError):
+class RunInterruptedError(FxTransportError):
     """A signal ended a run after a step was finished and all of it was saved.
 
     Args:

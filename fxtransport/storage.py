@@ -56,7 +56,7 @@ def save(program: Program, folder: str | os.PathLike[str], model: str, **options
     target, canonical = Path(folder), resolve(model).canonical
     check_writable(target)
     _check_options(options)
-    state = _distinct(program)
+    state = distinct_state(program)
     if any(tensor.is_meta for tensor in state.values()):
         raise SavedProgramError(
             "the program was built without numbers, on the meta device; there is nothing to save"
@@ -99,7 +99,7 @@ def load(folder: str | os.PathLike[str]) -> Program:
             f"the graph of {saved.model} is not the one that was saved in {folder} (with "
             f"{', '.join(f'{k} {v}' for k, v in saved.versions.items())}); install those versions"
         )
-    _load_weights(program, state, source / WEIGHTS)
+    load_weights(program, state, source / WEIGHTS)
     return program
 
 
@@ -214,7 +214,7 @@ def _describe(
         pipeline=str(facts.pipeline),
         cuts=[cut.path for cut in facts.partition.cuts],
         graph_hash=graph_hash(program),
-        weights_hash=_file_hash(weights),
+        weights_hash=file_hash(weights),
         versions={name: version(name) for name in LIBRARIES},
     )
 
@@ -263,8 +263,8 @@ def _match_dtypes(program: nn.Module, state: dict[str, torch.Tensor]) -> None:
             tensor.data = tensor.data.to(state[name].dtype)
 
 
-def _distinct(program: Program) -> dict[str, torch.Tensor]:
-    """The state, with tensors that share memory once; safetensors refuses them twice."""
+def distinct_state(program: Program) -> dict[str, torch.Tensor]:
+    """A copy of the state; tensors that share memory are in it once, as safetensors wants."""
     seen: set[tuple[object, ...]] = set()
     distinct = {}
     for name, tensor in program.state_dict().items():
@@ -276,7 +276,8 @@ def _distinct(program: Program) -> dict[str, torch.Tensor]:
     return distinct
 
 
-def _file_hash(path: Path) -> str:
+def file_hash(path: Path) -> str:
+    """The SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -285,7 +286,7 @@ def _read_weights(path: Path, expected: str) -> dict[str, torch.Tensor]:
     if not path.is_file():
         raise SavedProgramError(f"{path.parent} holds no program: it has no {path.name}")
     try:
-        if _file_hash(path) != expected:
+        if file_hash(path) != expected:
             raise SavedProgramError(
                 f"{path} is damaged, or not the one that {DESCRIPTION} beside it describes"
             )
@@ -294,9 +295,19 @@ def _read_weights(path: Path, expected: str) -> dict[str, torch.Tensor]:
         raise SavedProgramError(f"{path} is damaged: {error}") from error
 
 
-def _load_weights(program: Program, state: dict[str, torch.Tensor], path: Path) -> None:
+def load_weights(program: Program, state: dict[str, torch.Tensor], path: Path) -> None:
+    """Give a program the weights that :func:`distinct_state` returned.
+
+    Args:
+        program: What to load into.
+        state: The weights.
+        path: Where they are from, for errors.
+
+    Raises:
+        SavedProgramError: they are of another model.
+    """
     present = program.state_dict()
-    expected = _distinct(program)
+    expected = distinct_state(program)
     if state.keys() != expected.keys():
         odd = sorted(state.keys() ^ expected.keys())
         raise SavedProgramError(f"{path} is of another model: {', '.join(odd[:5])} differ")

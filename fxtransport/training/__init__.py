@@ -1,5 +1,6 @@
 """Train programs: schedules, the trainer, evaluation, checkpoints."""
 
+from fxtransport.training.evaluate import evaluate
 from fxtransport.training.reports import (
     Best,
     EpochReport,
@@ -21,7 +22,7 @@ from fxtransport.training.schedules import (
     Sequential,
 )
 from fxtransport.training.settings import OptimizerSettings, TrainerSettings
-from fxtransport.training.trainer import Trainer, evaluate
+from fxtransport.training.trainer import Trainer
 
 __all__ = [
     "Best",

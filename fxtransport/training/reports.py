@@ -25,10 +25,14 @@ class Position:
 
 @dataclass(frozen=True)
 class ModuleStep:
-    """One module's part in a step. Each number is a 0-d tensor on the program's device,
-    without a graph; reading one (``.item()``) waits for the device."""
+    """One module's part in a step.
+
+    Each number is a 0-d tensor on the program's device, without a graph; reading one
+    (``.item()``) waits for the device.
+    """
 
     module: int
+    """Its index; of a program that trains as one, the last module's."""
     loss: torch.Tensor
     """The total, which was minimised."""
     classification: torch.Tensor

@@ -1,0 +1,189 @@
+"""Keep what frozen modules return for the training set on disk, computed once.
+
+The file is safetensors, written row by row, and mapped into memory when it is read.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import nn
+
+from fxtransport.data import OrderedStream, Samples, ShuffledStream
+from fxtransport.data.streams import isolated
+from fxtransport.errors import UsageError
+from fxtransport.training.batches import Epochs
+from fxtransport.training.checkpoint import RunFolder
+from fxtransport.training.randomness import random_state
+
+TARGETS = "targets"
+_NAMES = {
+    torch.float32: "F32",
+    torch.float64: "F64",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+"""What safetensors calls each dtype."""
+
+
+class HiddenSamples:
+    """Samples whose inputs are hidden states, read from a file as they are needed.
+
+    Args:
+        path: A safetensors file with the tensors ``0``, ``1``, … of a hidden state, N×… each,
+            and ``targets``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        # mapped, not read: pages come from the disk when their rows are taken
+        with safe_open(path, "pt") as file:
+            names = sorted(set(file.keys()) - {TARGETS}, key=int)
+            self._hidden = tuple(file.get_tensor(name) for name in names)
+            self._targets = file.get_tensor(TARGETS)
+
+    def __len__(self) -> int:
+        return len(self._targets)
+
+    def batch(self, indices: Sequence[int]) -> Any:
+        """Hidden states (a tensor, or a tuple) and targets of these numbers, copied."""
+        chosen = torch.tensor(indices, dtype=torch.int64)
+        hidden = tuple(values[chosen] for values in self._hidden)
+        return hidden[0] if len(hidden) == 1 else hidden, self._targets[chosen]
+
+
+def cacheable(train: Epochs) -> ShuffledStream:
+    """The training stream, if what frozen modules return for a sample never changes.
+
+    Raises:
+        UsageError: it does, or the samples cannot be told apart.
+    """
+    advice = "train without cache_hidden, or without what is random"
+    if not isinstance(train, ShuffledStream):
+        raise UsageError(
+            "cache_hidden needs a stream of fxtransport.data, which knows its samples by number"
+        )
+    if train.mix is not None:
+        raise UsageError(f"cache_hidden cannot be used with mixup, which mixes images; {advice}")
+    if _is_random(train.samples):
+        raise UsageError(
+            "cache_hidden cannot be used with random augmentation: what frozen modules return "
+            f"differs in every epoch; {advice}"
+        )
+    return train
+
+
+def cached(
+    train: ShuffledStream,
+    frozen: Callable[[Any], Any],
+    modules: Sequence[nn.Module],
+    folder: RunFolder,
+    observe: Callable[[], None] = lambda: None,
+) -> Epochs:
+    """The same batches in the same order, as what the frozen modules return for them.
+
+    Args:
+        train: Batches of inputs.
+        frozen: From a batch of inputs to a batch of hidden states.
+        modules: What it runs; a file that these made from these inputs is used again.
+        folder: Where to keep the file. Those of other phases are deleted.
+        observe: Is called after every batch.
+
+    Raises:
+        CheckpointError: the file cannot be written.
+    """
+    batches = OrderedStream(train.samples, train.batch_size, train.num_workers)
+    path = folder.path / f"hidden-{_key(batches, modules)[:16]}.safetensors"
+    for other in folder.path.glob("hidden-*.safetensors"):
+        if other != path:
+            other.unlink()
+    if not path.exists():
+        rows = _rows(batches, frozen, observe)
+        with folder.written(path.name) as beside:
+            write_rows(beside, rows, len(train.samples))
+            folder.put(beside, path.name)
+    return replace(train, samples=HiddenSamples(path), num_workers=0)
+
+
+def _is_random(samples: Samples) -> bool:
+    """Whether fetching a sample draws from the global generators."""
+    with isolated(0):
+        before = random_state(torch.device("cpu"))
+        samples.batch([0])
+        after = random_state(torch.device("cpu"))
+    drawn = not torch.equal(before.pop("torch"), after.pop("torch"))
+    return drawn or before != after
+
+
+def _key(batches: OrderedStream, modules: Sequence[nn.Module]) -> str:
+    """What the hidden states depend on: the modules, how many samples, and the first."""
+    digest = hashlib.sha256(str(len(batches.samples)).encode())
+    states = [tensor for module in modules for tensor in module.state_dict().values()]
+    for tensor in (*next(iter(batches)), *states):
+        digest.update(_bytes(tensor))
+    return digest.hexdigest()
+
+
+def _rows(
+    batches: OrderedStream, frozen: Callable[[Any], Any], observe: Callable[[], None]
+) -> Iterator[dict[str, torch.Tensor]]:
+    for inputs, targets in batches:
+        hidden = frozen(inputs)
+        columns = hidden if isinstance(hidden, tuple) else (hidden,)
+        yield {**{str(i): values for i, values in enumerate(columns)}, TARGETS: targets}
+        observe()
+
+
+def write_rows(path: Path, batches: Iterator[Mapping[str, torch.Tensor]], rows: int) -> None:
+    """Write tensors into a safetensors file batch by batch, never holding more than one.
+
+    Args:
+        path: The file.
+        batches: The tensors' rows, by name: the same names, dtypes and trailing shapes in all.
+        rows: How many rows come altogether.
+    """
+    done = 0
+    starts: dict[str, int] = {}
+    with path.open("wb") as file:
+        for batch in batches:
+            if not starts:
+                header, starts = _header(batch, rows)
+                file.write(header)
+            for name, values in batch.items():
+                content = _bytes(values)
+                file.seek(starts[name] + done * (len(content) // len(values)))
+                file.write(content)
+            done += len(next(iter(batch.values())))
+    assert done == rows, f"{done} rows came instead of {rows}"
+
+
+def _header(batch: Mapping[str, torch.Tensor], rows: int) -> tuple[bytes, dict[str, int]]:
+    """The file's beginning, and where each tensor's bytes begin."""
+    entries, offsets, end = {}, {}, 0
+    # the widest first, so that each is aligned
+    for name in sorted(batch, key=lambda name: (-batch[name].element_size(), name)):
+        shape = [rows, *batch[name].shape[1:]]
+        offsets[name] = end
+        end += torch.Size(shape).numel() * batch[name].element_size()
+        entries[name] = {
+            "dtype": _NAMES[batch[name].dtype],
+            "shape": shape,
+            "data_offsets": [offsets[name], end],
+        }
+    text = json.dumps(entries).encode()
+    text += b" " * (-len(text) % 8)
+    header = len(text).to_bytes(8, "little") + text
+    return header, {name: len(header) + offset for name, offset in offsets.items()}
+
+
+def _bytes(tensor: torch.Tensor) -> memoryview:
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return flat.view(torch.uint8).numpy().data

@@ -1,0 +1,200 @@
+"""The folder of a run: checkpoints that a crash at any moment leaves whole.
+
+``checkpoint.json`` is the last checkpoint, and the only file that says which others count: it
+names the tensors' file and the best weights' file, with their hashes. Every file is written
+beside its place, flushed to the disk, and renamed; ``checkpoint.json`` goes last, and what it
+no longer names is deleted after that. So at every moment it describes something complete.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from fxtransport.errors import CheckpointError
+from fxtransport.storage import LIBRARIES, file_hash
+from fxtransport.training.flatten import Flattened, unflatten
+
+FORMAT = 1
+CHECKPOINT = "checkpoint.json"
+_BESIDE = ".new"
+_OURS = ("last-*.safetensors", "best-*.safetensors", f"*{_BESIDE}")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A file of tensors in a run's folder."""
+
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What ``checkpoint.json`` and the tensors that it names hold."""
+
+    summary: dict[str, Any]
+    """What the run is and where it is, for people and for comparison: plain JSON."""
+    state: Any
+    best: Weights | None
+
+
+class RunFolder:
+    """Writes and reads the checkpoints of one run.
+
+    Args:
+        path: The folder; it is made with the first file.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether there is a checkpoint, whole or not."""
+        return (self.path / CHECKPOINT).exists()
+
+    def write(self, checkpoint: Checkpoint) -> None:
+        """Make this the last checkpoint, and delete what it does not need.
+
+        Raises:
+            CheckpointError: it cannot be written. The one before is still there.
+        """
+        flat = Flattened(checkpoint.state)
+        last = self.write_tensors("last", flat.tensors)
+        content = {
+            "format": FORMAT,
+            "versions": {library: version(library) for library in LIBRARIES},
+            "summary": checkpoint.summary,
+            "tensors": asdict(last),
+            "best": checkpoint.best and asdict(checkpoint.best),
+            "state": flat.tree,
+        }
+        self.write_json(CHECKPOINT, content)
+        self._delete_all_but({last.file, checkpoint.best.file if checkpoint.best else ""})
+
+    def write_tensors(self, kind: str, tensors: dict[str, torch.Tensor]) -> Weights:
+        """Write a safetensors file that is named by its hash, so never over another.
+
+        Raises:
+            CheckpointError: it cannot be written.
+        """
+        with self.written(f"{kind}.safetensors") as beside:
+            save_file(tensors, beside)
+            sha256 = file_hash(beside)
+            weights = Weights(f"{kind}-{sha256[:16]}.safetensors", sha256)
+            self.put(beside, weights.file)
+        return weights
+
+    def write_json(self, name: str, content: Any) -> None:
+        """Write a JSON file; what had its name is replaced at once or stays.
+
+        Raises:
+            CheckpointError: it cannot be written.
+        """
+        with self.written(name) as beside:
+            beside.write_text(json.dumps(content) + "\n", encoding="utf-8")
+            self.put(beside, name)
+
+    @contextmanager
+    def written(self, name: str) -> Iterator[Path]:
+        """A path to write at, beside a file's place; what was not put there is deleted.
+
+        Raises:
+            CheckpointError: of an error of the system, in one line.
+        """
+        beside = self.path / (name + _BESIDE)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            yield beside
+        except (OSError, SafetensorError) as error:
+            reason = getattr(error, "strerror", None) or error
+            left = "; the last checkpoint there is whole" if self.has_checkpoint else ""
+            raise CheckpointError(f"cannot write into {self.path}: {reason}{left}") from error
+        finally:
+            beside.unlink(missing_ok=True)
+
+    def put(self, beside: Path, name: str) -> None:
+        """Flush a file to the disk and give it its name in the folder."""
+        # safetensors makes files for their owner alone
+        beside.chmod(0o666 & ~_umask())
+        _flush(beside)
+        os.replace(beside, self.path / name)  # noqa: PTH105
+        _flush(self.path)
+
+    def read(self) -> Checkpoint:
+        """The last checkpoint.
+
+        Raises:
+            CheckpointError: there is none, or it is damaged, or of something else.
+        """
+        path = self.path / CHECKPOINT
+        found = self._read_json(path)
+        try:
+            last = Weights(**found["tensors"])
+            best = Weights(**found["best"]) if found["best"] else None
+            summary, tree = found["summary"], found["state"]
+        except (KeyError, TypeError) as error:
+            raise CheckpointError(f"{path} is damaged: {error} is missing or odd") from error
+        return Checkpoint(summary, unflatten(tree, self.read_tensors(last)), best)
+
+    def read_tensors(self, weights: Weights) -> dict[str, torch.Tensor]:
+        """The tensors of a file that a checkpoint names.
+
+        Raises:
+            CheckpointError: it is not there, or not what the checkpoint means.
+        """
+        path = self.path / Path(weights.file).name
+        try:
+            if file_hash(path) != weights.sha256:
+                raise CheckpointError(
+                    f"{path} is damaged, or not the one that {CHECKPOINT} beside it describes"
+                )
+            return load_file(path)
+        except (OSError, SafetensorError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise CheckpointError(f"cannot read {path}: {reason}") from error
+
+    def _read_json(self, path: Path) -> dict[str, Any]:
+        if not path.is_file():
+            raise CheckpointError(f"{self.path} holds no checkpoint: it has no {path.name}")
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise CheckpointError(f"{path} is damaged: {error}") from error
+        if not isinstance(found, dict) or "format" not in found:
+            raise CheckpointError(f"{path} is no checkpoint of fxtransport")
+        if found["format"] != FORMAT:
+            raise CheckpointError(
+                f"{path} has format {found['format']!r}; this version reads {FORMAT}"
+            )
+        return found
+
+    def _delete_all_but(self, kept: set[str]) -> None:
+        for pattern in _OURS:
+            for path in self.path.glob(pattern):
+                if path.name not in kept:
+                    path.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _flush(path: Path) -> None:
+    """Have the system write a file, or a folder's entries, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,102 @@
+"""What trains one module: its optimiser, learning rate schedule and gradient scaler."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from fxtransport.program import ModuleOutput, ProgramModule
+from fxtransport.training.optimizers import create_optimizer, create_scheduler
+from fxtransport.training.settings import OptimizerSettings, TrainerSettings
+
+
+class Learner:
+    """A module that trains, or the whole program as one.
+
+    Args:
+        part: The module.
+        exit: The module whose head it trains: its own index; of the whole program, the last.
+        epochs: For how many epochs it trains, over all laps.
+        optimizer: Its optimiser and learning rate schedule.
+        settings: How it runs.
+        device: Where it is.
+
+    Raises:
+        UsageError: timm refuses the optimiser or the schedule.
+    """
+
+    def __init__(
+        self,
+        part: ProgramModule,
+        exit: int,
+        epochs: int,
+        optimizer: OptimizerSettings,
+        settings: TrainerSettings,
+        device: torch.device,
+    ) -> None:
+        self.part = part
+        self.index = part.index
+        """Of the module's multipliers in the objective."""
+        self.exit = exit
+        self.run = compiled(part, settings)
+        self.optimizer = create_optimizer(part, optimizer)
+        self.scheduler = create_scheduler(self.optimizer, optimizer, epochs)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=settings.amp == "fp16")
+        self.grad_clip = settings.grad_clip
+        self.epochs = 0
+        self.steps = 0
+        self.optimizer.zero_grad(set_to_none=True)
+
+    @property
+    def lr(self) -> float:
+        """The present learning rate, of the first group of parameters."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def step(self) -> None:
+        """Clip the gradients, step, and free them."""
+        if self.grad_clip is not None:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.part.parameters(), self.grad_clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.steps += 1
+        if self.scheduler is not None:
+            self.scheduler.step_update(self.steps)
+
+    def end_epoch(self) -> None:
+        """Set the next epoch's learning rate."""
+        self.epochs += 1
+        if self.scheduler is not None:
+            self.scheduler.step(self.epochs)
+
+    def release(self) -> None:
+        """Free the optimiser's state, of a module that will not train again."""
+        self.optimizer.state.clear()
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that is no weight: moments, learning rates, counts, the scaler's factor."""
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "epochs": self.epochs,
+            "steps": self.steps,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(state["scheduler"])
+        if self.scaler.is_enabled():
+            self.scaler.load_state_dict(state["scaler"])
+        self.epochs, self.steps = state["epochs"], state["steps"]
+
+
+def compiled(part: ProgramModule, settings: TrainerSettings) -> Callable[..., ModuleOutput]:
+    """The module's forward, compiled if that is wanted."""
+    if settings.compile is None:
+        return part
+    return torch.compile(part, backend=settings.compile)

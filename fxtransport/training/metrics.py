@@ -1,0 +1,127 @@
+"""Observers that write metrics down: ``metrics.csv`` always, TensorBoard if asked for."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from fxtransport.errors import CheckpointError, UsageError
+from fxtransport.training.reports import EpochReport, Exit, ModuleEpoch, Observer, Plan
+
+METRICS = "metrics.csv"
+COLUMNS = (
+    "epoch",
+    "phase",
+    "lap",
+    "module",
+    "steps",
+    "lr",
+    "loss",
+    "classification",
+    "transport",
+    "weight",
+    "validation_accuracy",
+    "validation_loss",
+    "samples_per_second",
+    "peak_memory",
+)
+
+
+class MetricsFile(Observer):
+    """Writes ``metrics.csv``: a row for each epoch and module that trained or was validated.
+
+    Epochs count from 1. When a run is resumed, rows behind the checkpoint are dropped, for
+    these epochs are trained again.
+
+    Args:
+        folder: The run's.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / METRICS
+
+    def on_start(self, plan: Plan) -> None:
+        """Keep the rows of the epochs that are done."""
+        rows = []
+        if plan.position.epochs and self.path.is_file():
+            with self.path.open(newline="", encoding="utf-8") as file:
+                rows = [r for r in csv.DictReader(file) if int(r["epoch"]) <= plan.position.epochs]
+        self._write("w", rows, header=True)
+
+    def on_epoch(self, epoch: EpochReport) -> None:
+        """Add the epoch's rows."""
+        self._write("a", _rows(epoch), header=False)
+
+    def _write(self, mode: str, rows: list[dict[str, Any]], *, header: bool) -> None:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open(mode, newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
+                if header:
+                    writer.writeheader()
+                writer.writerows(rows)
+        except OSError as error:
+            raise CheckpointError(f"cannot write {self.path}: {error.strerror}") from error
+
+
+class TensorBoard(Observer):
+    """Writes the same numbers for TensorBoard.
+
+    Args:
+        folder: The run's; the events go to ``tensorboard`` in it.
+
+    Raises:
+        UsageError: TensorBoard is not installed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise UsageError(
+                "TensorBoard is not installed: pip install 'fxtransport[tensorboard]'"
+            ) from error
+        self._make: Any = SummaryWriter
+        self._folder = folder / "tensorboard"
+        self._writer: Any = None
+
+    def on_start(self, plan: Plan) -> None:
+        """Drop what was written behind the checkpoint."""
+        self._writer = self._make(str(self._folder), purge_step=plan.position.epochs + 1)
+
+    def on_epoch(self, epoch: EpochReport) -> None:
+        """Write the epoch's numbers, per module."""
+        for row in _rows(epoch):
+            for name in COLUMNS[5:]:
+                if row[name] is not None:
+                    tag = f"{name}/module{row['module']}"
+                    self._writer.add_scalar(tag, row[name], epoch.position.epochs)
+        self._writer.flush()
+
+
+def _rows(epoch: EpochReport) -> list[dict[str, Any]]:
+    """A row for each module that trained or was validated."""
+    trained = {module.module: module for module in epoch.modules}
+    validated = {exit.module: exit for exit in epoch.exits}
+    modules = sorted({*trained, *validated})
+    return [_row(epoch, k, trained.get(k), validated.get(k)) for k in modules]
+
+
+def _row(
+    epoch: EpochReport, module: int, trained: ModuleEpoch | None, exit: Exit | None
+) -> dict[str, Any]:
+    return {
+        "epoch": epoch.position.epochs,
+        "phase": epoch.position.phase,
+        "lap": epoch.phase.lap,
+        "module": module,
+        "steps": epoch.position.steps,
+        "lr": trained and trained.lr,
+        "loss": trained and trained.loss,
+        "classification": trained and trained.classification,
+        "transport": trained and trained.transport,
+        "weight": trained and trained.weight,
+        "validation_accuracy": exit and exit.accuracy,
+        "validation_loss": exit and exit.loss,
+        "samples_per_second": trained and epoch.samples_per_second,
+        "peak_memory": trained and epoch.peak_memory,
+    }

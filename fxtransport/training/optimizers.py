@@ -1,0 +1,86 @@
+"""timm's optimisers and learning rate schedules, a pair for each module."""
+
+from typing import Any
+
+import torch
+from timm.optim import create_optimizer_v2  # type: ignore[attr-defined]
+from timm.scheduler.scheduler import Scheduler
+from timm.scheduler.scheduler_factory import create_scheduler_v2
+from torch import nn
+
+from fxtransport.errors import UsageError
+from fxtransport.training.settings import OptimizerSettings
+
+_REFUSALS = (AssertionError, AttributeError, KeyError, TypeError, ValueError)
+"""What timm and torch raise for arguments that make no sense."""
+
+
+def create_optimizer(part: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
+    """An optimiser over a module's parameters, grouped by timm's rules of weight decay.
+
+    Args:
+        part: What to train. If it has a method ``no_weight_decay``, timm asks it.
+        settings: Which optimiser.
+
+    Raises:
+        UsageError: timm has no such optimiser or refuses an argument, or a step would need
+            more than a gradient.
+    """
+    try:
+        optimizer: torch.optim.Optimizer = create_optimizer_v2(
+            part,
+            opt=settings.name,
+            lr=settings.lr,
+            weight_decay=settings.weight_decay,
+            momentum=settings.momentum,
+            **settings.options,
+        )
+    except _REFUSALS as error:
+        raise UsageError(f"timm cannot make the optimiser {settings.name!r}: {error}") from error
+    if getattr(optimizer, "is_second_order", False):
+        raise UsageError(
+            f"the optimiser {settings.name!r} needs second derivatives, for which a module's "
+            "graph would have to be kept; use one that needs gradients only"
+        )
+    return optimizer
+
+
+def create_scheduler(
+    optimizer: torch.optim.Optimizer, settings: OptimizerSettings, epochs: int
+) -> Scheduler | None:
+    """A schedule of a module's learning rate; None if it is constant.
+
+    Args:
+        optimizer: The module's.
+        settings: Which schedule.
+        epochs: For how many epochs the module trains, over all laps.
+
+    Raises:
+        UsageError: timm has no such schedule or refuses an argument, or the schedule has
+            another length.
+    """
+    options: dict[str, Any] = dict(settings.scheduler_options)
+    if settings.scheduler == "plateau":
+        raise UsageError(
+            "the scheduler 'plateau' cannot be resumed, for timm does not save its state; "
+            "use 'cosine', 'multistep' or another that depends on the epoch alone"
+        )
+    if not options.get("step_on_epochs", True) and not options.get("updates_per_epoch"):
+        raise UsageError(
+            "with step_on_epochs=False, give updates_per_epoch too: the steps of an epoch"
+        )
+    try:
+        scheduler, length = create_scheduler_v2(
+            optimizer, sched=settings.scheduler, num_epochs=epochs, **options
+        )
+    except _REFUSALS as error:
+        raise UsageError(
+            f"timm cannot make the scheduler {settings.scheduler!r}: {error}"
+        ) from error
+    if length != epochs:
+        raise UsageError(
+            f"the scheduler {settings.scheduler!r} with {options} lasts {length} epochs, and a "
+            f"module trains {epochs}; change its warm-up prefix, cool-down or cycles"
+        )
+    assert scheduler is None or isinstance(scheduler, Scheduler)
+    return scheduler

@@ -1,0 +1,149 @@
+"""All that a run is made of, and what of it a checkpoint holds."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from timm.utils.model_ema import ModelEmaV3
+
+from fxtransport.errors import CheckpointError, TrainingError
+from fxtransport.objectives import Objective
+from fxtransport.program import Program
+from fxtransport.storage import graph_hash
+from fxtransport.training.best import BestExit
+from fxtransport.training.checkpoint import Checkpoint
+from fxtransport.training.learner import Learner
+from fxtransport.training.meter import Meter
+from fxtransport.training.randomness import random_state
+from fxtransport.training.reports import Best, Exit, Position
+from fxtransport.training.schedules import Schedule
+from fxtransport.training.settings import OptimizerSettings, TrainerSettings
+
+_NUMBERS = ("amp", "accumulate", "grad_clip", "ema", "ema_warmup", "drift", "cache_hidden")
+"""The settings on which the numbers of a run depend; others may change when it is resumed."""
+
+
+class RunState:
+    """What changes while a program trains.
+
+    Args:
+        program: What is trained.
+        objective: What it minimises.
+        learners: What trains each module; under None, the whole program.
+        ema: The moving average of the weights, if there is one.
+        best: The best exit.
+        meter: Means over the present epoch.
+        device: Where all of it is.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        objective: Objective,
+        learners: Mapping[int | None, Learner],
+        ema: ModelEmaV3 | None,
+        best: BestExit,
+        meter: Meter,
+        device: torch.device,
+    ) -> None:
+        self.program = program
+        self.objective = objective
+        self.learners = learners
+        self.ema = ema
+        self.best = best
+        self.meter = meter
+        self.device = device
+        self.position = Position()
+        self.exits: tuple[Exit, ...] = ()
+        """Of the last validation."""
+        self.test: Exit | None = None
+        self.finished = False
+
+    @property
+    def validated(self) -> Program:
+        """The program that is validated and kept: the average, if there is one."""
+        program = self.program if self.ema is None else self.ema.module
+        assert isinstance(program, Program)
+        return program
+
+    def check_finite(self) -> None:
+        """See that nothing poisoned the weights.
+
+        Raises:
+            LossError: a loss that was not read yet is not finite.
+            TrainingError: a parameter is not.
+        """
+        self.meter.read()
+        finite = [torch.isfinite(p).all() for p in self.program.parameters()]
+        if not torch.stack(finite).all():
+            names = [name for name, _ in self.program.named_parameters()]
+            bad = [name for name, is_finite in zip(names, finite, strict=True) if not is_finite]
+            raise TrainingError(
+                f"{bad[0]} ({len(bad)} of {len(names)} parameters) is not finite after step "
+                f"{self.position.steps}, so no checkpoint is written"
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything: weights, optimisers, multipliers, averages, generators, position."""
+        return {
+            "program": self.program.state_dict(),
+            "objective": self.objective.state_dict(),
+            "learners": {key: learner.state_dict() for key, learner in self.learners.items()},
+            "ema": None if self.ema is None else self.ema.module.state_dict(),
+            "meter": self.meter.state_dict(),
+            "random": random_state(self.device),
+            "position": asdict(self.position),
+            "best": self.best.record and asdict(self.best.record),
+            "exits": [asdict(exit) for exit in self.exits],
+            "test": self.test and asdict(self.test),
+            "finished": self.finished,
+        }
+
+    def load_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint, but for the random generators.
+
+        Raises:
+            CheckpointError: it is damaged, or of another run.
+        """
+        try:
+            self._load(checkpoint.state)
+        except (AttributeError, KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise CheckpointError(f"the checkpoint does not fit this run: {reason}") from error
+        self.best.weights = checkpoint.best
+
+    def _load(self, state: dict[str, Any]) -> None:
+        self.program.load_state_dict(state["program"])
+        self.objective.load_state_dict(state["objective"])
+        for key, learner in self.learners.items():
+            learner.load_state_dict(state["learners"][key])
+        if self.ema is not None:
+            self.ema.module.load_state_dict(state["ema"])
+        self.meter.load_state_dict(state["meter"])
+        self.position = Position(**state["position"])
+        best = state["best"]
+        self.best.record = Best(Exit(**best["exit"]), best["epoch"]) if best else None
+        self.exits = tuple(Exit(**exit) for exit in state["exits"])
+        self.test = Exit(**state["test"]) if state["test"] else None
+        self.finished = state["finished"]
+
+
+def describe_run(
+    program: Program,
+    objective: Objective,
+    schedule: Schedule,
+    optimizer: OptimizerSettings,
+    settings: TrainerSettings,
+) -> dict[str, Any]:
+    """What must be the same when a run is resumed, as JSON."""
+    found = {
+        "program": graph_hash(program),
+        "objective": repr(objective),
+        "schedule": repr(schedule),
+        "optimizer": asdict(optimizer),
+        "settings": {name: getattr(settings, name) for name in _NUMBERS},
+    }
+    described: dict[str, Any] = json.loads(json.dumps(found, sort_keys=True, default=repr))
+    return described
