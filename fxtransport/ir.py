@@ -287,12 +287,34 @@ class HeadPlan:
 
 
 @dataclass(frozen=True)
-class Taps:
-    """The nodes whose values are residues, in execution order."""
+class Tap:
+    """One residual block, or equal-dimension layer: the nodes that hold its values."""
 
-    residues: tuple[str, ...]
+    kind: Kind
+    residue: str
+    """The branch, or x_{m+1} - x_m of a layer."""
+    branch: tuple[str, ...]
+    """The operands that are added to the skip; none of a layer."""
+    skip: str
+    """The skip operand; of a layer, x_m."""
+    sum: str
+    """The addition; of a layer, x_{m+1}."""
+    output: str
+    """x_{m+1}: the sum, or the activation, if that alone follows it."""
+
+
+@dataclass(frozen=True)
+class Taps:
+    """The residual blocks whose residues are outputs of the program, in execution order."""
+
+    found: tuple[Tap, ...]
     added: tuple[str, ...]
     """The nodes that were made for them and that the model's output does not need."""
+
+    @property
+    def residues(self) -> tuple[str, ...]:
+        """The nodes whose values are residues."""
+        return tuple(tap.residue for tap in self.found)
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from torch import fx, nn
 from fxtransport.errors import UsageError
 from fxtransport.ir import HeadPlan, Layer, PartitionPlan, Residual, Shapes, VerificationReport
 from fxtransport.passes.base import Example
-from fxtransport.passes.lower import Lowered, LoweredModule, mean_square
+from fxtransport.passes.lower import Lowered, LoweredModule
 from fxtransport.passes.pipeline import Pipeline
+from fxtransport.residue import Cost, mean_square, mean_square_branch
 
 HEADS = "auxiliary_heads"
 """The prefix of the auxiliary heads in a program's ``state_dict``."""
@@ -36,9 +37,9 @@ class ModuleOutput(NamedTuple):
     """What the next module is given: a tensor, or a tuple where several values cross. Of the
     last module, what the model returns."""
     logits: Any
-    """B×classes, of the module's head; None where it has none."""
+    """B×classes, of the module's head; None where it has none, or it is not run."""
     energies: torch.Tensor
-    """The mean square of each residue inside: 1-D."""
+    """What each residual block inside costs: 1-D; empty without a cost."""
 
 
 class Facts(NamedTuple):
@@ -95,6 +96,8 @@ class Program(nn.Module):
         self._parts = tuple(
             ProgramModule(self, k, module, heads.get(k)) for k, module in enumerate(lowered.modules)
         )
+        # in a tuple, so that it is no submodule
+        self._whole = (ProgramModule(self, 0, lowered.whole, None),)
 
     def forward(self, *inputs: Any, **named: Any) -> Any:
         """What the model returns, bit for bit."""
@@ -114,6 +117,15 @@ class Program(nn.Module):
     def parts(self) -> "tuple[ProgramModule, ...]":
         """The K modules, in order. ``part(hidden)`` chained over them is the program."""
         return self._parts
+
+    @property
+    def whole(self) -> "ProgramModule":
+        """The program as one module: what the model returns, and what its blocks cost.
+
+        It has no auxiliary heads, and its parameters are the model's own. End-to-end training
+        is the training of ``(program.whole,)``.
+        """
+        return self._whole[0]
 
     @property
     def code(self) -> str:
@@ -147,7 +159,7 @@ class Program(nn.Module):
         return self
 
     def _refresh_parts(self) -> None:
-        for part in self._parts:
+        for part in (*self._parts, *self._whole):
             part.refresh()
 
 
@@ -174,19 +186,25 @@ class ProgramModule(nn.Module):
         self.training = program.training
         self.refresh()
 
-    def forward(self, hidden: Any) -> ModuleOutput:
+    def forward(
+        self, hidden: Any, cost: Cost | None = mean_square_branch, head: bool = True
+    ) -> ModuleOutput:
         """Run the module's blocks and head.
 
         Args:
             hidden: What the module before returned as ``.hidden``; for the first module, the
                 program's input (a tuple if there are several).
+            cost: What a residual block costs, such as the ``cost`` of an objective. By default
+                the mean square of its branch. With None, nothing is measured.
+            head: Whether the auxiliary head is run, if there is one.
         """
         state = hidden if isinstance(hidden, tuple) else (hidden,)
-        returned, energies = self._lowered.function.call(self._program, *state)
-        stacked = _stack(self._program, energies)
+        returned, costs = self._lowered.function.call(self._program, *state, cost)
+        stacked = _stack(self._program, [c for c in costs if c is not None])
         if self.is_last:
             return ModuleOutput(returned, returned, stacked)
-        logits = None if self.head is None else self.head(*self._tensors(returned))
+        classifier = self.head if head else None
+        logits = None if classifier is None else classifier(*self._tensors(returned))
         left = returned[0] if len(returned) == 1 else tuple(returned)
         return ModuleOutput(left, logits, stacked)
 
@@ -202,7 +220,7 @@ class ProgramModule(nn.Module):
     @property
     def is_last(self) -> bool:
         """Whether this is the last module, whose head is the model's own."""
-        return self.index == len(self._program.parts) - 1
+        return self is self._program.whole or self.index == len(self._program.parts) - 1
 
     def refresh(self) -> None:
         """Take the program's present submodules, parameters and buffers."""

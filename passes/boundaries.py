@@ -104,7 +104,8 @@ class Places:
         node = self.nodes[position]
         if node.op in ("placeholder", "get_attr", "output") or node not in self._data:
             return False
-        return not any(first <= position < last for first, last in self._written)
+        spans = [*self._written, *self._blocks]
+        return not any(first <= position < last for first, last in spans)
 
     def boundary(self, position: int, units: int) -> Boundary:
         """The boundary behind a position, which has so many depth units before it."""
@@ -161,6 +162,11 @@ class Places:
                 made.setdefault(storage, here)
         spans += ((made[storage], last) for storage, last in written.items())
         return [(first, last) for first, last in spans if first < last]
+
+    @cached_property
+    def _blocks(self) -> list[tuple[int, int]]:
+        """From each sum to the activation that alone follows it, which ends the block."""
+        return [(self._at[tap.sum], self._at[tap.output]) for tap in self._unit.fact(Taps).found]
 
     def _ended(self, position: int) -> str:
         """The outermost module that ends at a position; the node itself if none does."""

@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 import torch
 from torch import fx, nn
 
-from fxtransport.ir import PartitionPlan, Taps
+from fxtransport.ir import PartitionPlan, Tap, Taps
 from fxtransport.passes.base import Pass, Unit
+from fxtransport.residue import copied, measured
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class LoweredModule:
     """One module of the partition."""
 
     function: Function
-    """Returns the hidden state that leaves, a tuple, and the energies inside, a list."""
+    """Takes a cost last. Returns the hidden state that leaves, a tuple, and what each residual
+    block inside costs, a list: None where the cost says so, or where no cost is given."""
     owned: tuple[str, ...]
     """The paths of the submodules, parameters and buffers that it uses; of a submodule that
     it alone uses, only the outermost path."""
@@ -45,6 +47,8 @@ class Lowered:
     transport: Function
     """Returns what the model returns, and the residues, a list."""
     modules: tuple[LoweredModule, ...]
+    whole: LoweredModule
+    """The model as one module, which returns what the model returns."""
 
 
 @dataclass(frozen=True)
@@ -63,26 +67,34 @@ class Lower(Pass):
         returned = graph.output_node().args[0]
         inputs = [n for n in nodes if n.op == "placeholder"]
         needed = [n for n in nodes if n.name not in taps.added]
-        tapped = [n for n in nodes if n.name in set(taps.residues)]
-        tapped.sort(key=lambda n: taps.residues.index(n.name))
-        modules = lower_modules(graph, unit.fact(PartitionPlan), taps, unit.model)
+        named = {n.name: n for n in nodes}
+        residues = [named[name] for name in taps.residues]
+        tapped = [n for n in nodes if n.name not in taps.added or _makes(n, residues)]
         return unit.with_facts(
             Lowered(
                 forward=function(f"{name} forward", inputs, needed, returned),
-                transport=function(f"{name} transport", inputs, nodes, (returned, tapped)),
-                modules=modules,
+                transport=function(f"{name} transport", inputs, tapped, (returned, residues)),
+                modules=lower_modules(graph, unit.fact(PartitionPlan), taps, unit.model),
+                whole=lower_whole(graph, taps, unit.model),
             )
         )
 
 
-def mean_square(residue: torch.Tensor) -> torch.Tensor:
-    """The mean over batch, channels and positions of the squared residue, in float32 at least.
+def _makes(node: fx.Node, residues: Sequence[fx.Node]) -> bool:
+    """Whether a node that was made for the taps is a residue, or what one is made of."""
+    return node in residues or any(user in residues for user in node.users)
 
-    The energy of a block as the authors' released code takes it (methods: LAP 5.3).
-    """
-    if residue.dtype in (torch.float16, torch.bfloat16):
-        residue = residue.float()
-    return residue.square().mean()
+
+def lower_whole(graph: fx.Graph, taps: Taps, model: nn.Module) -> LoweredModule:
+    """The whole model as one module."""
+    nodes = [n for n in graph.nodes if n.op != "output"]
+    inputs = [n for n in nodes if n.op == "placeholder"]
+    returned = graph.output_node().args[0]
+    return LoweredModule(
+        measuring_function(f"{type(model).__name__} whole", inputs, nodes, returned, taps),
+        owned=(*model._modules, *model._parameters, *model._buffers),
+        residues=taps.residues,
+    )
 
 
 def lower_modules(
@@ -103,12 +115,11 @@ def lower_modules(
         used = {i for n in body for i in n.all_input_nodes}.union(_nodes_in(returned))
         # attributes are read again by each module that needs them
         body = [n for n in order if n.op == "get_attr" and n in used] + body
-        tapped = [n for n in body if n.name in taps.residues]
         inputs = [nodes[i] for i in segment.inputs]
         name = f"{type(model).__name__} module {k}"
-        functions.append(function(name, inputs, body, returned, energies_of=tapped))
+        functions.append(measuring_function(name, inputs, body, returned, taps))
         targets.append({str(n.target) for n in body if n.op in ("get_attr", "call_module")})
-        residues.append(tuple(n.name for n in tapped))
+        residues.append(tuple(t.residue for t in taps.found if nodes[t.sum] in body))
         start = end
     owned = owned_paths(model, targets)
     return tuple(LoweredModule(*each) for each in zip(functions, owned, residues, strict=True))
@@ -143,11 +154,7 @@ def owned_paths(model: nn.Module, targets: Sequence[set[str]]) -> list[tuple[str
 
 
 def function(
-    name: str,
-    inputs: Sequence[fx.Node],
-    body: Iterable[fx.Node],
-    returned: Any,
-    energies_of: Sequence[fx.Node] | None = None,
+    name: str, inputs: Sequence[fx.Node], body: Iterable[fx.Node], returned: Any
 ) -> Function:
     """A function of some nodes of a graph.
 
@@ -156,22 +163,65 @@ def function(
         inputs: The nodes whose values are its arguments.
         body: What it computes, in order.
         returned: What it returns, made of nodes.
-        energies_of: If given, it returns a pair, whose second is the mean squares of these
-            nodes, each computed as soon as its node is, before anything can overwrite it.
     """
     graph = fx.Graph()
     copies = {node: graph.placeholder(node.name) for node in inputs}
-    energies = []
+    for node in body:
+        if node.op != "placeholder":
+            copies[node] = graph.node_copy(node, copies.__getitem__)
+    graph.output(fx.map_arg(returned, copies.__getitem__))
+    graph.lint()
+    return _compile(name, graph)
+
+
+def measuring_function(
+    name: str, inputs: Sequence[fx.Node], body: Sequence[fx.Node], returned: Any, taps: Taps
+) -> Function:
+    """A function of some nodes, and of a cost, last, by which it measures residual blocks.
+
+    It returns a pair, whose second is what each block in ``body`` costs. A block is measured
+    as soon as its output is there, before anything can overwrite it.
+
+    Args:
+        name: What tracebacks call it.
+        inputs: The nodes whose values are its arguments.
+        body: What it computes, in order.
+        returned: What it returns, made of nodes.
+        taps: The residual blocks.
+    """
+    graph = fx.Graph()
+    copies = {node: graph.placeholder(node.name) for node in inputs}
+    cost = graph.placeholder("cost")
+    ready = _ready(taps, body)
+    costs: list[fx.Node] = []
     for node in body:
         if node.op == "placeholder":
             continue
-        copies[node] = graph.node_copy(node, copies.__getitem__)
-        if energies_of is not None and node in energies_of:
-            energies.append(graph.call_function(mean_square, (copies[node],)))
-    result = fx.map_arg(returned, copies.__getitem__)
-    graph.output(result if energies_of is None else (result, energies))
+        if node.name not in taps.added:
+            copies[node] = graph.node_copy(node, copies.__getitem__)
+        elif node.target is torch.clone:
+            copies[node] = graph.call_function(copied, (cost, copies[node.all_input_nodes[0]]))
+        for tap in ready.get(node.name, ()):
+            at = {n.name: copy for n, copy in copies.items()}
+            branches = tuple(at[name] for name in tap.branch)
+            output = at.get(tap.output, at[tap.sum])
+            arguments = (cost, tap.kind.value, branches, at[tap.skip], output)
+            costs.append(graph.call_function(measured, arguments))
+    graph.output((fx.map_arg(returned, copies.__getitem__), costs))
     graph.lint()
     return _compile(name, graph)
+
+
+def _ready(taps: Taps, body: Sequence[fx.Node]) -> dict[str, list[Tap]]:
+    """The blocks among some nodes, by the node behind which all values of each are there."""
+    names = {n.name for n in body}
+    ready: dict[str, list[Tap]] = {}
+    for tap in taps.found:
+        if tap.sum in names:
+            # a cut by hand may part the sum from its activation; the block then ends in the sum
+            last = tap.output if tap.output in names else tap.sum
+            ready.setdefault(last, []).append(tap)
+    return ready
 
 
 def _compile(name: str, graph: fx.Graph) -> Function:

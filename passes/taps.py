@@ -3,16 +3,17 @@
 import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
 from torch import fx
 
 from fxtransport.errors import UsageError
-from fxtransport.ir import TAPPED_KINDS, Kind, Layer, Layers, Residual, Residuals, Shapes, Taps
+from fxtransport.ir import TAPPED_KINDS, Kind, Layer, Layers, Residual, Residuals, Shapes, Tap, Taps
 from fxtransport.passes.additions import Addition, RecordedAdditions
 from fxtransport.passes.base import Pass, Unit
-from fxtransport.passes.dataflow import VIEWS
+from fxtransport.passes.dataflow import ACTIVATIONS, VIEWS
 from fxtransport.passes.recording import ALIAS, Recording
 from fxtransport.passes.trace import Origins
 
@@ -48,12 +49,13 @@ class TapResidues(Pass):
         """Add the residues to the graph, and the fact which nodes they are."""
         graph = fx.Graph()
         graph.output(graph.graph_copy(unit.traced(), {}))
-        nodes = {node.name: node for node in graph.nodes}
-        recording = unit.fact(Recording)
-        tapper = _Tapper(graph, nodes, recording, unit.fact(Origins))
-        residues = [tapper.tap_addition(r, a) for r, a in self._tapped(unit)]
-        residues += [tapper.tap_layer(layer) for layer in unit.fact(Layers).found]
-        taps = Taps(tuple(r.name for r in residues), tuple(a.name for a in tapper.added))
+        tapper = _Tapper(graph, unit.fact(Recording), unit.fact(Origins))
+        tapped = list(self._tapped(unit))
+        for _, addition in tapped:
+            tapper.add_out_of_place(addition)
+        found = [tapper.tap_addition(r, a) for r, a in tapped]
+        found += [tapper.tap_layer(layer) for layer in unit.fact(Layers).found]
+        taps = Taps(tuple(found), tuple(a.name for a in tapper.added))
         return unit.with_graph(graph, taps, _with_shapes(unit.fact(Shapes), tapper.added))
 
     def _tapped(self, unit: Unit) -> Iterator[tuple[Residual, Addition]]:
@@ -78,51 +80,59 @@ def add_out_of_place(branch: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
 class _Tapper:
     """Adds residues to a graph."""
 
-    def __init__(
-        self,
-        graph: fx.Graph,
-        nodes: dict[str, fx.Node],
-        recording: Recording,
-        origins: Origins,
-    ) -> None:
+    def __init__(self, graph: fx.Graph, recording: Recording, origins: Origins) -> None:
         self.graph = graph
-        self.nodes = nodes
+        self.nodes = {node.name: node for node in graph.nodes}
         self.recording = recording
         self.origins = origins
         self.added: list[fx.Node] = []
+        self._out_of_place: set[int] = set()
 
-    def tap_addition(self, residual: Residual, addition: Addition) -> fx.Node:
-        """The node of an addition's branch, or of the sum of its branches."""
-        sums = {addition.op, *(t.op for t in (addition.skip, *addition.branch))}
-        still_in_place = [
-            op for op in sorted(sums) if self.recording.ops[op].writes and not self._replaced(op)
-        ]
+    def add_out_of_place(self, addition: Addition) -> None:
+        """Make an addition, and those that it is the sum of, additions out of place."""
+        for op in sorted(_additions(addition)):
+            if self.recording.ops[op].writes and self._replaced(op):
+                self._out_of_place.add(op)
+
+    def tap_addition(self, residual: Residual, addition: Addition) -> Tap:
+        """The block around an addition; its residue is the branch, or the sum of the branches."""
+        first = min(_additions(addition))
         branch = [
-            self._copied(name)
-            if still_in_place or _overwritten(self.recording, term.value, addition)
-            else self.nodes[name]
+            self._copied(self.nodes[name]) if self._overwritten(term.value, first) else name
             for name, term in zip(residual.branch, addition.branch, strict=True)
         ]
-        residue = branch[0]
-        for term in branch[1:]:
+        residue = self.nodes[branch[0]]
+        for name in branch[1:]:
             with self.graph.inserting_before(self.nodes[residual.node]):
-                residue = self._add(operator.add, (residue, term))
-        return residue
+                residue = self._add(operator.add, (residue, self.nodes[name]))
+        assert residual.skip is not None, "an addition that is tapped lies in the open"
+        skip = residual.skip
+        if self._overwritten(addition.skip.value, first):
+            reader = self.nodes[self.origins.op_nodes[addition.skip.op]]
+            skip = self._copied(self.nodes[skip], before=reader)
+        last = self._activation_of(addition.op)
+        output = self.origins.op_nodes[last]
+        if self._overwritten(self.recording.ops[last].outputs[0], last + 1):
+            output = self._copied(self.nodes[output])
+        return Tap(residual.kind, residue.name, tuple(branch), skip, residual.node, output)
 
-    def tap_layer(self, layer: Layer) -> fx.Node:
-        """The displacement x_{m+1} - x_m of a layer."""
+    def tap_layer(self, layer: Layer) -> Tap:
+        """The layer as a block; its residue is the displacement x_{m+1} - x_m."""
         output = self.nodes[layer.output]
         with self.graph.inserting_after(output):
-            return self._add(operator.sub, (output, self.nodes[layer.input]))
+            residue = self._add(operator.sub, (output, self.nodes[layer.input]))
+        return Tap(Kind.IDENTITY, residue.name, (), layer.input, layer.output, layer.output)
 
     def _add(self, function: Callable[..., Any], args: tuple[fx.Node, ...]) -> fx.Node:
-        self.added.append(self.graph.call_function(function, args))
-        return self.added[-1]
+        added = self.graph.call_function(function, args)
+        self.added.append(added)
+        self.nodes[added.name] = added
+        return added
 
-    def _copied(self, name: str) -> fx.Node:
-        """A copy of a node's value, taken before anything can overwrite it."""
-        with self.graph.inserting_after(self.nodes[name]):
-            return self._add(torch.clone, (self.nodes[name],))
+    def _copied(self, node: fx.Node, before: fx.Node | None = None) -> str:
+        """A copy of a node's value, taken at once, or before it is read."""
+        with self.graph.inserting_before(before) if before else self.graph.inserting_after(node):
+            return self._add(torch.clone, (node,)).name
 
     def _replaced(self, op: int) -> bool:
         """Make an addition in place one out of place.
@@ -146,33 +156,43 @@ class _Tapper:
         node.op, node.target = "call_function", add_out_of_place
         return True
 
+    def _activation_of(self, addition: int) -> int:
+        """The activation that alone reads a sum, and is a node; the addition, if none does."""
+        recording, nodes = self.recording, self.origins.op_nodes
+        readers = recording.uses[recording.ops[addition].outputs[0]]
+        if len(readers) != 1 or recording.ops[addition].outputs[0] in recording.outputs:
+            return addition
+        reader = readers[0]
+        alone = nodes.count(nodes[reader]) == 1 and len(recording.ops[reader].inputs) == 1
+        is_activation = recording.ops[reader].base_name in ACTIVATIONS
+        return reader if is_activation and alone else addition
 
-def _overwritten(recording: Recording, value: int, addition: Addition) -> bool:
-    """Whether something writes a branch after the addition, other than through its sum."""
-    total = recording.ops[addition.op].outputs[0]
-    for op in recording.ops[addition.op + 1 :]:
-        if not op.writes or recording.storages[op.outputs[0]] != recording.storages[value]:
-            continue
-        if not _is_written_through(recording, op.inputs[0], total):
-            return True
-    return False
+    def _overwritten(self, value: int, start: int) -> bool:
+        """Whether the memory of a value is written by an operation from ``start`` on."""
+        memory = self._memory(value)
+        return any(op >= start and written == memory for op, written in self._writes)
+
+    @cached_property
+    def _writes(self) -> list[tuple[int, int]]:
+        """The operations in place that are left, and what memory each writes."""
+        ops = enumerate(self.recording.ops)
+        left = ((i, op) for i, op in ops if op.writes and i not in self._out_of_place)
+        return [(i, self._memory(op.inputs[0])) for i, op in left]
+
+    def _memory(self, value: int) -> int:
+        """The first value that lay where a value lies, now that additions are out of place."""
+        storages = self.recording.storages
+        while (producer := self.recording.producer[value]) is not None:
+            op = self.recording.ops[producer]
+            shared = op.writes or op.name == ALIAS or op.base_name in VIEWS
+            if not shared or producer in self._out_of_place:
+                break
+            if storages[op.inputs[0]] != storages[value]:
+                break
+            value = op.inputs[0]
+        return value
 
 
-def _is_written_through(recording: Recording, value: int, total: int) -> bool:
-    """Whether a value is the sum itself, a view of it, or it after other writes."""
-    while value != total:
-        producer = recording.producer[value]
-        if producer is None:
-            return False
-        op = recording.ops[producer]
-        if not op.writes and op.name not in VIEWS:
-            return False
-        value = op.inputs[0]
-    return True
-
-
-def _tap_layer(graph: fx.Graph, nodes: dict[str, fx.Node], layer: Layer) -> fx.Node:
-    """The displacement x_{m+1} - x_m of a layer."""
-    output = nodes[layer.output]
-    with graph.inserting_after(output):
-        return graph.call_function(operator.sub, (output, nodes[layer.input]))
+def _additions(addition: Addition) -> set[int]:
+    """The operations that add the terms of a sum."""
+    return {addition.op, *(t.op for t in (addition.skip, *addition.branch))}

@@ -14,6 +14,7 @@ from fxtransport.passes.base import Example, Pass, Unit
 from fxtransport.passes.blame import MODEL_ERRORS, first_line
 from fxtransport.passes.lower import Lowered
 from fxtransport.passes.recording import tensors_in
+from fxtransport.residue import mean_square_branch
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ def run_chain(model: nn.Module, lowered: Lowered, inputs: Sequence[torch.Tensor]
     """What the modules compute, one behind the other, on a model's parameters."""
     state: Any = tuple(inputs)
     for module in lowered.modules:
-        state, _ = module.function.call(model, *state)
+        state, _ = module.function.call(model, *state, mean_square_branch)
     return state
 
 

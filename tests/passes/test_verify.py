@@ -15,6 +15,7 @@ from fxtransport.passes.base import Unit
 from fxtransport.passes.lower import Function, Lowered
 from fxtransport.passes.pipeline import run_passes
 from fxtransport.passes.verify import Verify
+from fxtransport.residue import Cost
 
 
 class Block(nn.Module):
@@ -115,8 +116,8 @@ def test_wrong_chain_is_found(unit: Unit) -> None:
     good = unit.fact(Lowered)
     first = good.modules[0]
 
-    def doubled(model: nn.Module, x: torch.Tensor) -> Any:
-        state, energies = first.function.call(model, x)
+    def doubled(model: nn.Module, x: torch.Tensor, cost: Cost | None) -> Any:
+        state, energies = first.function.call(model, x, cost)
         return tuple(2 * t for t in state), energies
 
     bad = replace(first, function=Function(doubled, "", ("x",)))
