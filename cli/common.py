@@ -6,6 +6,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -14,11 +15,11 @@ from fxtransport.errors import FxTransportError
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from torch import nn
 
     from fxtransport.models import ModelSpec
-    from fxtransport.passes.base import Example
+    from fxtransport.submodule import Part
 
+Result = TypeVar("Result")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 COMPILER_FAILED = 3
@@ -49,7 +50,13 @@ def model_options(command: Command) -> Command:
             "--input-size",
             metavar="C,H,W",
             callback=_parse_size,
-            help="The input's shape without the batch; the model's own by default.",
+            help="The input's shape without the batch; the model's, or submodule's, own by default.",
+        ),
+        click.option(
+            "--submodule",
+            metavar="PATH",
+            help="Compile this submodule, as MODEL#PATH does.  "
+            "[default: the whole; its backbone where that cannot be one graph]",
         ),
         click.argument("names", metavar="MODEL...", nargs=-1, required=True),
     ):
@@ -137,28 +144,56 @@ def _in_a_line(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
-def build_model(
-    spec: "ModelSpec", *, pretrained: bool, input_size: tuple[int, ...] | None, numbers: bool
-) -> "tuple[nn.Module, Example]":
-    """A model and the example that it is compiled for.
+@dataclass(frozen=True)
+class Chosen:
+    """How a model is built, and what of it is compiled."""
 
-    Args:
-        spec: Which model.
-        pretrained: Fetch weights.
-        input_size: The input's shape without the batch; the model's own if None.
-        numbers: Whether the parameters' values matter. If not, none are allocated.
-    """
-    import torch
+    pretrained: bool
+    """Fetch weights."""
+    input_size: tuple[int, ...] | None
+    """The input's shape without the batch; the model's own if None."""
+    submodule: str | None
+    """The path of a submodule to compile."""
 
-    from fxtransport.compiler import example_of
-    from fxtransport.models import build, input_spec
+    def compile(
+        self,
+        spec: "ModelSpec",
+        work: "Callable[[ModelSpec, Part], Result]",
+        *,
+        numbers: bool,
+    ) -> Result:
+        """Build a model and compile it, or its submodule.
 
-    # a user's own factory may need real tensors
-    needless = not (numbers or pretrained or spec.library == "file")
-    model = build(spec, pretrained=pretrained, device="meta" if needless else None)
+        Args:
+            spec: Which model.
+            work: Is given what is compiled, and its name.
+            numbers: Whether the parameters' values matter. If not, none are allocated.
+        """
+        from fxtransport.compiler import example_of
+        from fxtransport.models import build, input_spec
+        from fxtransport.submodule import Part, part_of, whole_or_backbone
 
-    shape = input_size or input_spec(model, spec).shape
-    return model, example_of(model, torch.empty(2, *shape, device="meta"))
+        path = self.submodule or spec.submodule
+        whole = replace(spec, submodule="")
+        # a user's own factory may need real tensors
+        needless = not (numbers or self.pretrained or spec.library == "file")
+        model = build(whole, pretrained=self.pretrained, device="meta" if needless else None)
+        if path and self.input_size:
+            return work(replace(whole, submodule=path), part_of(model, (), path, self.input_size))
+
+        example = example_of(model, input_spec(model, whole, self.input_size).example())
+        if path:
+            return work(replace(whole, submodule=path), part_of(model, example.inputs, path))
+
+        def attempt(part: Part) -> Result:
+            done = work(replace(whole, submodule=part.path), part)
+            if part.refusal is not None:
+                why = str(part.refusal).partition(". ")[0]
+                message = f"compiled {part.path}; the whole cannot be one graph because {why}"
+                click.echo(message, err=True)
+            return done
+
+        return whole_or_backbone(Part(model, example), attempt)
 
 
 def exit_code(error: Exception) -> int:

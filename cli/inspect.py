@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fxtransport.cli.common import build_model, compiling, each_model, model_options, out_console
+from fxtransport.cli.common import Chosen, compiling, each_model, model_options, out_console
 
 if TYPE_CHECKING:
     from fxtransport.models import ModelSpec
     from fxtransport.passes.base import Unit
     from fxtransport.passes.pipeline import PassRun
+    from fxtransport.submodule import Part
 
 DEFAULT = "boundaries,taps"
 
@@ -33,6 +34,7 @@ def inspect(
     everything: bool,
     pretrained: bool,
     input_size: tuple[int, ...] | None,
+    submodule: str | None,
     as_json: bool,
 ) -> None:
     """Show the graph that a model is rewritten to, one line per node, with marks.
@@ -51,13 +53,16 @@ def inspect(
     passes = Pipeline.parse(pipeline).passes
     numbers = any(p.name == "verify" for p in passes)
 
-    def work(spec: "ModelSpec") -> None:
+    chosen = Chosen(pretrained, input_size, submodule)
+
+    def compiled(spec: "ModelSpec", part: "Part") -> "tuple[ModelSpec, Unit, list[PassRun]]":
         runs: list[PassRun] = []
+        unit = Unit(part.model, part.example)
+        return spec, run_passes(unit, passes, after=after, observe=runs.append), runs
+
+    def work(spec: "ModelSpec") -> None:
         with compiling(spec.canonical):
-            model, example = build_model(
-                spec, pretrained=pretrained, input_size=input_size, numbers=numbers
-            )
-            unit = run_passes(Unit(model, example), passes, after=after, observe=runs.append)
+            spec, unit, runs = chosen.compile(spec, compiled, numbers=numbers)
         if as_json:
             click.echo(json.dumps(description(unit, spec.canonical)))
         elif diff:

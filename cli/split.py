@@ -1,11 +1,12 @@
 """``fxtransport split``: cut a model into K modules."""
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from fxtransport.cli.common import build_model, compiling, each_model, model_options, out_console
+from fxtransport.cli.common import Chosen, compiling, each_model, model_options, out_console
 
 if TYPE_CHECKING:
     from torch import nn
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from fxtransport.models import ModelSpec
     from fxtransport.passes.base import Pass
     from fxtransport.program import Program
+    from fxtransport.submodule import Part
 
 MODULES = 4
 """K where neither ``--modules`` nor ``--cut`` is given."""
@@ -55,7 +57,8 @@ MODULES = 4
     type=click.Choice(["auto", "conv", "token", "none"]),
     default="auto",
     show_default=True,
-    help="Auxiliary heads of all modules but the last.",
+    help="Auxiliary heads of all modules but the last; auto makes none in a submodule, unless "
+    "--num-classes is given.",
 )
 @click.option(
     "--num-classes",
@@ -80,6 +83,7 @@ def split(
     output: str | None,
     pretrained: bool,
     input_size: tuple[int, ...] | None,
+    submodule: str | None,
     as_json: bool,
 ) -> None:
     """Cut models into K modules, as even as can be, and show them.
@@ -103,21 +107,24 @@ def split(
         modules, equal_weight, weight, batch_size, cuts, head, num_classes, verify=not no_verify
     )
 
-    def work(spec: "ModelSpec") -> None:
-        from fxtransport.cli.split_table import show
+    chosen = Chosen(pretrained, input_size, submodule)
+    numbers = not no_verify or output is not None
+
+    def compiled(spec: "ModelSpec", part: "Part") -> "tuple[ModelSpec, Part, Program]":
         from fxtransport.compiler import compile_program
 
+        suited = _without_heads(passes) if part.path else passes
+        return spec, part, compile_program(part.model, part.example, suited)
+
+    def work(spec: "ModelSpec") -> None:
+        from fxtransport.cli.split_table import show
+
         with compiling(spec.canonical):
-            model, example = build_model(
-                spec,
-                pretrained=pretrained,
-                input_size=input_size,
-                numbers=not no_verify or output is not None,
-            )
-            program = compile_program(model, example, passes)
+            spec, part, program = chosen.compile(spec, compiled, numbers=numbers)
         if output is not None:
             _save(program, output, spec.canonical)
         found = summary(program, spec.canonical, batch_size)
+        found["whole_refused"] = None if part.refusal is None else str(part.refusal)
         if as_json:
             click.echo(json.dumps(found))
         else:
@@ -159,6 +166,15 @@ def _passes(
         num_classes=num_classes,
         verify=verify,
     )
+
+
+def _without_heads(passes: "tuple[Pass, ...]") -> "tuple[Pass, ...]":
+    """Passes for a submodule: it returns no logits, whose number heads would take over."""
+    from fxtransport.ir import HeadKind
+    from fxtransport.passes.heads import PlanHeads
+
+    by_default = PlanHeads()
+    return tuple(replace(p, head=HeadKind.NONE) if p == by_default else p for p in passes)
 
 
 def _save(program: "Program", output: str, canonical: str) -> None:

@@ -1,6 +1,6 @@
 """``fxtransport zoo``: compile every model that the libraries list, and count."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,14 +12,10 @@ from fxtransport.cli.words import plural
 from fxtransport.names import SOURCES, Source
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from fxtransport.zoo import Record
+    from fxtransport.zoo.record import Record
 
 EVERY = 50
 """Where there is no terminal, a line is printed every so many models."""
-SHOWN = 3
-"""How many models a reason is illustrated with."""
 LETTERS = {"k": 10**3, "M": 10**6, "G": 10**9}
 
 
@@ -67,6 +63,18 @@ def _parse_count(_: click.Context, parameter: click.Parameter, text: str) -> int
     metavar="N",
     help="Compare numbers, in both modes, of models with fewer parameters: 60M.  [default: none]",
 )
+@click.option(
+    "--submodule",
+    metavar="PATH",
+    help="Compile this submodule of each model.  "
+    "[default: the whole; its backbone where that cannot be one graph]",
+)
+@click.option(
+    "--report",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write a page of Markdown about the records.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a model, on stdout.")
 def zoo(
     pattern: str,
@@ -76,6 +84,8 @@ def zoo(
     resume: bool,
     timeout: float,
     verify_below: int,
+    submodule: str | None,
+    report: Path | None,
     as_json: bool,
 ) -> None:
     """Compile the models whose name matches PATTERN, and show what came of each family.
@@ -88,18 +98,23 @@ def zoo(
         raise click.UsageError("--resume goes on with a file; give --output FILE")
     names = _names(pattern, source)
 
-    from fxtransport.zoo import open_records, sweep
+    from fxtransport.cli.zoo_table import show
+    from fxtransport.zoo.file import header, open_records
+    from fxtransport.zoo.page import write_page
+    from fxtransport.zoo.record import Options
+    from fxtransport.zoo.sweep import sweep
 
+    options = Options(verify_below, submodule)
     records: list[Record] = []
     stream = None
     if output is not None:
-        stream, records = open_records(output, verify_below, resume=resume)
+        stream, records = open_records(output, options, resume=resume)
         records = [record for record in records if record.model in set(names)]
     done = {record.model for record in records}
     left = [name for name in names if name not in done]
     if done:
         click.echo(f"{plural(len(done), 'model')} done before, {len(left)} to go", err=True)
-    sweeping = closing(sweep(left, jobs=jobs, timeout=timeout, verify_below=verify_below))
+    sweeping = closing(sweep(left, options, jobs=jobs, timeout=timeout))
     with stream or nullcontext(), _progress(len(left)) as advance, sweeping as found:
         for record in found:
             records.append(record)
@@ -111,7 +126,9 @@ def zoo(
                 click.echo(line)
             advance(record)
     if not as_json:
-        _show(out_console(), records)
+        show(out_console(), records)
+    if report is not None:
+        write_page(report, header(options), records)
 
 
 def _names(pattern: str, source: Source | None) -> list[str]:
@@ -152,50 +169,3 @@ def _progress(total: int) -> Iterator[Callable[["Record"], None]]:
             progress.update(task, advance=1, description=record.model)
 
         yield move
-
-
-def _show(console: "Console", records: "Sequence[Record]") -> None:
-    """Print the tables."""
-    from rich.table import Table
-
-    from fxtransport.zoo import refusals, summarize, summarize_as
-
-    total = summarize_as("total", records)
-    table = Table(box=None, pad_edge=False, header_style="bold", footer_style="bold")
-    table.show_footer = True
-    table.add_column("family", "total", overflow="fold")
-    for heading, footer in (
-        ("models", total.models),
-        ("compiled", total.compiled),
-        ("verified", total.verified),
-        ("refused", total.refused),
-        ("median s", f"{total.median_seconds:.2f}"),
-        ("slowest s", f"{total.slowest_seconds:.2f}"),
-    ):
-        table.add_column(heading, str(footer), justify="right", no_wrap=True)
-    table.add_column("slowest", total.slowest, overflow="fold")
-    for one in summarize(records):
-        table.add_row(
-            one.family,
-            str(one.models),
-            str(one.compiled),
-            str(one.verified or "–"),
-            str(one.refused or "–"),
-            f"{one.median_seconds:.2f}",
-            f"{one.slowest_seconds:.2f}",
-            one.slowest,
-            style="yellow" if one.refused else "",
-        )
-    console.print(table)
-    refused = refusals(records)
-    if not refused:
-        return
-    console.print()
-    reasons = Table(box=None, pad_edge=False, header_style="bold")
-    reasons.add_column("refused because", overflow="fold")
-    reasons.add_column("models", justify="right", no_wrap=True)
-    reasons.add_column("such as", overflow="fold")
-    for kind, models in refused.items():
-        more = ", …" if len(models) > SHOWN else ""
-        reasons.add_row(kind, str(len(models)), ", ".join(models[:SHOWN]) + more)
-    console.print(reasons)

@@ -6,6 +6,7 @@ that needs no model answers at once.
 
 from __future__ import annotations
 
+import difflib
 import functools
 import hashlib
 import importlib.util
@@ -14,15 +15,16 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from fxtransport.errors import ModelNameError, UsageError
-from fxtransport.names import ModelSpec, Source, list_models, resolve, suggest
+from fxtransport.names import SUGGESTIONS, ModelSpec, Source, list_models, resolve, suggest
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "input_spec",
     "list_models",
     "resolve",
+    "submodule_of",
     "suggest",
 ]
 
@@ -44,12 +47,20 @@ class InputSpec:
     """The shape of one example, without the batch dimension: (3, 224, 224)."""
 
     shape: tuple[int, ...]
+    count: int = 1
+    """How many tensors of this shape the model takes."""
+
+    def example(self) -> tuple[torch.Tensor, ...]:
+        """A batch of two, on the meta device."""
+        import torch
+
+        return tuple(torch.empty(2, *self.shape, device="meta") for _ in range(self.count))
 
 
 def build(
     spec: ModelSpec, *, pretrained: bool = False, device: str | None = None, **options: Any
 ) -> nn.Module:
-    """Construct a model; nothing is fetched unless ``pretrained``.
+    """Construct a model, or its submodule; nothing is fetched unless ``pretrained``.
 
     ``device="meta"`` constructs it without memory. ``options`` go to the model's constructor.
 
@@ -57,9 +68,18 @@ def build(
     10
 
     Raises:
-        ModelNameError: a file's factory is missing, raises, or returns something else.
+        ModelNameError: a file's factory is missing, raises, or returns something else, the
+            model has no such submodule, or it is quantized.
         UsageError: weights are asked for where there are none, or cannot be fetched.
     """
+    if spec.submodule:
+        whole = build(replace(spec, submodule=""), pretrained=pretrained, device=device, **options)
+        return submodule_of(whole, spec.submodule)
+    if _is_quantized(spec):
+        raise ModelNameError(
+            f"{spec.canonical}: quantized models cannot be trained; compile the float model "
+            f"instead: torchvision:{spec.name.removeprefix('quantized_')}"
+        )
     if pretrained and (spec.library == "file" or device == "meta"):
         raise UsageError(
             f"{spec.canonical}: pretrained weights need a model of timm or torchvision, "
@@ -74,8 +94,29 @@ def build(
         return _fetch(spec, construct) if pretrained else construct()
 
 
-def input_spec(model: nn.Module, spec: ModelSpec, **options: Any) -> InputSpec:
-    """Say what one example for a model looks like; ``options`` are those it was built with.
+def submodule_of(model: nn.Module, path: str) -> nn.Module:
+    """The submodule at a path.
+
+    Raises:
+        ModelNameError: there is none; the error lists some that are there.
+    """
+    paths = [name for name, _ in model.named_modules() if name]
+    if path in paths:
+        return model.get_submodule(path)
+    top = [name for name in paths if "." not in name]
+    close = difflib.get_close_matches(path, paths, n=3) or top[:SUGGESTIONS]
+    raise ModelNameError(
+        f"{type(model).__name__} has no submodule {path!r}: did you mean {', '.join(close)}?"
+    )
+
+
+def input_spec(
+    model: nn.Module, spec: ModelSpec, size: tuple[int, ...] | None = None, **options: Any
+) -> InputSpec:
+    """Say what one example for a whole model looks like.
+
+    ``size`` is the shape to take instead of the model's own, ``options`` are those that it
+    was built with.
 
     >>> spec = resolve("torchvision:inception_v3")
     >>> input_spec(build(spec, device="meta"), spec).shape
@@ -84,10 +125,13 @@ def input_spec(model: nn.Module, spec: ModelSpec, **options: Any) -> InputSpec:
     Raises:
         ModelNameError: it is not known; the error says how to give it.
     """
+    if spec.library == "torchvision":
+        count = 2 if _module_of(spec.name).startswith("optical_flow.") else 1
+        return InputSpec(size or _torchvision_shape(model, spec.name), count)
+    if size is not None:
+        return InputSpec(size)
     if spec.library == "timm":
         return InputSpec(_timm_shape(model, options))
-    if spec.library == "torchvision":
-        return InputSpec(_torchvision_shape(model, spec.name))
     size = getattr(model, "input_size", None)
     if not isinstance(size, tuple | list):
         raise ModelNameError(
@@ -155,7 +199,7 @@ def _build_torchvision(name: str, pretrained: bool, options: dict[str, Any]) -> 
     if not pretrained and "weights_backbone" in inspect.signature(builder).parameters:
         # Segmentation and detection would fetch a backbone otherwise.
         arguments["weights_backbone"] = None
-    if not pretrained and name.removeprefix("quantized_") in {"googlenet", "inception_v3"}:
+    if not pretrained and name in {"googlenet", "inception_v3"}:
         # Their default, said aloud: left unsaid, torchvision warns.
         arguments["init_weights"] = True
     model: nn.Module = builder(**arguments | options)
@@ -225,15 +269,22 @@ def _timm_shape(model: nn.Module, options: dict[str, Any]) -> tuple[int, ...]:
 def _torchvision_shape(model: nn.Module, name: str) -> tuple[int, ...]:
     import torchvision
 
-    builder = torchvision.models.get_model_builder(name)
-    if ".optical_flow." in builder.__module__:
-        raise ModelNameError(
-            f"torchvision:{name}: takes two images, which one input size cannot describe"
-        )
     crop = getattr(
         torchvision.models.get_model_weights(name).DEFAULT.transforms(), "crop_size", [224]
     )
     # A vision transformer is fixed to the size it was built for, whatever its weights would take.
     size = getattr(model, "image_size", crop[0])
-    frames = (FRAMES,) if ".video." in builder.__module__ else ()
+    frames = (FRAMES,) if _module_of(name).startswith("video.") else ()
     return (3, *frames, size, size)
+
+
+def _is_quantized(spec: ModelSpec) -> bool:
+    return spec.library == "torchvision" and _module_of(spec.name).startswith("quantization.")
+
+
+def _module_of(name: str) -> str:
+    """Where torchvision defines a model: ``video.resnet``."""
+    import torchvision
+
+    module: str = torchvision.models.get_model_builder(name).__module__
+    return module.removeprefix("torchvision.models.")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import functools
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Literal
 
@@ -47,6 +47,7 @@ ALIASES = {
 }
 
 _FACTORY = re.compile(r".+\.py:[^:]+")
+_SUBMODULE = re.compile(r"(?P<whole>.+)#(?P<path>\w+(?:\.\w+)*)")
 
 
 @dataclass(frozen=True)
@@ -54,17 +55,20 @@ class ModelSpec:
     """A model that has been found, and how.
 
     ``name`` is the name in the library, or ``path/to/file.py:factory``. ``note`` says in one
-    sentence which choice was made when the name asked for was not exact.
+    sentence which choice was made when the name asked for was not exact. ``submodule`` is the
+    path of a part that is meant instead of the whole.
     """
 
     library: Literal["timm", "torchvision", "file"]
     name: str
     note: str | None = None
+    submodule: str = ""
 
     @property
     def canonical(self) -> str:
-        """The name that always means this model: ``timm:resnet18``, ``file.py:factory``."""
-        return self.name if self.library == "file" else f"{self.library}:{self.name}"
+        """The name that always means this: ``timm:resnet18``, ``file.py:factory#backbone``."""
+        name = self.name if self.library == "file" else f"{self.library}:{self.name}"
+        return f"{name}#{self.submodule}" if self.submodule else name
 
 
 def resolve(name: str) -> ModelSpec:
@@ -72,16 +76,20 @@ def resolve(name: str) -> ModelSpec:
 
     In this order: a factory in a file; the exact name in timm, then in torchvision; an alias; the
     only name that begins so, at an underscore if possible. ``timm:`` or ``torchvision:`` in front
-    restricts the search to that library.
+    restricts the search to that library; ``#PATH`` behind means a submodule.
 
     >>> resolve("torchvision:resnet18").canonical
     'torchvision:resnet18'
+    >>> resolve("torchvision:resnet18#layer1").submodule
+    'layer1'
     >>> resolve("swin_tiny").note
     'swin_tiny is timm:swin_tiny_patch4_window7_224 (alias)'
 
     Raises:
         ModelNameError: no model has this name, or several could be meant; the error lists them.
     """
+    if part := _SUBMODULE.fullmatch(name):
+        return replace(resolve(part["whole"]), submodule=part["path"])
     if _FACTORY.fullmatch(name):
         return ModelSpec("file", name)
     if name.endswith(".py"):

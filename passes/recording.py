@@ -189,7 +189,7 @@ class Recorder(TorchDispatchMode):
         try:
             out = func(*args, **(kwargs or {}))
         except NotImplementedError as error:  # for one, a mask as an index
-            raise DataDependentError(f"without data there is no result of {name}") from error
+            raise DataDependentError(f"the value of a tensor is asked for ({name})") from error
         index = len(self.ops)
         depends = any(self.depends[v] for v in inputs)
         outputs, writes = [], False

@@ -14,7 +14,7 @@ EVERY_STEP = 6  # a sixth of torchvision's classification and video models, besi
 
 
 def torchvision_sample() -> list[str]:
-    every = list_models(source="torchvision")
+    every = [name for name in list_models(source="torchvision") if "quantized" not in name]
     special = ["fcn", "deeplab", "lraspp", "rcnn", "retinanet", "fcos", "ssd", "raft", "regnet_x_4"]
     chosen = {name for name in every if any(part in name for part in special)}
     return sorted(chosen | set(every[::EVERY_STEP]))
@@ -75,8 +75,23 @@ def test_a_plain_build_is_real_and_repeatable() -> None:
 
 def test_optical_flow_takes_two_images() -> None:
     spec = resolve("torchvision:raft_small")
-    with pytest.raises(ModelNameError, match="takes two images"):
-        input_spec(build(spec, device="meta"), spec)
+    found = input_spec(build(spec, device="meta"), spec, (3, 128, 136))
+    assert [x.shape for x in found.example()] == [(2, 3, 128, 136)] * 2
+
+
+def test_a_submodule_by_its_path() -> None:
+    assert isinstance(build(resolve("torchvision:resnet18#layer1.0.conv1")), nn.Conv2d)
+    with pytest.raises(
+        ModelNameError, match="ResNet has no submodule 'layer9': did you mean layer"
+    ):
+        build(resolve("torchvision:resnet18#layer9"), device="meta")
+    with pytest.raises(ModelNameError, match="no submodule 'zz': did you mean conv1, bn1, relu"):
+        build(resolve("torchvision:resnet18#zz"), device="meta")
+
+
+def test_quantized_models_are_refused_with_the_float_model() -> None:
+    with pytest.raises(ModelNameError, match="instead: torchvision:mobilenet_v2"):
+        build(resolve("torchvision:quantized_mobilenet_v2"), device="meta")
 
 
 def write(folder: Path, source: str) -> Path:

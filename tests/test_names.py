@@ -167,6 +167,14 @@ def test_any_text_resolves_or_is_a_name_error(text: str) -> None:
         assert resolve(spec.canonical).canonical == spec.canonical
 
 
+@pytest.mark.parametrize("whole", ["timm:resnet18", "net.py:make", "a#b/net.py:make"])
+def test_a_submodule_is_named_behind_the_whole(whole: str) -> None:
+    spec = resolve(f"{whole}#layer1.0")
+    assert (spec.submodule, spec.canonical) == ("layer1.0", f"{whole}#layer1.0")
+    assert resolve(spec.canonical) == spec
+    assert resolve(whole).submodule == ""
+
+
 def test_list_takes_globs_and_parts() -> None:
     assert list_models("resnet18", "torchvision") == [
         "torchvision:quantized_resnet18",

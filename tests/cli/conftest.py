@@ -99,6 +99,20 @@ class Decides(Net):
         return self.head(self.stem(x).mean((2, 3)))
 
 
+class Detects(nn.Module):
+    """A backbone, and a choice by its scores."""
+
+    input_size = (3, 8, 8)
+
+    def __init__(self):
+        super().__init__()
+        self.backbone = Net()
+
+    def forward(self, x):
+        y = self.backbone(x)
+        return y[y > 0]
+
+
 class Sizeless(nn.Linear):
     def __init__(self):
         super().__init__(3, 3)

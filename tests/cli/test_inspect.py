@@ -191,3 +191,14 @@ def test_end_to_end() -> None:
     swin, failure = map(json.loads, done.stdout.splitlines())
     assert len(swin["residuals"]) == 24
     assert failure["model"] == "nosuch"
+
+
+def test_a_submodule(run: Command, nets: Path) -> None:
+    found = run("inspect", f"{nets}:Net", "--submodule", "blocks.1", "--json")
+    assert found.exit_code == 0
+    [residual] = json.loads(found.stdout)["residuals"]
+    assert (residual["path"], residual["shape"]) == ("", [4, 8, 8])
+    detector = run("inspect", f"{nets}:Detects")
+    assert detector.exit_code == 0
+    assert "Detects#backbone" in detector.stdout
+    assert "compiled backbone; the whole cannot be one graph because" in detector.stderr

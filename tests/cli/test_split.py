@@ -202,3 +202,36 @@ def test_the_first_command_of_the_readme(tmp_path: Path) -> None:
     assert "timm:swin_tiny_patch4_window7_224 in 4 modules, equally heavy" in done.stdout
     assert "✓ outputs, gradients and buffers" in done.stdout
     assert len(load(tmp_path / "program").parts) == 4
+
+
+NOTE = (
+    "compiled backbone; the whole cannot be one graph because the model (Detects) has "
+    "data-dependent control flow at"
+)
+
+
+def test_a_backbone_stands_in_for_a_detector(run: Command, nets: Path, tmp_path: Path) -> None:
+    result = run("split", f"{nets}:Detects", "--modules", "2", "--output", str(tmp_path / "out"))
+    assert result.exit_code == 0
+    assert NOTE in result.stderr
+    assert "nets.py:Detects#backbone in 2 modules" in result.stdout
+    assert load(tmp_path / "out").state_dict().keys() >= {"stem.weight", "blocks.3.conv.bias"}
+    found = described(run, f"{nets}:Detects", "--modules", "2")
+    assert found["model"] == f"{nets}:Detects#backbone"
+    assert found["whole_refused"].startswith("the model (Detects) has data-dependent")
+    assert [m["head"]["kind"] for m in found["modules"]] == ["none", "model"]
+
+
+def test_a_submodule_that_is_asked_for(run: Command, nets: Path) -> None:
+    asked = described(run, f"{nets}:Net", "--submodule", "blocks", "--modules", "2")
+    assert asked == described(run, f"{nets}:Net#blocks", "--modules", "2")
+    assert asked["model"] == f"{nets}:Net#blocks"
+    assert asked["whole_refused"] is None
+    assert asked["modules"][0]["input_shapes"] == [[4, 8, 8]]
+    sized = described(run, f"{nets}:Net#blocks", "--modules", "2", "--input-size", "4,6,6")
+    assert sized["modules"][0]["input_shapes"] == [[4, 6, 6]]
+    heads = described(run, f"{nets}:Net#blocks", "--modules", "2", "--num-classes", "3")
+    assert heads["modules"][0]["head"]["kind"] == "conv"
+    wrong = run("split", f"{nets}:Net", "--submodule", "blocs")
+    assert wrong.exit_code == 2
+    assert "Net has no submodule 'blocs': did you mean blocks" in wrong.stderr

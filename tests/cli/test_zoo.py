@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-import fxtransport.zoo
-from fxtransport.zoo import Record, Refusal
+import fxtransport.zoo.sweep
+from fxtransport.zoo.record import Record, Refusal
 from tests.cli.conftest import Command
 
 FXTRANSPORT = [sys.executable, "-c", "from fxtransport.cli.main import main; main()"]
@@ -28,13 +28,13 @@ def swept(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Replace the sweep by one that computes nothing; the names that it was given."""
     given: list[str] = []
 
-    def sweep(names: list[str], **_: object) -> Generator[Record, None, None]:
+    def sweep(names: list[str], *_: object, **__: object) -> Generator[Record, None, None]:
         for name in names:
             given.append(name)
             no = Refusal("TraceError", "raised KeyError", "…") if "raft" in name else None
             yield Record(name, name.rstrip("0123456789"), 1.0, refusal=no)
 
-    monkeypatch.setattr(fxtransport.zoo, "sweep", sweep)
+    monkeypatch.setattr(fxtransport.zoo.sweep, "sweep", sweep)
     return given
 
 
@@ -44,7 +44,7 @@ def test_the_tables(run: Command, swept: list[str]) -> None:
     assert len(swept) == 5
     assert "torchvision:resnet  " in result.stdout
     assert "refused because" not in result.stdout
-    assert result.stdout.rstrip().splitlines()[-1].split()[:5] == ["total", "5", "5", "0", "0"]
+    assert result.stdout.rstrip().splitlines()[-1].split()[:5] == ["total", "5", "5", "–", "–"]
     refused = run("zoo", "raft", "--source", "torchvision")
     assert refused.exit_code == 0
     last = refused.stdout.rstrip().splitlines()[-1]
@@ -74,6 +74,17 @@ def test_resume_skips_what_is_done(run: Command, swept: list[str], tmp_path: Pat
     again = run(*arguments, "raft")
     assert again.exit_code == 2
     assert "exists; resume it (--resume) or give another file" in again.stderr
+
+
+def test_a_report_is_written(run: Command, swept: list[str], tmp_path: Path) -> None:
+    page = tmp_path / "zoo.md"
+    result = run("zoo", "raft", "--source", "torchvision", "--report", str(page))
+    assert result.exit_code == 0
+    assert len(swept) == 2
+    assert "- TraceError: raised KeyError: torchvision:raft_large," in page.read_text()
+    nowhere = run("zoo", "raft", "--source", "torchvision", "--report", str(tmp_path / "no" / "x"))
+    assert nowhere.exit_code == 2
+    assert "cannot write into" in nowhere.stderr
 
 
 @pytest.mark.parametrize(
@@ -107,7 +118,7 @@ def test_a_sweep_of_four_models(tmp_path: Path) -> None:
     assert len(found) == 4
     assert not any(entry["refusal"] for entry in found.values())
     small = found["torchvision:shufflenet_v2_x0_5"]["verified"]
-    assert small == {"size": [3, 64, 64], "errors": {"train": 0.0, "eval": 0.0}}
+    assert small == {"sizes": [[3, 64, 64]], "errors": {"train": 0.0, "eval": 0.0}}
     assert found["torchvision:shufflenet_v2_x2_0"]["verified"] is None
     assert done.stdout.rstrip().splitlines()[-1].startswith("total")
 

@@ -1,0 +1,89 @@
+"""A file of records: a header, then a line of JSON for each model."""
+
+import json
+import platform
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TextIO
+
+from fxtransport.errors import UsageError
+from fxtransport.passes.blame import first_line
+from fxtransport.zoo.record import Options, Record
+
+LIBRARIES = ("fxtransport", "torch", "torchvision", "timm")
+
+
+@dataclass(frozen=True)
+class Records:
+    """What a file holds."""
+
+    header: dict[str, object]
+    """What the records depend on."""
+    found: list[Record]
+    size: int
+    """Bytes up to the end of the last whole line."""
+
+
+def header(options: Options) -> dict[str, object]:
+    """The first line of a file of records: what they depend on."""
+    libraries = {name: version(name) for name in LIBRARIES}
+    return {**libraries, "python": platform.python_version(), **asdict(options)}
+
+
+def read_records(file: Path) -> Records:
+    """The records of a file; a last line that was cut off is left out.
+
+    Raises:
+        UsageError: it is not a file of records, or cannot be read.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot read {file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{file} is not a file of records: {first_line(error)}") from error
+    return _parse(file, text[: text.rfind("\n") + 1])
+
+
+def open_records(file: Path, options: Options, *, resume: bool) -> tuple[TextIO, list[Record]]:
+    """Open a file to append records; with those that it has already.
+
+    A last line that was cut off is dropped.
+
+    Raises:
+        UsageError: the file exists and is not to be resumed, is of other versions or
+            options, is not a file of records, or cannot be written.
+    """
+    expected = header(options)
+    before = Records(expected, [], 0)
+    if file.exists() and file.stat().st_size:
+        if not resume:
+            raise UsageError(f"{file} exists; resume it (--resume) or give another file")
+        before = read_records(file)
+        _compare(file, before.header, expected)
+    try:
+        stream = file.open("a", encoding="utf-8")
+        stream.truncate(before.size)
+        if not before.size:
+            stream.write(json.dumps(expected) + "\n")
+            stream.flush()
+    except OSError as error:
+        raise UsageError(f"cannot write into {file}: {error.strerror}") from error
+    return stream, before.found
+
+
+def _parse(file: Path, text: str) -> Records:
+    try:
+        first, *lines = text.splitlines()
+        found = [Record.from_json(line) for line in lines]
+        return Records(dict(json.loads(first)), found, len(text.encode()))
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{file} is not a file of records: {first_line(error)}") from error
+
+
+def _compare(file: Path, found: dict[str, object], expected: dict[str, object]) -> None:
+    differing = [key for key in expected if found.get(key) != expected[key]]
+    if differing:
+        made = ", ".join(f"{key} {found.get(key)}, not {expected[key]}" for key in differing)
+        raise UsageError(f"{file} cannot be resumed: it was made with {made}; give another file")

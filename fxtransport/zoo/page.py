@@ -1,0 +1,194 @@
+"""A page of Markdown about a file of records."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from statistics import median
+
+from fxtransport.errors import UsageError
+from fxtransport.zoo.file import LIBRARIES
+from fxtransport.zoo.record import Record
+from fxtransport.zoo.summary import Summary, refusals, substitutes, summarize, summarize_as
+
+SHOWN = 12
+"""How many of the slowest and the largest are listed."""
+
+_TOP = """\
+# The zoo
+
+What `fxtransport` makes of every model that timm and torchvision list. Each is built and
+compiled on the meta device, without memory or numbers; a refusal is an error of one line that
+says why, and what to do.
+
+This page and the records behind it are made by
+
+```
+fxtransport zoo --jobs 2 --output benchmarks/results/zoo.jsonl --report docs/zoo.md
+```
+
+With `--resume` the sweep goes on where it was interrupted, and the page is written anew. With
+`--verify-below 60M` the numbers of models below that size are compared too, in train and eval
+mode, at the smallest input of a few that a model takes.
+"""
+
+
+def write_page(file: Path, header: Mapping[str, object], records: Sequence[Record]) -> None:
+    """Write the page into a file.
+
+    Args:
+        file: Which, overwritten if it exists.
+        header: What the records depend on, as :func:`fxtransport.zoo.file.header` says.
+        records: One at least.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
+    try:
+        file.write_text(page(header, records), encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot write into {file}: {error.strerror}") from error
+
+
+def page(header: Mapping[str, object], records: Sequence[Record]) -> str:
+    """The page."""
+    versions = ", ".join(f"{name} {header[name]}" for name in (*LIBRARIES, "python"))
+    sections = [
+        f"{_TOP}\nMade with {versions}.",
+        _totals(records),
+        _refused(records),
+        _substitutes(records),
+        _cuts(records),
+        _verified(records),
+        _families(records),
+        _first("Slowest", records, lambda r: r.seconds),
+        _first("Largest graphs", records, lambda r: r.nodes or 0),
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _totals(records: Sequence[Record]) -> str:
+    libraries = {record.family.partition(":")[0] for record in records}
+    rows = [
+        summarize_as(library, [r for r in records if r.family.startswith(f"{library}:")])
+        for library in sorted(libraries)
+    ]
+    rows.append(summarize_as("both" if len(libraries) == 2 else "all", records))
+    head = "models|compiled|of these a submodule|refused|median s|slowest s|all, minutes"
+    return _section(
+        "Counts",
+        "Seconds are of one core, from the name to the last cut; those that verification takes "
+        "are included where it was asked for.",
+        _table(
+            f"library|{head}",
+            (
+                (
+                    s.name,
+                    s.models,
+                    s.compiled,
+                    s.submodules,
+                    s.refused,
+                    f"{s.median_seconds:.2f}",
+                    f"{s.slowest_seconds:.2f}",
+                    f"{s.seconds / 60:.1f}",
+                )
+                for s in rows
+            ),
+        ),
+    )
+
+
+def _refused(records: Sequence[Record]) -> str:
+    found = refusals(records)
+    if not found:
+        return _section("Refused", "None.")
+    reasons = {r.model: r.refusal.reason for r in records if r.refusal is not None}
+    rows = ((kind, len(models), reasons[models[0]]) for kind, models in found.items())
+    names = (f"- {kind}: {', '.join(models)}" for kind, models in found.items())
+    return _section("Refused", _table("reason|models|for example", rows), "\n".join(names))
+
+
+def _substitutes(records: Sequence[Record]) -> str:
+    found = substitutes(records)
+    if not found:
+        return ""
+    rows = ((kind, len(models), ", ".join(models)) for kind, models in found.items())
+    return _section(
+        "Compiled in part",
+        "The whole cannot be one graph, so its backbone was compiled, as `--submodule backbone` "
+        "does.",
+        _table("the whole|models|names", rows),
+    )
+
+
+def _cuts(records: Sequence[Record]) -> str:
+    rows = []
+    for modules in next((r.imbalances for r in records if r.imbalances), {}):
+        found = [r.imbalances[modules] for r in records if r.imbalances]
+        possible = [imbalance for imbalance in found if imbalance is not None]
+        rows.append((modules, len(possible), len(found), f"{median(possible or [0.0]):.1%}"))
+    return _section(
+        "Cuts",
+        "How many of the compiled models can be cut into K modules, equally heavy in "
+        "activations, and how much the heaviest module is above the mean.",
+        _table("K|can be cut|of|median imbalance", rows),
+    )
+
+
+def _verified(records: Sequence[Record]) -> str:
+    found = [r.verified for r in records if r.verified is not None]
+    if not found:
+        return ""
+    rows = []
+    for mode in ("train", "eval"):
+        errors = [v.errors[mode] for v in found]
+        known = [error for error in errors if error is not None]
+        worst = max(known, default=0.0)
+        exact = sum(error == 0.0 for error in known)
+        rows.append((mode, len(known), exact, f"{worst:.1e}", len(errors) - len(known)))
+    return _section(
+        "Verified",
+        "Outputs, gradients and buffers, against the model's own.",
+        _table("mode|models|equal bit for bit|largest error|the model itself refuses", rows),
+    )
+
+
+def _families(records: Sequence[Record]) -> str:
+    def cells(s: Summary) -> tuple[object, ...]:
+        kinds = (s.residuals.get(k, 0) or "" for k in kinds_found)
+        times = (f"{s.median_seconds:.2f}", f"{s.slowest_seconds:.2f}")
+        return (s.name, s.models, s.compiled, s.refused or "", *kinds, *times)
+
+    kinds_found = list(dict.fromkeys(kind for r in records for kind in r.residuals))
+    head = ["family", "models", "compiled", "refused", *kinds_found, "median s", "slowest s"]
+    return _section(
+        "Families",
+        "A family is a source file of the library. Residual additions are counted by kind "
+        "(see [residuals](residuals.md)), over all models of the family.",
+        _table("|".join(head), map(cells, summarize(records))),
+    )
+
+
+def _first(title: str, records: Sequence[Record], key: Callable[[Record], float]) -> str:
+    first = sorted(records, key=key, reverse=True)[:SHOWN]
+    rows = ((r.model, r.seconds, r.nodes, f"{(r.parameters or 0) / 1e6:.1f}") for r in first)
+    return _section(title, _table("model|seconds|nodes|million parameters", rows))
+
+
+def _section(title: str, *parts: str) -> str:
+    return "\n\n".join((f"## {title}", *parts))
+
+
+def _table(head: str, rows: Iterable[Iterable[object]]) -> str:
+    """A table; columns after the first are aligned to the right if they hold numbers."""
+    cells = [[_cell(value) for value in row] for row in rows]
+    names = head.split("|")
+    numbers = [all(_is_number(row[i]) for row in cells) for i in range(len(names))]
+    rule = ["--:" if number else ":--" for number in numbers]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (names, rule, *cells))
+
+
+def _cell(value: object) -> str:
+    return str(value).replace("|", "\\|")
+
+
+def _is_number(text: str) -> bool:
+    return not text.strip("0123456789.e+-% ")

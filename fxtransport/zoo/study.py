@@ -1,0 +1,179 @@
+"""Compile one model on the meta device, so that its size costs no memory, and describe it."""
+
+import re
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from fxtransport.compiler import compile_passes, example_of
+from fxtransport.errors import FxTransportError, PartitionError
+from fxtransport.ir import (
+    Balance,
+    Boundaries,
+    HeadKind,
+    Kind,
+    Layers,
+    PartitionPlan,
+    Residuals,
+    VerificationReport,
+)
+from fxtransport.models import ModelSpec, build, input_spec, resolve
+from fxtransport.passes.base import Pass, Unit
+from fxtransport.passes.blame import MODEL_ERRORS, first_line
+from fxtransport.passes.boundaries import FindBoundaries
+from fxtransport.passes.costs import CountCosts
+from fxtransport.passes.partition import Partition
+from fxtransport.passes.pipeline import run_passes
+from fxtransport.submodule import Part, part_of, takes, whole_or_backbone
+from fxtransport.zoo.record import Options, Record, Refusal, Verified
+
+MODULES = (2, 4, 8)
+"""The K for which a cut is tried."""
+SIZES = (64, 128)
+"""Heights and widths that are tried for verification before the model's own."""
+
+_SUBJECT = re.compile(r"^(?:[^()]*\(\w+\) |\S+: )")
+"""Whom a message is about: ``blocks.0 (Block) …`` or ``timm:name: …``."""
+_REST = re.compile(r" at \S+:\d+|[,:;.](?:\s|$).*| \(.*", re.DOTALL)
+"""What follows the first clause of a message."""
+_PLACE = re.compile(r"/\S*/(?:site|dist)-packages/")
+
+
+def study(name: str, options: Options | None = None) -> Record:
+    """Compile one model without numbers and say what was found.
+
+    Args:
+        name: As :func:`fxtransport.models.resolve` takes it.
+        options: What else is asked of it.
+
+    >>> record = study("torchvision:resnet18")
+    >>> record.residuals, sorted(record.imbalances)
+    ({'identity': 5, 'projection': 3}, ['2', '4', '8'])
+    """
+    start = time.perf_counter()
+    spec = resolve(name)
+    record = Record(spec.canonical, family(spec), 0.0)
+    try:
+        record = _compiled(record, spec, options or Options())
+    except (FxTransportError, SyntaxError, *MODEL_ERRORS) as error:
+        # a SyntaxError is the compiler's own: code that it generated and Python cannot read
+        record = replace(record, refusal=refusal_of(error))
+    return replace(record, seconds=round(time.perf_counter() - start, 3))
+
+
+def family(spec: ModelSpec) -> str:
+    """Where a model belongs: the source file that defines it, behind its library.
+
+    >>> family(resolve("timm:deit_tiny_patch16_224")), family(resolve("torchvision:fcn_resnet50"))
+    ('timm:deit', 'torchvision:segmentation.fcn')
+    """
+    if spec.library == "timm":
+        import timm
+
+        builder = timm.models.model_entrypoint(spec.name.partition(".")[0])
+    elif spec.library == "torchvision":
+        import torchvision
+
+        builder = torchvision.models.get_model_builder(spec.name)
+    else:
+        return f"file:{Path(spec.name.rpartition(':')[0]).stem}"
+    return f"{spec.library}:{builder.__module__.removeprefix(f'{spec.library}.models.')}"
+
+
+def refusal_of(error: Exception) -> Refusal:
+    """Why a model was refused, in words that many models can share.
+
+    >>> from fxtransport.errors import TraceError
+    >>> refusal_of(TraceError("blocks.0 (Block) raised KeyError at net.py:3: 'width'.")).kind
+    'TraceError: raised KeyError'
+    """
+    reason = " ".join(_PLACE.sub("", str(error) or type(error).__name__).split())
+    slug = _REST.sub("", _SUBJECT.sub("", _PLACE.sub("", first_line(error)), count=1))
+    return Refusal(type(error).__name__, slug, reason)
+
+
+def _compiled(record: Record, spec: ModelSpec, options: Options) -> Record:
+    model = build(spec, device="meta")
+    example = example_of(model, input_spec(model, spec).example())
+
+    def structure(part: Part) -> tuple[Record, Part]:
+        return _structure(record, part), part
+
+    if options.submodule is not None:
+        found, part = structure(part_of(model, example.inputs, options.submodule))
+    else:
+        found, part = whole_or_backbone(Part(model, example), structure)
+    if part.refusal is not None:
+        found = replace(found, whole=refusal_of(part.refusal))
+    assert found.parameters is not None
+    if found.parameters < options.verify_below:
+        found = replace(found, verified=_verify(spec, part, found))
+    return found
+
+
+def _structure(record: Record, part: Part) -> Record:
+    unit = run_passes(Unit(part.model, part.example), [CountCosts(), FindBoundaries()])
+    # what is left of a compile: it may refuse, too
+    rest = [p for p in _compile_passes(1, verify=False) if not isinstance(p, CountCosts)]
+    run_passes(unit, rest)
+
+    boundaries = unit.fact(Boundaries)
+    kinds = Counter(residual.kind for residual in unit.fact(Residuals).found)
+    return replace(
+        record,
+        submodule=part.path or None,
+        parameters=sum(p.numel() for p in part.model.parameters()),
+        nodes=len(unit.traced().nodes),
+        residuals={str(kind): kinds[kind] for kind in Kind if kinds[kind]},
+        layers=len(unit.fact(Layers).found),
+        boundaries=len(boundaries.found),
+        wide=len(boundaries.wide),
+        imbalances={str(modules): _imbalance(unit, modules) for modules in MODULES},
+    )
+
+
+def _imbalance(unit: Unit, modules: int) -> float | None:
+    try:
+        unit = run_passes(unit, [Partition(modules, Balance.WEIGHT)])
+    except PartitionError:
+        return None
+    return round(unit.fact(PartitionPlan).imbalance, 4)
+
+
+def _verify(spec: ModelSpec, on_meta: Part, record: Record) -> Verified:
+    """Compile once more, with numbers, at the smallest input."""
+    inputs = _smallest(on_meta)
+    torch.manual_seed(0)
+    model = build(spec)
+    if on_meta.path:
+        model = model.get_submodule(on_meta.path)
+    modules = 1 if record.imbalances["2"] is None else 2
+    unit = Unit(model, example_of(model, inputs))
+    unit = run_passes(unit, _compile_passes(modules, verify=True))
+    checks = unit.fact(VerificationReport).checks
+    errors: dict[str, float | None] = {}
+    for mode in ("train", "eval"):
+        of_mode = (c.error for c in checks if c.mode == mode and c.refused is None)
+        errors[mode] = max(of_mode, default=None)
+    return Verified(tuple(tuple(x.shape[1:]) for x in inputs), errors)
+
+
+def _compile_passes(modules: int, *, verify: bool) -> tuple[Pass, ...]:
+    return compile_passes(
+        modules=modules, balance=Balance.WEIGHT, head=HeadKind.NONE, verify=verify
+    )
+
+
+def _smallest(part: Part) -> tuple[torch.Tensor, ...]:
+    """The smallest of a few inputs that a model takes in both modes; its own if none."""
+    own = part.example.inputs
+    if min(x.dim() for x in own) < 4:
+        return own
+    for size in SIZES:
+        smaller = tuple(x.new_empty(*x.shape[:-2], size, size) for x in own)
+        if all(size < min(x.shape[-2:]) for x in own) and takes(part.model, smaller):
+            return smaller
+    return own
