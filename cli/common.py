@@ -50,7 +50,7 @@ def model_options(command: Command) -> Command:
             "--input-size",
             metavar="C,H,W",
             callback=_parse_size,
-            help="The input's shape without the batch; the model's, or submodule's, own by default.",
+            help="The input's shape without the batch; what the model takes by default.",
         ),
         click.option(
             "--submodule",
