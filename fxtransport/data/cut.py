@@ -17,6 +17,7 @@ class Parts:
         test: What is looked at once.
         class_names: In order.
         input_size: One input's shape.
+        in_memory: Whether samples are there already, so that to fetch them takes no time.
     """
 
     train: Samples
@@ -24,6 +25,7 @@ class Parts:
     test: Samples
     class_names: tuple[str, ...]
     input_size: tuple[int, ...]
+    in_memory: bool = False
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ def load_digits(cut: Cut, input_size: tuple[int, ...] | None = None) -> Parts:
         ResizedSamples(TensorSamples((images[part] - mean) / std, classes[part]), size)
         for part in indices
     )
-    return Parts(train, validation if len(validation) else None, test, DIGITS, size)
+    return Parts(train, validation if len(validation) else None, test, DIGITS, size, in_memory=True)
 
 
 def digit_images(cut: Cut) -> tuple[ImageSet, dict[str, Any]]:
@@ -90,8 +90,8 @@ def digit_images(cut: Cut) -> tuple[ImageSet, dict[str, Any]]:
     train, _, _ = cut.of_all(classes)
     images = [(Image.fromarray(grey), target) for grey, target in zip(pixels, classes, strict=True)]
     options = {
-        "mean": (pixels[train].mean() / 255,),
-        "std": (pixels[train].std() / 255,),
+        "mean": (float(pixels[train].mean()) / 255,),
+        "std": (float(pixels[train].std()) / 255,),
         "interpolation": "bilinear",
     }
     return ImageSet(images, None, None, DIGITS, DIGIT_SIZE), options
@@ -138,4 +138,4 @@ def _points(cut: Cut, where: Any, classes: Any, class_names: tuple[str, ...]) ->
     train, validation, test = (
         TensorSamples(inputs[part], targets[part]) for part in cut.of_all(targets.tolist())
     )
-    return Parts(train, validation if len(validation) else None, test, class_names, (2,))
+    return Parts(train, validation if len(validation) else None, test, class_names, (2,), True)

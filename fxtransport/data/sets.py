@@ -155,8 +155,8 @@ def classes_of(images: Images) -> list[int]:
 
 
 def _open_torch(name: str, place: Place) -> ImageSet:
-    train = _create(name, _rooted(name, place), place, "train")
-    test = _create(name, _rooted(name, place), place, TORCH_SETS[name].test)
+    train = create(name, _rooted(name, place), place, "train")
+    test = create(name, _rooted(name, place), place, TORCH_SETS[name].test)
     names = getattr(train, "classes", None) or range(max(classes_of(train)) + 1)
     return ImageSet(train, None, test, tuple(map(str, names)), TORCH_SETS[name].size)
 
@@ -167,7 +167,7 @@ def _open_hfds(name: str, place: Place) -> ImageSet:
     splits = place.splits
 
     def opened(split: str) -> ReadImages:
-        return ReadImages(_create(name, place.root, place, split).reader)
+        return ReadImages(create(name, place.root, place, split).reader)
 
     train = opened(splits.train or "train")
     validation = opened(splits.validation) if splits.validation else None
@@ -214,7 +214,7 @@ def _subfolder(root: Path, asked: str | None, usual: tuple[str, ...]) -> Path | 
 
 
 def _read(folder: Path, place: Place, **options: Any) -> ReadImages:
-    dataset = _create("", folder, place, "train", search_split=False, **options)
+    dataset = create("", folder, place, "train", search_split=False, **options)
     return ReadImages(dataset.reader)
 
 
@@ -231,8 +231,12 @@ def _rooted(name: str, place: Place) -> Path:
     return place.root
 
 
-def _create(name: str, root: Path | None, place: Place, split: str, **options: Any) -> Any:
-    """Open one split. What timm and torchvision raise is a line that says what to do."""
+def create(name: str, root: Path | None, place: Place, split: str, **options: Any) -> Any:
+    """Open one split, as timm or torchvision does.
+
+    Raises:
+        UsageError: they cannot; in a line that says what to do.
+    """
     from timm.data.dataset_factory import create_dataset
     from torchvision.datasets import STL10
 
@@ -245,7 +249,7 @@ def _create(name: str, root: Path | None, place: Place, split: str, **options: A
     except (AssertionError, ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise UsageError(
-            f"{name or root}: cannot open the split {split} in {root}: {reason}: give the folder "
-            "that holds it with root (--data-root), or let it be fetched with download=True "
-            "(--download)"
+            f"{name or root}: cannot open the split {split} in {root}: {reason} "
+            "(root, --data-root, is the folder that holds the set; "
+            "download, --download, lets it be fetched)"
         ) from error

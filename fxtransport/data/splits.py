@@ -1,21 +1,27 @@
 """From the name of a set to its splits."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+from torch import Tensor
+
 from fxtransport.data.cut import Cut, Parts
 from fxtransport.data.embedded import digit_images, load_circles, load_digits, load_moons
-from fxtransport.data.images import cut_images, mixing, refuse_unknown
+from fxtransport.data.images import cut_images
 from fxtransport.data.sets import Place, SplitNames, open_set
+from fxtransport.data.shards import ShardEvalStream, Shards, ShardStream
 from fxtransport.data.streams import (
     EvalStream,
+    Mix,
     OrderedStream,
     Samples,
     ShuffledStream,
     TrainStream,
 )
+from fxtransport.data.transforms import make_transforms, mixing, refuse_unknown
 from fxtransport.errors import UsageError
 
 POINTS: dict[str, Callable[..., Parts]] = {"circles": load_circles, "moons": load_moons}
@@ -103,11 +109,13 @@ def load(
     names = [options.pop(f"{split}_split", None) for split in ("train", "validation", "test")]
     place = Place(None if root is None else Path(root), download, SplitNames(*names), options)
     cut = Cut(seed, validation, test, train_images)
-    parts = _parts(name, place, cut, input_size, transform or {}, augmentation)
-    batching = Batching(
-        seed, batch_size, eval_batch_size or batch_size, num_workers, drop_last, pin_memory
-    )
-    return _splits(name, parts, batching, mixup)
+    if eval_batch_size is None:
+        eval_batch_size = batch_size
+    how = Batching(seed, batch_size, eval_batch_size, num_workers, drop_last, mixup, pin_memory)
+    images = ImageOptions(input_size, transform or {}, augmentation)
+    if name.startswith("wds/"):
+        return _from_shards(name, place, cut, images, how)
+    return _from_parts(name, _parts(name, place, cut, images), how)
 
 
 @dataclass(frozen=True)
@@ -119,27 +127,44 @@ class Batching:
     eval_batch_size: int
     num_workers: int = 0
     drop_last: bool = False
+    mixup: Mapping[str, Any] | None = None
     pin_memory: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "eval_batch_size"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} must be 1 or more, not {getattr(self, name)}")
-        if self.num_workers < 0:
-            raise UsageError(f"num_workers must be 0 or more, not {self.num_workers}")
+        for name, least in (("batch_size", 1), ("eval_batch_size", 1), ("num_workers", 0)):
+            if getattr(self, name) < least:
+                raise UsageError(f"{name} must be {least} or more, not {getattr(self, name)}")
+
+    def mix(self, num_classes: int, input_size: tuple[int, ...], last_batch: int) -> Mix | None:
+        """What mixes batches, of which the last has as many inputs."""
+        if self.mixup is None:
+            return None
+        if self.batch_size % 2 or last_batch % 2:
+            raise UsageError(
+                "mixup mixes pairs, but a batch of training images has "
+                f"{self.batch_size if self.batch_size % 2 else last_batch}: "
+                "choose an even batch_size, and drop_last"
+            )
+        return mixing(self.mixup, num_classes, input_size)
 
 
-def _parts(
-    name: str,
-    place: Place,
-    cut: Cut,
-    input_size: tuple[int, ...] | None,
-    transform: Mapping[str, Any],
-    augmentation: Mapping[str, Any] | None,
-) -> Parts:
-    changed = augmentation is not None or bool(transform)
+@dataclass(frozen=True)
+class ImageOptions:
+    """How images are transformed; see :func:`load`."""
+
+    input_size: tuple[int, ...] | None
+    transform: Mapping[str, Any]
+    augmentation: Mapping[str, Any] | None
+
+    @property
+    def are_given(self) -> bool:
+        """Whether anything is asked for but the size."""
+        return self.augmentation is not None or bool(self.transform)
+
+
+def _parts(name: str, place: Place, cut: Cut, given: ImageOptions) -> Parts:
     if name in POINTS:
-        if changed or input_size not in (None, (2,)):
+        if given.are_given or given.input_size not in (None, (2,)):
             raise UsageError(
                 f"{name} are points of the plane: a model for them takes (2,), not images"
             )
@@ -147,54 +172,89 @@ def _parts(
         return POINTS[name](cut, **place.options)
     if name == "digits":
         refuse_unknown(name, place.options, ())
-        if not changed:
-            return load_digits(cut, input_size)
-        images, defaults = digit_images(cut)
-        return cut_images(images, cut, input_size, defaults | dict(transform), augmentation)
-    return cut_images(open_set(name, place), cut, input_size, transform, augmentation)
+        if not given.are_given:
+            return load_digits(cut, given.input_size)
+        images, transform = digit_images(cut)
+    else:
+        images, transform = open_set(name, place), {}
+    transform |= given.transform
+    size = given.input_size or images.size
+    return cut_images(images, cut, make_transforms(size, transform, given.augmentation))
 
 
-def _splits(name: str, parts: Parts, how: Batching, mixup: Mapping[str, Any] | None) -> Splits:
-    num_classes = len(parts.class_names)
+def _from_parts(name: str, parts: Parts, how: Batching) -> Splits:
+    # what lies in memory is fetched faster than handed over by another process
+    num_workers = 0 if parts.in_memory else how.num_workers
+    count = len(parts.train)
+    if how.drop_last and count < how.batch_size:
+        raise UsageError(
+            f"{name} has {count} training samples: with drop_last, a batch_size of "
+            f"{how.batch_size} leaves none"
+        )
+    last_batch = how.batch_size if how.drop_last else count % how.batch_size
     train = ShuffledStream(
         parts.train,
         how.batch_size,
         how.seed,
-        num_workers=how.num_workers,
+        num_workers=num_workers,
         drop_last=how.drop_last,
-        mix=None if mixup is None else mixing(mixup, num_classes, parts.input_size),
+        mix=how.mix(len(parts.class_names), parts.input_size, last_batch),
         pin_memory=how.pin_memory,
     )
-    if len(train) == 0:
-        raise UsageError(
-            f"{name} has {len(parts.train)} training samples, and drop_last leaves none of a "
-            f"batch_size of {how.batch_size}"
-        )
-    if mixup is not None and _last_batch(train) % 2:
-        raise UsageError(
-            f"mixup mixes pairs, and {name} has a training batch of {_last_batch(train)}: "
-            "choose an even batch_size, and drop_last"
-        )
 
     def ordered(samples: Samples) -> OrderedStream:
-        return OrderedStream(samples, how.eval_batch_size, how.num_workers, how.pin_memory)
+        return OrderedStream(samples, how.eval_batch_size, num_workers, how.pin_memory)
 
     validation = None if parts.validation is None else ordered(parts.validation)
-    test = ordered(parts.test)
-    described = [f"{train.images} to train on", f"{test.images} for the test"]
-    if validation is not None:
-        described.insert(1, f"{validation.images} for validation")
-    shape = "×".join(map(str, parts.input_size))
-    return Splits(
-        train,
-        validation,
-        test,
-        num_classes,
-        parts.input_size,
-        parts.class_names,
-        f"{name}: {', '.join(described)}; inputs of {shape}, {num_classes} classes",
+    return _described(
+        name, train, validation, ordered(parts.test), parts.class_names, parts.input_size
     )
 
 
-def _last_batch(train: ShuffledStream) -> int:
-    return train.images % train.batch_size or train.batch_size
+def _from_shards(name: str, place: Place, cut: Cut, given: ImageOptions, how: Batching) -> Splits:
+    options = dict(place.options)
+    num_classes = options.pop("num_classes", None)
+    if not isinstance(num_classes, int):
+        raise UsageError(f"{name}: shards do not say how many classes there are: give num_classes")
+    if cut.train_images is not None:
+        raise UsageError(f"{name}: train_images cannot be chosen from shards")
+    place = replace(place, options=options)
+    transforms = make_transforms(given.input_size, given.transform, given.augmentation)
+
+    def shards(split: str, transform: Callable[[Image.Image], Tensor]) -> Shards:
+        return Shards(name, place, split, transform, transforms.mode)
+
+    def ordered(split: str) -> ShardEvalStream:
+        some = shards(split, transforms.plain)
+        return ShardEvalStream(some, how.eval_batch_size, how.num_workers, how.pin_memory)
+
+    splits = place.splits
+    train = ShardStream(
+        shards(splits.train or "train", transforms.random),
+        how.batch_size,
+        how.seed,
+        num_workers=how.num_workers,
+        mix=how.mix(num_classes, transforms.size, how.batch_size),
+        pin_memory=how.pin_memory,
+    )
+    validation = ordered(splits.validation or "validation") if cut.validation else None
+    names = tuple(map(str, range(num_classes)))
+    return _described(
+        name, train, validation, ordered(splits.test or "test"), names, transforms.size
+    )
+
+
+def _described(
+    name: str,
+    train: TrainStream,
+    validation: EvalStream | None,
+    test: EvalStream,
+    class_names: tuple[str, ...],
+    input_size: tuple[int, ...],
+) -> Splits:
+    counts = [f"{train.images} to train on", f"{test.images} for the test"]
+    if validation is not None:
+        counts.insert(1, f"{validation.images} for validation")
+    shape = "×".join(map(str, input_size))
+    description = f"{name}: {', '.join(counts)}; inputs of {shape}, {len(class_names)} classes"
+    return Splits(train, validation, test, len(class_names), input_size, class_names, description)

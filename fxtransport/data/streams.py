@@ -241,7 +241,7 @@ def _batches(
         sampler=_InTurn(draws),
         num_workers=num_workers,
         pin_memory=pin_memory,
-        worker_init_fn=_leave_signals_to_the_parent if num_workers else None,
+        worker_init_fn=leave_signals_to_the_parent if num_workers else None,
         # otherwise the loader draws from the global one
         generator=torch.Generator(),
     )
@@ -278,7 +278,7 @@ class _InTurn(Sampler[Draw]):
         return iter(self.draws)
 
 
-def _leave_signals_to_the_parent(_: int) -> None:
+def leave_signals_to_the_parent(_: int) -> None:
     """Ctrl-C reaches the whole group: the parent finishes and ends its workers by SIGTERM."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

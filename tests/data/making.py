@@ -1,0 +1,87 @@
+"""Tiny sets of images, written as the real ones are."""
+
+import io
+import json
+import pickle
+import tarfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from torchvision.datasets import CIFAR10, STL10
+
+CIFAR_CLASSES = ["airplane", "automobile", "bird"]
+
+
+def grey(level: int, size: int = 8) -> Image.Image:
+    """An image of one level; so it says which one it is."""
+    return Image.fromarray(np.full((size, size, 3), level, dtype=np.uint8))
+
+
+def write_folder(root: Path, images: Mapping[str, int], first_level: int = 0) -> None:
+    """Images in a folder for each class, ``root/CLASS/000.png``."""
+    level = first_level
+    for name, count in images.items():
+        (root / name).mkdir(parents=True)
+        for _ in range(count):
+            grey(level).save(root / name / f"{level:03}.png")
+            level += 1
+
+
+def write_cifar(root: Path, train: int, test: int, patch: pytest.MonkeyPatch) -> None:
+    """CIFAR10 with few images of three classes; its checksums are not asked for."""
+    folder = root / CIFAR10.base_folder
+    folder.mkdir(parents=True)
+
+    def write(name: str, count: int, first: int) -> None:
+        levels = np.arange(first, first + count, dtype=np.uint8)
+        data = np.repeat(levels[:, None], 3 * 32 * 32, axis=1)
+        labels = [int(level) % 3 for level in levels]
+        (folder / name).write_bytes(pickle.dumps({"data": data, "labels": labels}))
+
+    write("data_batch_1", train, 0)
+    write("test_batch", test, train)
+    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": CIFAR_CLASSES}))
+    patch.setattr(CIFAR10, "train_list", [["data_batch_1", None]])
+    patch.setattr(CIFAR10, "test_list", [["test_batch", None]])
+    patch.setattr(CIFAR10, "meta", CIFAR10.meta | {"md5": None})
+
+
+def write_stl(root: Path, train: int, test: int, patch: pytest.MonkeyPatch) -> None:
+    """STL10 with few images of three classes; its checksums are not asked for."""
+    folder = root / STL10.base_folder
+    folder.mkdir(parents=True)
+    for name, count in (("train", train), ("test", test)):
+        levels = np.arange(count, dtype=np.uint8)
+        np.repeat(levels, 3 * 96 * 96).tofile(folder / f"{name}_X.bin")
+        (levels % 3 + 1).tofile(folder / f"{name}_y.bin")
+    (folder / "class_names.txt").write_text("\n".join(CIFAR_CLASSES))
+    patch.setattr(STL10, "train_list", [["train_X.bin", None], ["train_y.bin", None]])
+    patch.setattr(STL10, "test_list", [["test_X.bin", None], ["test_y.bin", None]])
+
+
+def write_shards(root: Path, splits: Mapping[str, Sequence[int]]) -> None:
+    """Tar shards as webdataset has them, of three classes; the lengths are of each split's."""
+    root.mkdir()
+    level, info = 0, {}
+    for split, lengths in splits.items():
+        names = [f"{split}-{i}.tar" for i in range(len(lengths))]
+        for name, length in zip(names, lengths, strict=True):
+            with tarfile.open(root / name, "w") as shard:
+                for _ in range(length):
+                    image = io.BytesIO()
+                    grey(level).save(image, "PNG")
+                    for end, data in (("png", image.getvalue()), ("cls", b"%d" % (level % 3))):
+                        member = tarfile.TarInfo(f"{level:05}.{end}")
+                        member.size = len(data)
+                        shard.addfile(member, io.BytesIO(data))
+                    level += 1
+        info[split] = {
+            "name": split,
+            "num_samples": sum(lengths),
+            "filenames": names,
+            "shard_lengths": list(lengths),
+        }
+    (root / "_info.json").write_text(json.dumps({"splits": info}))
