@@ -69,7 +69,8 @@ class Lower(Pass):
         needed = [n for n in nodes if n.name not in taps.added]
         named = {n.name: n for n in nodes}
         residues = [named[name] for name in taps.residues]
-        tapped = [n for n in nodes if n.name not in taps.added or _makes(n, residues)]
+        making = _made_of(residues, taps)
+        tapped = [n for n in nodes if n.name not in taps.added or n in making]
         return unit.with_facts(
             Lowered(
                 forward=function(f"{name} forward", inputs, needed, returned),
@@ -80,9 +81,17 @@ class Lower(Pass):
         )
 
 
-def _makes(node: fx.Node, residues: Sequence[fx.Node]) -> bool:
-    """Whether a node that was made for the taps is a residue, or what one is made of."""
-    return node in residues or any(user in residues for user in node.users)
+def _made_of(residues: Iterable[fx.Node], taps: Taps) -> set[fx.Node]:
+    """The nodes that were made for the taps and that the residues need: themselves, or sums."""
+    added = set(taps.added)
+    found: set[fx.Node] = set()
+    left = list(residues)
+    while left:
+        node = left.pop()
+        if node.name in added and node not in found:
+            found.add(node)
+            left += node.all_input_nodes
+    return found
 
 
 def lower_whole(graph: fx.Graph, taps: Taps, model: nn.Module) -> LoweredModule:

@@ -9,7 +9,7 @@ from torch import Tensor, fx, nn
 from fxtransport.errors import GuardError, TraceError
 from fxtransport.passes.pipeline import run_passes
 from fxtransport.passes.trace import Origins, Trace
-from tests.compiling import assert_identical, compiled, forward, unit_of
+from tests.compiling import assert_identical, compiled, forward, transport, unit_of
 
 LAYER = "encoder.layers.encoder_layer_0"
 
@@ -144,3 +144,26 @@ def test_detection_says_that_it_depends_on_data(name: str) -> None:
         model = torchvision.models.get_model(name, weights=None, weights_backbone=None)
     with pytest.raises(TraceError, match="has data-dependent control flow at"):
         compiled(model, 3, 320, 320)
+
+
+class FourBranches(nn.Module):
+    """Adds one branch after the other, as the blocks of GhostNet v3 do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(nn.Linear(4, 4) for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x
+        for branch in self.branches:
+            y = y + branch(x)
+        return y
+
+
+def test_the_residue_of_many_branches_is_their_sum() -> None:
+    model = FourBranches()
+    x = torch.randn(5, 4)
+    output, [residue] = transport(compiled(model, 4))(model, x)
+    assert_identical(output, model(x))
+    a, b, c, d = (branch(x) for branch in model.branches)
+    assert_identical(residue, a + b + c + d)
