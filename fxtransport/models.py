@@ -21,7 +21,15 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from fxtransport.errors import ModelNameError, UsageError
-from fxtransport.names import SUGGESTIONS, ModelSpec, Source, list_models, resolve, suggest
+from fxtransport.names import (
+    LIBRARIES,
+    SUGGESTIONS,
+    ModelSpec,
+    Source,
+    list_models,
+    resolve,
+    suggest,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -80,7 +88,7 @@ def build(
             f"{spec.canonical}: quantized models cannot be trained; compile the float model "
             f"instead: torchvision:{spec.name.removeprefix('quantized_')}"
         )
-    if pretrained and (spec.library == "file" or device == "meta"):
+    if pretrained and (spec.library not in LIBRARIES or device == "meta"):
         raise UsageError(
             f"{spec.canonical}: pretrained weights need a model of timm or torchvision, "
             "built on a real device"
@@ -146,6 +154,8 @@ def _construct(spec: ModelSpec, pretrained: bool, options: dict[str, Any]) -> nn
         return _build_timm(spec.name, pretrained, options)
     if spec.library == "torchvision":
         return _build_torchvision(spec.name, pretrained, options)
+    if spec.library == "nets":
+        return _build_net(spec.name, options)
     return _build_file(spec.name, options)
 
 
@@ -203,6 +213,13 @@ def _build_torchvision(name: str, pretrained: bool, options: dict[str, Any]) -> 
         # Their default, said aloud: left unsaid, torchvision warns.
         arguments["init_weights"] = True
     model: nn.Module = builder(**arguments | options)
+    return model
+
+
+def _build_net(name: str, options: dict[str, Any]) -> nn.Module:
+    from fxtransport import nets
+
+    model: nn.Module = getattr(nets, name)(**options)
     return model
 
 

@@ -1,4 +1,4 @@
-"""The names of models: timm's, torchvision's, aliases, and factories in files.
+"""The names of models: timm's, torchvision's, the papers', aliases, and factories in files.
 
 timm and torchvision are imported when a name is looked up, not before, so that a command that
 needs no model answers at once.
@@ -15,9 +15,13 @@ from typing import Literal
 
 from fxtransport.errors import ModelNameError
 
-Source = Literal["timm", "torchvision"]
+Source = Literal["timm", "torchvision", "nets"]
 
-SOURCES: dict[str, Source] = {"timm": "timm", "torchvision": "torchvision"}
+SOURCES: dict[str, Source] = {"timm": "timm", "torchvision": "torchvision", "nets": "nets"}
+LIBRARIES: tuple[Source, ...] = ("timm", "torchvision")
+"""Where a name without a prefix is looked for."""
+NETS = ("cifar_resnet", "circles_resnet", "km_resnet", "resnet110", "resnet_m")
+"""The networks of :mod:`fxtransport.nets`."""
 SUGGESTIONS = 8
 
 # Short names for which a prefix alone would not decide. All are timm's.
@@ -59,7 +63,7 @@ class ModelSpec:
     path of a part that is meant instead of the whole.
     """
 
-    library: Literal["timm", "torchvision", "file"]
+    library: Literal["timm", "torchvision", "nets", "file"]
     name: str
     note: str | None = None
     submodule: str = ""
@@ -76,7 +80,8 @@ def resolve(name: str) -> ModelSpec:
 
     In this order: a factory in a file; the exact name in timm, then in torchvision; an alias; the
     only name that begins so, at an underscore if possible. ``timm:`` or ``torchvision:`` in front
-    restricts the search to that library; ``#PATH`` behind means a submodule.
+    restricts the search to that library, ``nets:`` to :mod:`fxtransport.nets`; ``#PATH`` behind
+    means a submodule.
 
     >>> resolve("torchvision:resnet18").canonical
     'torchvision:resnet18'
@@ -100,7 +105,8 @@ def resolve(name: str) -> ModelSpec:
     if library in SOURCES:
         return _find(name, rest, (SOURCES[library],))
     raise ModelNameError(
-        f"'{name}' names no model: write timm:NAME, torchvision:NAME or path/to/file.py:factory"
+        f"'{name}' names no model: "
+        "write timm:NAME, torchvision:NAME, nets:NAME or path/to/file.py:factory"
     )
 
 
@@ -130,11 +136,13 @@ def suggest(name: str, source: Source | None = None) -> list[str]:
 
 
 def _sources(source: Source | None) -> tuple[Source, ...]:
-    return tuple(SOURCES.values()) if source is None else (source,)
+    return LIBRARIES if source is None else (source,)
 
 
 @functools.cache
 def _names(library: Source) -> tuple[str, ...]:
+    if library == "nets":
+        return NETS
     if library == "timm":
         import timm
 

@@ -1,5 +1,6 @@
 """Models are built from their names without network, memory or warnings."""
 
+import inspect
 from pathlib import Path
 from textwrap import dedent
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from fxtransport import nets
 from fxtransport.errors import ModelNameError, UsageError
 from fxtransport.models import build, input_spec, list_models, resolve
 
@@ -177,3 +179,26 @@ def test_weights_are_refused_where_there_are_none() -> None:
         build(resolve("net.py:make"), pretrained=True)
     with pytest.raises(UsageError, match="built on a real device"):
         build(resolve("resnet18"), pretrained=True, device="meta")
+
+
+@pytest.mark.parametrize("name", list_models(source="nets"))
+def test_the_papers_networks_are_built_by_name(name: str) -> None:
+    spec = resolve(name)
+    model = build(spec, device="meta")
+    shape = input_spec(model, spec).shape
+    assert model(torch.empty(2, *shape, device="meta")).shape == (2, model.num_classes)
+    with pytest.raises(UsageError, match="pretrained weights need a model of timm"):
+        build(spec, pretrained=True)
+
+
+def test_the_papers_networks_take_their_options() -> None:
+    spec = resolve("nets:km_resnet")
+    model = build(spec, device="meta", k=2, m=3, channels=4, image_size=8)
+    assert input_spec(model, spec).shape == (3, 8, 8)
+    assert len(model.blocks) == 7  # six, and what halves the map
+
+
+def test_every_network_of_the_papers_has_a_name() -> None:
+    factories = {n for n in nets.__all__ if inspect.isfunction(getattr(nets, n))}
+    assert {f"nets:{n}" for n in factories - {"initialize"}} == set(list_models(source="nets"))
+    assert not any(name.startswith("nets:") for name in list_models("resnet110"))

@@ -32,6 +32,7 @@ def small_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
         ("swin_t", "torchvision:swin_t"),
         ("resnet18.a1_in1k", "timm:resnet18.a1_in1k"),
         ("timm:resnet18.a1_in1k", "timm:resnet18.a1_in1k"),
+        ("nets:resnet110", "nets:resnet110"),
         ("some/where/net.py:make", "some/where/net.py:make"),
         ("C:\\net.py:make", "C:\\net.py:make"),
     ],
@@ -124,7 +125,7 @@ def test_ambiguous_names_list_at_most_eight(name: str) -> None:
         (
             "keras:resnet18",
             "'keras:resnet18' names no model: "
-            "write timm:NAME, torchvision:NAME or path/to/file.py:factory",
+            "write timm:NAME, torchvision:NAME, nets:NAME or path/to/file.py:factory",
         ),
     ],
 )
