@@ -9,7 +9,7 @@ no longer names is deleted after that. So at every moment it describes something
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -120,7 +120,8 @@ class RunFolder:
             left = "; the last checkpoint there is whole" if self.has_checkpoint else ""
             raise CheckpointError(f"cannot write into {self.path}: {reason}{left}") from error
         finally:
-            beside.unlink(missing_ok=True)
+            with suppress(OSError):
+                beside.unlink(missing_ok=True)
 
     def put(self, beside: Path, name: str) -> None:
         """Flush a file to the disk and give it its name in the folder."""
@@ -141,9 +142,9 @@ class RunFolder:
         try:
             last = Weights(**found["tensors"])
             best = Weights(**found["best"]) if found["best"] else None
-            summary, tree = found["summary"], found["state"]
-        except (KeyError, TypeError) as error:
-            raise CheckpointError(f"{path} is damaged: {error} is missing or odd") from error
+            summary, tree = dict(found["summary"]), found["state"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{path} is damaged: {error}") from error
         return Checkpoint(summary, unflatten(tree, self.read_tensors(last)), best)
 
     def read_tensors(self, weights: Weights) -> dict[str, torch.Tensor]:
@@ -152,16 +153,29 @@ class RunFolder:
         Raises:
             CheckpointError: it is not there, or not what the checkpoint means.
         """
-        path = self.path / Path(weights.file).name
+        path = self.verified(weights)
         try:
-            if file_hash(path) != weights.sha256:
-                raise CheckpointError(
-                    f"{path} is damaged, or not the one that {CHECKPOINT} beside it describes"
-                )
             return load_file(path)
         except (OSError, SafetensorError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise CheckpointError(f"cannot read {path}: {reason}") from error
+            raise CheckpointError(f"cannot read {path}: {error}") from error
+
+    def verified(self, weights: Weights) -> Path:
+        """Where a file is that a checkpoint names.
+
+        Raises:
+            CheckpointError: it is not there, or not what the checkpoint means.
+        """
+        # a name, and no way out of the folder
+        path = self.path / Path(weights.file).name
+        try:
+            found = file_hash(path)
+        except OSError as error:
+            raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
+        if found != weights.sha256:
+            raise CheckpointError(
+                f"{path} is damaged, or not the one that {CHECKPOINT} beside it describes"
+            )
+        return path
 
     def _read_json(self, path: Path) -> dict[str, Any]:
         if not path.is_file():

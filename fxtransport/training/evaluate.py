@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from fxtransport.errors import UsageError
-from fxtransport.objectives import logits_of
+from fxtransport.objectives.objective import logits_of
 from fxtransport.program import Program
 from fxtransport.training.devices import device_of, moved
 from fxtransport.training.reports import Exit
@@ -62,7 +62,7 @@ def evaluate(
                     if k in sums:
                         sums[k] += _sums(logits_of(output.logits), targets)
                     hidden = output.hidden
-            samples += len(targets)
+            samples += targets.numel()
             observe()
     if not samples:
         raise UsageError("there is nothing to evaluate on: no batches came")

@@ -68,6 +68,9 @@ class Saver:
             raise UsageError("there is nothing to restore: the trainer was given no run folder")
         checkpoint = self.folder.read()
         _check_same_run(checkpoint.summary, self._description)
+        if checkpoint.best is not None:
+            # not at the end of the run, when it is too late
+            self.folder.verified(checkpoint.best)
         self._state.load_checkpoint(checkpoint)
         self._random = checkpoint.state["random"]
         self.saved = self._state.position

@@ -1,6 +1,7 @@
 """All that a run is made of, and what of it a checkpoint holds."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -140,7 +141,8 @@ def describe_run(
     """What must be the same when a run is resumed, as JSON."""
     found = {
         "program": graph_hash(program),
-        "objective": repr(objective),
+        # a cost of one's own may be a function, which is elsewhere in every process
+        "objective": re.sub(r" at 0x[0-9a-fA-F]+", "", repr(objective)),
         "schedule": repr(schedule),
         "optimizer": asdict(optimizer),
         "settings": {name: getattr(settings, name) for name in _NUMBERS},

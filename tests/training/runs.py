@@ -1,0 +1,148 @@
+"""A small network, its data, and runs of it: alone, and in a process that is killed."""
+
+import os
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fxtransport import Program, transportify
+from fxtransport.data import OrderedStream, ShuffledStream, TensorSamples
+from fxtransport.objectives import Objective, lap
+from fxtransport.training import (
+    EndToEnd,
+    MultiLap,
+    Observer,
+    OptimizerSettings,
+    Parallel,
+    Position,
+    Schedule,
+    Sequential,
+    StepReport,
+    Trainer,
+    TrainerSettings,
+)
+
+SHAPE, CLASSES = (2, 4, 4), 3
+SCHEDULES: dict[str, Schedule] = {
+    "end-to-end": EndToEnd(2),
+    "parallel": Parallel(2),
+    "sequential": Sequential(1, growth=1),
+    "multi-lap": MultiLap(1, laps=2),
+}
+
+
+class Block(nn.Module):
+    """A residual block with what has state and randomness."""
+
+    def __init__(self, width: int, dropout: float = 0.2) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(width, width, 3, padding=1)
+        self.norm = nn.BatchNorm2d(width)
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.drop(self.norm(self.conv(x)).relu())
+
+
+class Net(nn.Module):
+    def __init__(self, width: int = 4, depth: int = 4, dropout: float = 0.2) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(SHAPE[0], width, 3, padding=1)
+        self.blocks = nn.Sequential(*(Block(width, dropout) for _ in range(depth)))
+        self.head = nn.Linear(width, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.blocks(self.stem(x)).mean((2, 3)))
+        return logits
+
+
+def program_of(model: nn.Module | None = None, modules: int = 2, **options: Any) -> Program:
+    """A program of seeded weights."""
+    torch.manual_seed(0)
+    example = torch.zeros(2, *SHAPE)
+    return transportify(model or Net(), example, modules=modules, verify=False, **options)
+
+
+def samples(count: int, seed: int = 0) -> TensorSamples:
+    """Noise with a class-dependent mean, so that there is something to learn."""
+    generator = torch.Generator().manual_seed(seed)
+    targets = torch.randint(CLASSES, (count,), generator=generator)
+    noise = torch.randn(count, *SHAPE, generator=generator)
+    return TensorSamples(noise + targets.view(-1, 1, 1, 1), targets)
+
+
+def train_stream(count: int = 22, batch_size: int = 8) -> ShuffledStream:
+    """Three batches, the last of which is smaller."""
+    return ShuffledStream(samples(count), batch_size, seed=3)
+
+
+def validation_stream() -> OrderedStream:
+    return OrderedStream(samples(16, seed=1), 8)
+
+
+def trainer_of(
+    schedule: Schedule,
+    run: Path | None = None,
+    *,
+    program: Program | None = None,
+    objective: Objective | None = None,
+    observers: Sequence[Observer] = (),
+    optimizer: OptimizerSettings | None = None,
+    **settings: Any,
+) -> Trainer:
+    return Trainer(
+        program or program_of(),
+        objective or lap(initial=0.5, rate=0.1, every=2),
+        schedule,
+        optimizer=optimizer or OptimizerSettings(lr=0.05, scheduler="cosine"),
+        settings=TrainerSettings(**{"seed": 5, **settings}),
+        run=run,
+        observers=observers,
+    )
+
+
+def finish(run: Path, name: str, observers: Sequence[Observer] = (), **settings: Any) -> Trainer:
+    """Begin the run of a schedule, or go on with it, to its end."""
+    trainer = trainer_of(SCHEDULES[name], run, observers=observers, ema=0.8, **settings)
+    if (run / "checkpoint.json").exists():
+        trainer.restore()
+    trainer.fit(train_stream(), validation_stream(), validation_stream())
+    return trainer
+
+
+class Signaller(Observer):
+    """Sends the process a signal after a step."""
+
+    def __init__(self, step: int, number: signal.Signals) -> None:
+        self.step, self.number = step, number
+
+    def on_step(self, step: StepReport, position: Position) -> None:
+        if position.steps == self.step:
+            os.kill(os.getpid(), self.number)
+
+
+def finish_killed_at_step(run: Path, name: str, step: int, settings: dict[str, Any]) -> None:
+    """In a process of its own: SIGKILL after a step."""
+    torch.set_num_threads(1)
+    finish(run, name, [Signaller(step, signal.SIGKILL)], **settings)
+
+
+def finish_killed_while_writing(run: Path, name: str, function: str, call: int) -> None:
+    """In a process of its own: SIGKILL instead of a call of ``os.fsync`` or ``os.replace``."""
+    torch.set_num_threads(1)
+    original: Callable[..., Any] = getattr(os, function)
+    calls = 0
+
+    def killing(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(*arguments)
+
+    setattr(os, function, killing)
+    finish(run, name, checkpoint_minutes=1e-9)

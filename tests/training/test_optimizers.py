@@ -1,0 +1,125 @@
+"""timm's optimisers and schedules, a pair for each module, with timm's own rules."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from fxtransport.errors import UsageError
+from fxtransport.training import OptimizerSettings
+from fxtransport.training.flatten import Flattened
+from fxtransport.training.optimizers import create_optimizer, create_scheduler
+from tests.training.runs import program_of
+
+SCHEDULERS: list[tuple[str, dict[str, Any]]] = [
+    ("cosine", {"warmup_epochs": 2, "min_lr": 1e-4}),
+    ("cosine", {"noise": [0.5, 0.9]}),
+    ("tanh", {}),
+    ("step", {"decay_epochs": 3}),
+    ("multistep", {"decay_milestones": [2, 5], "decay_rate": 0.2}),
+    ("poly", {}),
+    ("wsd", {}),
+    ("constant", {"warmup_epochs": 2}),
+    ("cosine", {"step_on_epochs": False, "updates_per_epoch": 4}),
+]
+
+
+def test_weight_decay_follows_timm() -> None:
+    part = program_of().parts[0]
+    optimizer = create_optimizer(part, OptimizerSettings(weight_decay=0.1))
+    decayed = {id(p) for g in optimizer.param_groups if g["weight_decay"] for p in g["params"]}
+    named = {id(p): name for name, p in part.named_parameters()}
+    assert {named[p] for p in decayed} == {n for n, p in part.named_parameters() if p.ndim > 1}
+    assert sum(len(g["params"]) for g in optimizer.param_groups) == len(named)
+    assert any("auxiliary_head" in named[p] for p in decayed)
+
+
+def test_each_module_has_its_own_parameters() -> None:
+    program = program_of()
+    groups = [create_optimizer(part, OptimizerSettings()).param_groups for part in program.parts]
+    found = [p for group in groups for g in group for p in g["params"]]
+    assert {id(p) for p in found} == {id(p) for p in program.parameters()}
+    assert len(found) == len(list(program.parameters()))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("momentum", torch.optim.SGD), ("adamw", torch.optim.AdamW)]
+)
+def test_names_and_options_are_timms(name: str, kind: type) -> None:
+    settings = OptimizerSettings(name, lr=0.5, momentum=0.7, options={"eps": 1e-3})
+    optimizer = create_optimizer(nn.Linear(2, 2), settings)
+    assert isinstance(optimizer, kind)
+    assert optimizer.param_groups[0]["lr"] == 0.5
+    if name == "momentum":
+        assert optimizer.param_groups[0]["momentum"] == 0.7
+        assert not optimizer.param_groups[0]["nesterov"]
+    else:
+        assert optimizer.param_groups[0]["eps"] == 1e-3
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (OptimizerSettings("sdg"), "cannot make the optimiser 'sdg'"),
+        (OptimizerSettings(options={"nesterow": True}), "nesterow"),
+        (OptimizerSettings("adahessian"), "second derivatives"),
+    ],
+)
+def test_optimisers_that_cannot_be_made(settings: OptimizerSettings, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        create_optimizer(nn.Linear(2, 2), settings)
+
+
+@pytest.mark.parametrize(("name", "options"), SCHEDULERS)
+def test_a_schedule_is_saved_and_goes_on(name: str, options: dict[str, Any]) -> None:
+    settings = OptimizerSettings(lr=0.5, scheduler=name, scheduler_options=options)
+
+    def rates(resumed_at: int | None) -> list[float]:
+        part, found = nn.Linear(2, 2), []
+        optimizer = create_optimizer(part, settings)
+        scheduler = create_scheduler(optimizer, settings, 10)
+        assert scheduler is not None
+        for epoch in range(10):
+            if epoch == resumed_at:
+                state = Flattened([optimizer.state_dict(), scheduler.state_dict()])
+                assert not state.tensors
+                kept = optimizer.state_dict(), scheduler.state_dict()
+                optimizer = create_optimizer(part, settings)
+                scheduler = create_scheduler(optimizer, settings, 10)
+                assert scheduler is not None
+                optimizer.load_state_dict(kept[0])
+                scheduler.load_state_dict(kept[1])
+            found.append(float(optimizer.param_groups[0]["lr"]))
+            for update in range(4):
+                scheduler.step_update(4 * epoch + update + 1)
+            scheduler.step(epoch + 1)
+        return found
+
+    assert rates(None) == rates(resumed_at=4)
+    assert len(set(rates(None))) > 1
+
+
+def test_no_schedule_is_a_constant_rate() -> None:
+    settings = OptimizerSettings()
+    optimizer = create_optimizer(nn.Linear(2, 2), settings)
+    assert create_scheduler(optimizer, settings, 10) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("cosin", {}, "cannot make the scheduler 'cosin'"),
+        ("plateau", {}, "cannot be resumed"),
+        ("cosine", {"min_rl": 0.1}, "min_rl"),
+        ("cosine", {"step_on_epochs": False}, "give updates_per_epoch"),
+        ("cosine", {"cooldown_epochs": 5}, "lasts 15 epochs, and a module trains 10"),
+        ("cosine", {"warmup_epochs": 5, "warmup_prefix": True}, "lasts 15 epochs"),
+        ("cosine", {"cycle_limit": 2}, "lasts 20 epochs"),
+    ],
+)
+def test_schedules_that_cannot_be_used(name: str, options: dict[str, Any], message: str) -> None:
+    settings = OptimizerSettings(scheduler=name, scheduler_options=options)
+    optimizer = create_optimizer(nn.Linear(2, 2), settings)
+    with pytest.raises(UsageError, match=message):
+        create_scheduler(optimizer, settings, 10)

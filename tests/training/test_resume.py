@@ -1,0 +1,168 @@
+"""Whatever ends a run, it goes on as if nothing had: bit for bit, on the CPU."""
+
+import multiprocessing
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fxtransport.errors import CheckpointError, RunInterruptedError, UsageError
+from fxtransport.objectives import lap
+from fxtransport.training import EndToEnd, OptimizerSettings, Parallel
+from fxtransport.training.checkpoint import CHECKPOINT, RunFolder
+from tests.training.runs import (
+    SCHEDULES,
+    Net,
+    Signaller,
+    finish,
+    finish_killed_at_step,
+    finish_killed_while_writing,
+    program_of,
+    train_stream,
+    trainer_of,
+)
+
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["tests.training.runs"])
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a schedule's run that nothing ended."""
+    runs: dict[str, Path] = {}
+
+    def run(name: str) -> Path:
+        if name not in runs:
+            runs[name] = tmp_path_factory.mktemp(name)
+            finish(runs[name], name)
+        return runs[name]
+
+    return run
+
+
+def killed(target: Callable[..., None], *arguments: Any) -> bool:
+    """Run something in a process of its own; whether it was killed."""
+    process = PROCESSES.Process(target=target, args=arguments)
+    process.start()
+    process.join()
+    assert process.exitcode in (0, -signal.SIGKILL)
+    return process.exitcode != 0
+
+
+def assert_same_run(run: Path, other: Path) -> None:
+    """All state is the same: the tensors' file is named by its hash in ``checkpoint.json``."""
+    assert (run / CHECKPOINT).read_text() == (other / CHECKPOINT).read_text()
+    files = [{p.name for p in r.iterdir() if p.suffix == ".safetensors"} for r in (run, other)]
+    assert files[0] == files[1]
+    assert len(files[0]) == 2
+    assert untimed(run) == untimed(other)
+
+
+def untimed(run: Path) -> list[list[str]]:
+    return [row.split(",")[:-2] for row in (run / "metrics.csv").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("within", ["the first epoch", "a later one"])
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_killed_within_an_epoch(
+    name: str, within: str, tmp_path: Path, uninterrupted: Callable[[str], Path]
+) -> None:
+    step = 2 if within == "the first epoch" else 5
+    assert killed(finish_killed_at_step, tmp_path, name, step, {"checkpoint_minutes": 1e-9})
+    position = RunFolder(tmp_path).read().summary["position"]
+    # the checkpoint of the step itself is written after it is reported
+    assert (position["steps"], position["batch"]) == (step - 1, (step - 1) % 3)
+    finish(tmp_path, name)
+    assert_same_run(tmp_path, uninterrupted(name))
+
+
+def test_killed_with_a_checkpoint_per_epoch(
+    tmp_path: Path, uninterrupted: Callable[[str], Path]
+) -> None:
+    assert killed(finish_killed_at_step, tmp_path, "sequential", 5, {})
+    assert RunFolder(tmp_path).read().summary["position"]["steps"] == 3
+    finish(tmp_path, "sequential")
+    assert_same_run(tmp_path, uninterrupted("sequential"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("function", "calls"),
+    # four flushes and two renames make a checkpoint; the ninth rename is of the best weights
+    [("fsync", (1, 3, 5, 6, 7, 8)), ("replace", (1, 2, 3, 4, 9, 10))],
+)
+def test_killed_while_writing(
+    function: str, calls: tuple[int, ...], tmp_path: Path, uninterrupted: Callable[[str], Path]
+) -> None:
+    for call in calls:
+        run = tmp_path / str(call)
+        assert killed(finish_killed_while_writing, run, "parallel", function, call)
+        assert not (run / "results.json").exists()
+        finish(run, "parallel")
+        assert_same_run(run, uninterrupted("parallel"))
+        assert not list(run.glob("*.new"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_signal_saves(
+    name: str, number: signal.Signals, tmp_path: Path, uninterrupted: Callable[[str], Path]
+) -> None:
+    handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(RunInterruptedError, match=f"{number.name} ended the run after step 4") as e:
+        finish(tmp_path, name, [Signaller(4, number)])
+    assert (e.value.signal, e.value.exit_code) == (number, 128 + number)
+    assert handlers == [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    assert RunFolder(tmp_path).read().summary["position"]["steps"] == 4
+    finish(tmp_path, name)
+    assert_same_run(tmp_path, uninterrupted(name))
+
+
+def test_a_finished_run_is_left_alone(tmp_path: Path) -> None:
+    finish(tmp_path, "parallel")
+    before = {p: p.read_bytes() for p in tmp_path.iterdir()}
+    finish(tmp_path, "parallel")
+    assert before == {p: p.read_bytes() for p in tmp_path.iterdir()}
+
+
+def test_a_run_is_not_begun_over_another(tmp_path: Path) -> None:
+    finish(tmp_path, "parallel")
+    with pytest.raises(CheckpointError, match="holds a run already"):
+        trainer_of(Parallel(1), tmp_path).fit(train_stream())
+
+
+@pytest.mark.parametrize(
+    ("what", "options"),
+    [
+        ("program", {"program": "three modules"}),
+        ("objective", {"objective": lap(initial=0.5, rate=0.2, every=2)}),
+        ("optimizer", {"optimizer": OptimizerSettings(lr=0.1)}),
+        ("settings", {"accumulate": 2}),
+    ],
+)
+def test_another_run_is_refused(what: str, options: dict[str, Any], tmp_path: Path) -> None:
+    trainer_of(Parallel(1), tmp_path).fit(train_stream())
+    if what == "program":
+        options = {"program": program_of(Net(), modules=3)}
+    with pytest.raises(CheckpointError, match=f"another {what}"):
+        trainer_of(Parallel(1), tmp_path, **options).restore()
+    with pytest.raises(CheckpointError, match="another schedule"):
+        trainer_of(EndToEnd(1), tmp_path).restore()
+
+
+def test_there_must_be_something_to_restore(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no run folder"):
+        trainer_of(Parallel(1)).restore()
+    with pytest.raises(CheckpointError, match=r"it has no checkpoint\.json"):
+        trainer_of(Parallel(1), tmp_path).restore()

@@ -1,0 +1,36 @@
+"""Settings that make no sense are refused when they are made."""
+
+import pytest
+
+from fxtransport.errors import UsageError
+from fxtransport.training import OptimizerSettings, TrainerSettings
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"amp": "fp8"}, "bf16, fp16"),
+        ({"accumulate": 0}, "accumulate is 0"),
+        ({"check_every": 0}, "check_every is 0"),
+        ({"grad_clip": 0.0}, "grad_clip is 0.0"),
+        ({"checkpoint_minutes": -1.0}, "checkpoint_minutes is -1.0"),
+        ({"ema": 1.0}, "ema is 1.0"),
+        ({"drift": True, "cache_hidden": True}, "leave one of them out"),
+    ],
+)
+def test_trainer_settings(options: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        TrainerSettings(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lr": float("nan")}, "lr is nan"),
+        ({"weight_decay": -1.0}, "weight_decay is -1.0"),
+        ({"scheduler_options": {"num_epochs": 3}}, "leave out num_epochs"),
+    ],
+)
+def test_optimizer_settings(options: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        OptimizerSettings(**options)  # type: ignore[arg-type]
