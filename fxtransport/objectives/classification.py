@@ -1,0 +1,97 @@
+"""Classification losses, of class indices or of probabilities."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+
+from fxtransport.errors import UsageError
+
+
+class Classification(Protocol):
+    """A loss of logits, B×C or B×C×positions, against targets."""
+
+    def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """The loss, a scalar, averaged over the batch."""
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    """Cross-entropy, with label smoothing.
+
+    Args:
+        label_smoothing: The share of each target that is spread evenly over all classes.
+
+    Raises:
+        UsageError: the share is not between 0 and 1.
+    """
+
+    label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.label_smoothing <= 1:
+            raise UsageError(f"label smoothing lies in 0..1, not at {self.label_smoothing}")
+
+    def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """The loss, a scalar in float32 at least.
+
+        Args:
+            logits: B×C, or B×C×positions.
+            targets: Class indices, int64, of the shape of the logits without C; or
+                probabilities of the shape of the logits, as mixup makes them.
+
+        Raises:
+            UsageError: logits and targets do not fit together.
+        """
+        logits = _checked(logits, targets)
+        return F.cross_entropy(
+            logits, _as(targets, logits.dtype), label_smoothing=self.label_smoothing
+        )
+
+
+@dataclass(frozen=True)
+class ReverseCrossEntropy:
+    """Cross-entropy of softmax(-z) against the reversed label (1 - 1_y)/(C - 1).
+
+    The logits of the wrong classes are made alike, so that what is adversarial stands out;
+    the class is still the largest logit (Pang et al., 2018, as compared with in THESIS 5.4).
+    """
+
+    def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """The loss, a scalar in float32 at least.
+
+        Args:
+            logits: z, B×C, or B×C×positions; C is at least 2.
+            targets: Class indices or probabilities, as for :class:`CrossEntropy`.
+
+        Raises:
+            UsageError: logits and targets do not fit together, or there is but one class.
+        """
+        logits = _checked(logits, targets)
+        classes = logits.shape[1]
+        if classes < 2:
+            raise UsageError("reverse cross-entropy needs at least two classes")
+        if not targets.is_floating_point():
+            targets = F.one_hot(targets, classes).movedim(-1, 1)
+        return F.cross_entropy(-logits, (1 - _as(targets, logits.dtype)) / (classes - 1))
+
+
+def _as(targets: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Probabilities in the logits' precision; indices as they are."""
+    return targets.to(dtype) if targets.is_floating_point() else targets
+
+
+def _checked(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """The logits, in float32 at least, if targets fit to them."""
+    expected = logits.shape
+    if not targets.is_floating_point():
+        expected = torch.Size((*logits.shape[:1], *logits.shape[2:]))
+        if targets.dtype != torch.int64:
+            raise UsageError(f"class indices are int64, not {targets.dtype}; use targets.long()")
+    if logits.dim() < 2 or targets.shape != expected:
+        raise UsageError(
+            f"targets of shape {tuple(targets.shape)} do not fit to logits of shape "
+            f"{tuple(logits.shape)}: give class indices (B) or probabilities (B×C)"
+        )
+    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits

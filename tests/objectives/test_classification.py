@@ -1,0 +1,83 @@
+"""Classification losses, against their definitions."""
+
+import pytest
+import torch
+
+from fxtransport.errors import UsageError
+from fxtransport.objectives import CrossEntropy, ReverseCrossEntropy
+
+LOGITS = torch.tensor([[1.0, 2.0, 0.5], [-1.0, 0.0, 3.0]])
+INDICES = torch.tensor([1, 0])
+MIXED = torch.tensor([[0.7, 0.3, 0.0], [0.0, 0.5, 0.5]])
+
+
+def one_hot(indices: torch.Tensor) -> torch.Tensor:
+    return torch.eye(3)[indices]
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("targets", [INDICES, MIXED], ids=["indices", "probabilities"])
+def test_cross_entropy(smoothing: float, targets: torch.Tensor) -> None:
+    """-Σ t log softmax(z), with t smoothed towards 1/C."""
+    t = targets if targets.is_floating_point() else one_hot(targets)
+    t = (1 - smoothing) * t + smoothing / 3
+    expected = -(t * LOGITS.log_softmax(1)).sum(1).mean()
+    torch.testing.assert_close(CrossEntropy(smoothing)(LOGITS, targets), expected)
+
+
+@pytest.mark.parametrize("targets", [INDICES, MIXED], ids=["indices", "probabilities"])
+def test_reverse_cross_entropy(targets: torch.Tensor) -> None:
+    """-Σ (1 - t)/(C - 1) log softmax(-z)."""
+    t = targets if targets.is_floating_point() else one_hot(targets)
+    expected = -((1 - t) / 2 * (-LOGITS).log_softmax(1)).sum(1).mean()
+    torch.testing.assert_close(ReverseCrossEntropy()(LOGITS, targets), expected)
+
+
+def test_reverse_cross_entropy_makes_the_class_the_largest_logit() -> None:
+    """And the others alike."""
+    logits = torch.randn(4, 5, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    targets = torch.tensor([0, 1, 2, 3])
+    optimizer = torch.optim.SGD([logits], lr=5)
+    for _ in range(200):
+        optimizer.zero_grad()
+        ReverseCrossEntropy()(logits, targets).backward()
+        optimizer.step()
+    assert torch.equal(logits.argmax(1), targets)
+    wrong = torch.stack([row[row != row.max()] for row in logits.detach()])
+    assert wrong.std(1).max() < 0.2
+
+
+@pytest.mark.parametrize("loss", [CrossEntropy(0.1), ReverseCrossEntropy()])
+def test_images_have_a_class_at_every_position(loss: CrossEntropy) -> None:
+    logits = torch.randn(2, 3, 4, 4)
+    targets = torch.randint(3, (2, 4, 4))
+    rows = logits.movedim(1, -1).reshape(-1, 3)
+    torch.testing.assert_close(loss(logits, targets), loss(rows, targets.flatten()))
+
+
+@pytest.mark.parametrize("loss", [CrossEntropy(0.1), ReverseCrossEntropy()])
+@pytest.mark.parametrize("targets", [INDICES, MIXED], ids=["indices", "probabilities"])
+def test_losses_are_in_single_precision_at_least(loss: CrossEntropy, targets: torch.Tensor) -> None:
+    assert loss(LOGITS.bfloat16(), targets).dtype == torch.float32
+    assert loss(LOGITS.double(), targets).dtype == torch.float64
+
+
+@pytest.mark.parametrize("loss", [CrossEntropy(), ReverseCrossEntropy()])
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        (torch.tensor([1, 0, 2]), r"shape \(3,\) do not fit to logits of shape \(2, 3\)"),
+        (torch.rand(2, 4), "probabilities"),
+        (torch.tensor([1, 0], dtype=torch.int32), r"int64, not torch.int32; use targets.long"),
+    ],
+)
+def test_targets_that_do_not_fit(loss: CrossEntropy, targets: torch.Tensor, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        loss(LOGITS, targets)
+
+
+def test_options_that_make_no_sense() -> None:
+    with pytest.raises(UsageError, match="lies in 0"):
+        CrossEntropy(label_smoothing=1.5)
+    with pytest.raises(UsageError, match="two classes"):
+        ReverseCrossEntropy()(torch.zeros(2, 1), torch.tensor([0, 0]))
