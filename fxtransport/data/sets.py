@@ -128,7 +128,7 @@ def open_set(name: str, place: Place) -> ImageSet:
     if name.startswith("hfds/"):
         return _open_hfds(name, place)
     if name in FOLDER_NAMES and place.root is None:
-        raise UsageError(f"{name}: say where it is with root (--data-root)")
+        raise UsageError(f"{name}: say where it is with root (--data-dir)")
     if name in FOLDER_NAMES:
         return _open_folder(_rooted(name, place), place)
     if Path(name).is_dir():
@@ -227,7 +227,7 @@ def _class_names(images: ReadImages) -> tuple[str, ...]:
 
 def _rooted(name: str, place: Place) -> Path:
     if place.root is None:
-        raise UsageError(f"{name}: say where it is with root (--data-root)")
+        raise UsageError(f"{name}: say where it is with root (--data-dir)")
     return place.root
 
 
@@ -250,6 +250,6 @@ def create(name: str, root: Path | None, place: Place, split: str, **options: An
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise UsageError(
             f"{name or root}: cannot open the split {split} in {root}: {reason} "
-            "(root, --data-root, is the folder that holds the set; "
+            "(root, --data-dir, is the folder that holds the set; "
             "download, --download, lets it be fetched)"
         ) from error

@@ -206,7 +206,7 @@ def test_an_image_that_cannot_be_read_is_named(tmp_path: Path, workers: int) -> 
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("torch/cifar10", {}, r"^torch/cifar10: say where it is with root \(--data-root\)$"),
+        ("torch/cifar10", {}, r"^torch/cifar10: say where it is with root \(--data-dir\)$"),
         ("torch/cifar10", {"root": "here"}, r"cannot open the split train in .*--download"),
         ("imagefolder", {}, "imagefolder: say where it is"),
         ("imagefolder", {"root": "nowhere"}, "nowhere: there is no such folder"),
