@@ -92,6 +92,11 @@ class Places:
             max((self._position[user] for user in node.users), default=i)
             for i, node in enumerate(self.nodes)
         ]
+        for tap in unit.fact(Taps).found:
+            # a block is measured behind its sum, by its skip and each of its branches
+            for name in (tap.skip, *tap.branch):
+                i = self._at[name]
+                self._last_use[i] = max(self._last_use[i], self._at[tap.sum])
         self._data = self._data_nodes()
         self._unit = unit
 
@@ -171,9 +176,8 @@ class Places:
     def _ended(self, position: int) -> str:
         """The outermost module that ends at a position; the node itself if none does."""
         here = self.path(self.nodes[position])
-        following = next(
-            (n for n in self.nodes[position + 1 :] if n.op not in ("get_attr", "output")), None
-        )
+        behind = map(self.nodes.__getitem__, range(position + 1, len(self.nodes)))
+        following = next((n for n in behind if n.op not in ("get_attr", "output")), None)
         there = "" if following is None else self.path(following)
         names, others = here.split("."), there.split(".")
         for depth in range(1, len(names) + 1):

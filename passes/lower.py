@@ -203,6 +203,7 @@ def measuring_function(
     cost = graph.placeholder("cost")
     ready = _ready(taps, body)
     costs: list[fx.Node] = []
+    at = {node.name: copy for node, copy in copies.items()}
     for node in body:
         if node.op == "placeholder":
             continue
@@ -210,8 +211,9 @@ def measuring_function(
             copies[node] = graph.node_copy(node, copies.__getitem__)
         elif node.target is torch.clone:
             copies[node] = graph.call_function(copied, (cost, copies[node.all_input_nodes[0]]))
+        if node in copies:
+            at[node.name] = copies[node]
         for tap in ready.get(node.name, ()):
-            at = {n.name: copy for n, copy in copies.items()}
             branches = tuple(at[name] for name in tap.branch)
             output = at.get(tap.output, at[tap.sum])
             arguments = (cost, tap.kind.value, branches, at[tap.skip], output)
