@@ -168,5 +168,6 @@ def _study_what_comes(connection: "Connection[Any, Any]", options: Options) -> N
             return
         with redirect_stdout(sys.stderr):
             record = study(name, options)
-        connection.send(record)
+        with suppress(BrokenPipeError):  # nobody listens any more, which recv() will see
+            connection.send(record)
         gc.collect()
