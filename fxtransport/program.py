@@ -88,6 +88,8 @@ class Program(nn.Module):
             if isinstance(value, torch.Tensor):
                 setattr(self, name, value)
         self.training = model.training
+        undecayed = getattr(model, "no_weight_decay", None)
+        self._undecayed = frozenset(undecayed() if callable(undecayed) else ())
         self.facts = facts
         self.lowered = lowered
         if heads:
@@ -131,6 +133,10 @@ class Program(nn.Module):
     def code(self) -> str:
         """The generated Python of the forward, to read."""
         return self.lowered.forward.source
+
+    def no_weight_decay(self) -> frozenset[str]:
+        """The parameters that the model wants no weight decay for; timm's optimisers ask."""
+        return self._undecayed
 
     def model_state_dict(self) -> dict[str, torch.Tensor]:
         """The state dict without auxiliary heads, which the plain model loads."""
@@ -212,6 +218,10 @@ class ProgramModule(nn.Module):
     def head(self) -> nn.Module | None:
         """The auxiliary head, if it has one."""
         return self._modules.get(HEAD)
+
+    def no_weight_decay(self) -> frozenset[str]:
+        """The program's."""
+        return self._program.no_weight_decay()
 
     @property
     def _program(self) -> Program:

@@ -3,9 +3,11 @@
 from typing import Any
 
 import pytest
+import timm
 import torch
 from torch import nn
 
+from fxtransport import transportify
 from fxtransport.errors import UsageError
 from fxtransport.training import OptimizerSettings
 from fxtransport.training.flatten import Flattened
@@ -33,6 +35,16 @@ def test_weight_decay_follows_timm() -> None:
     assert {named[p] for p in decayed} == {n for n, p in part.named_parameters() if p.ndim > 1}
     assert sum(len(g["params"]) for g in optimizer.param_groups) == len(named)
     assert any("auxiliary_head" in named[p] for p in decayed)
+
+
+def test_what_the_model_wants_undecayed_is_not_decayed() -> None:
+    model = timm.create_model("vit_tiny_patch16_224", img_size=32, depth=2)
+    program = transportify(model, torch.zeros(2, 3, 32, 32), modules=2, verify=False)
+    assert program.no_weight_decay() == model.no_weight_decay()
+    named = dict(program.parts[0].named_parameters())
+    optimizer = create_optimizer(program.parts[0], OptimizerSettings(weight_decay=0.1))
+    undecayed = [p for g in optimizer.param_groups if not g["weight_decay"] for p in g["params"]]
+    assert {id(named["pos_embed"]), id(named["cls_token"])} <= {id(p) for p in undecayed}
 
 
 def test_each_module_has_its_own_parameters() -> None:
