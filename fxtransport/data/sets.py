@@ -83,11 +83,9 @@ TORCH_SETS = {
     "torch/cifar100": _TorchSet(size=(3, 32, 32)),
     "torch/fashion_mnist": _TorchSet(size=(1, 28, 28)),
     "torch/imagenet": _TorchSet(test="validation"),
-    "torch/inaturalist": _TorchSet(test="validation"),
     "torch/kmnist": _TorchSet(size=(1, 28, 28)),
     "torch/mnist": _TorchSet(size=(1, 28, 28)),
     "torch/places365": _TorchSet(test="validation"),
-    "torch/qmnist": _TorchSet(size=(1, 28, 28)),
     "torch/stl10": _TorchSet(size=(3, 96, 96)),
 }
 
@@ -106,8 +104,8 @@ class ReadImages:
         return len(self.reader)
 
     def __getitem__(self, index: int) -> tuple[Image.Image, int]:
-        file, target, *_ = self.reader[index]
         try:
+            file, target, *_ = self.reader[index]
             with file:
                 image = Image.open(file)
                 image.load()
@@ -124,11 +122,10 @@ def open_set(name: str, place: Place) -> ImageSet:
         UsageError: it is not known, not there, or not as it should be.
     """
     if name in TORCH_SETS:
+        refuse_split_names(name, place)
         return _open_torch(name, place)
     if name.startswith("hfds/"):
         return _open_hfds(name, place)
-    if name in FOLDER_NAMES and place.root is None:
-        raise UsageError(f"{name}: say where it is with root (--data-dir)")
     if name in FOLDER_NAMES:
         return _open_folder(_rooted(name, place), place)
     if Path(name).is_dir():
@@ -139,10 +136,16 @@ def open_set(name: str, place: Place) -> ImageSet:
     )
 
 
+def refuse_split_names(name: str, place: Place) -> None:
+    """Raise a UsageError if splits are named of a set whose splits are known."""
+    if place.splits != SplitNames():
+        raise UsageError(f"{name} has splits of its own: train_split and others are not for it")
+
+
 def classes_of(images: Images) -> list[int]:
     """The class of every image, without opening it where that is known."""
     if isinstance(images, ReadImages):
-        # a reader of folders has no other way in timm before 1.0.23
+        # a reader of folders lists its samples, others can iterate over their classes
         samples = getattr(images.reader, "samples", None)
         known = images.reader.iter_targets() if samples is None else (c for _, c in samples)
         return [int(c) for c in known]
@@ -158,7 +161,9 @@ def _open_torch(name: str, place: Place) -> ImageSet:
     train = create(name, _rooted(name, place), place, "train")
     test = create(name, _rooted(name, place), place, TORCH_SETS[name].test)
     names = getattr(train, "classes", None) or range(max(classes_of(train)) + 1)
-    return ImageSet(train, None, test, tuple(map(str, names)), TORCH_SETS[name].size)
+    # ImageNet's classes have several names each
+    one_each = (", ".join(n) if isinstance(n, tuple) else str(n) for n in names)
+    return ImageSet(train, None, test, tuple(one_each), TORCH_SETS[name].size)
 
 
 def _open_hfds(name: str, place: Place) -> ImageSet:
@@ -195,13 +200,16 @@ def _open_folder(root: Path, place: Place) -> ImageSet:
     def same_classes(folder: Path | None) -> ReadImages | None:
         if folder is None:
             return None
-        strange = sorted(set(_read(folder, place).reader.class_to_idx) - set(classes))
+        read = _read(folder, place)
+        strange = sorted(set(read.reader.class_to_idx) - set(classes))
         if strange:
             raise UsageError(
                 f"{folder} has classes that {train} has not: {', '.join(strange[:5])}; "
                 "the right folders can be named with validation_split and test_split"
             )
-        return _read(folder, place, class_map=classes)
+        # timm numbers the classes of each folder by themselves
+        same = read.reader.class_to_idx == classes
+        return read if same else _read(folder, place, class_map=classes)
 
     return ImageSet(images, same_classes(validation), same_classes(test), _class_names(images))
 
@@ -247,9 +255,10 @@ def create(name: str, root: Path | None, place: Place, split: str, **options: An
             return STL10(**arguments)
         return create_dataset(name, **arguments)
     except (AssertionError, ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
+        where = f" in {root}" if root else ""
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise UsageError(
-            f"{name or root}: cannot open the split {split} in {root}: {reason} "
+            f"{name or root}: cannot open the split {split}{where}: {reason} "
             "(root, --data-dir, is the folder that holds the set; "
             "download, --download, lets it be fetched)"
         ) from error

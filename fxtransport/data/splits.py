@@ -11,7 +11,7 @@ from torch import Tensor
 from fxtransport.data.cut import Cut, Parts
 from fxtransport.data.embedded import digit_images, load_circles, load_digits, load_moons
 from fxtransport.data.images import cut_images
-from fxtransport.data.sets import Place, SplitNames, open_set
+from fxtransport.data.sets import Place, SplitNames, open_set, refuse_split_names
 from fxtransport.data.shards import ShardEvalStream, Shards, ShardStream
 from fxtransport.data.streams import (
     EvalStream,
@@ -163,6 +163,8 @@ class ImageOptions:
 
 
 def _parts(name: str, place: Place, cut: Cut, given: ImageOptions) -> Parts:
+    if name in POINTS or name == "digits":
+        refuse_split_names(name, place)
     if name in POINTS:
         if given.are_given or given.input_size not in (None, (2,)):
             raise UsageError(

@@ -208,6 +208,8 @@ def test_an_image_that_cannot_be_read_is_named(tmp_path: Path, workers: int) -> 
     [
         ("torch/cifar10", {}, r"^torch/cifar10: say where it is with root \(--data-dir\)$"),
         ("torch/cifar10", {"root": "here"}, r"cannot open the split train in .*--download"),
+        ("torch/mnist", {"test_split": "train"}, "torch/mnist has splits of its own"),
+        ("digits", {"validation_split": "test"}, "digits has splits of its own"),
         ("imagefolder", {}, "imagefolder: say where it is"),
         ("imagefolder", {"root": "nowhere"}, "nowhere: there is no such folder"),
         ("cifar10", {}, "'cifar10' is no set and no folder: give digits, .*, torch/cifar10"),
