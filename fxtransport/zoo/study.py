@@ -53,7 +53,7 @@ def study(name: str, options: Options | None = None) -> Record:
     >>> record.residuals, sorted(record.imbalances)
     ({'identity': 5, 'projection': 3}, ['2', '4', '8'])
     """
-    start = time.perf_counter()
+    start = time.process_time()
     spec = resolve(name)
     record = Record(spec.canonical, family(spec), 0.0)
     try:
@@ -61,7 +61,7 @@ def study(name: str, options: Options | None = None) -> Record:
     except (FxTransportError, SyntaxError, *MODEL_ERRORS) as error:
         # a SyntaxError is the compiler's own: code that it generated and Python cannot read
         record = replace(record, refusal=refusal_of(error))
-    return replace(record, seconds=round(time.perf_counter() - start, 3))
+    return replace(record, seconds=round(time.process_time() - start, 3))
 
 
 def family(spec: ModelSpec) -> str:
@@ -69,6 +69,8 @@ def family(spec: ModelSpec) -> str:
 
     >>> family(resolve("timm:deit_tiny_patch16_224")), family(resolve("torchvision:fcn_resnet50"))
     ('timm:deit', 'torchvision:segmentation.fcn')
+    >>> family(resolve("nets:resnet110"))
+    'nets'
     """
     if spec.library == "timm":
         import timm
@@ -78,6 +80,8 @@ def family(spec: ModelSpec) -> str:
         import torchvision
 
         builder = torchvision.models.get_model_builder(spec.name)
+    elif spec.library == "nets":
+        return "nets"
     else:
         return f"file:{Path(spec.name.rpartition(':')[0]).stem}"
     return f"{spec.library}:{builder.__module__.removeprefix(f'{spec.library}.models.')}"
