@@ -4,7 +4,7 @@ Where an argument is another constant in train mode, it becomes a choice at run 
 runs in train mode only, such as the auxiliary classifiers of Inception, becomes conditional.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,8 +14,11 @@ from fxtransport.errors import TraceError
 from fxtransport.passes.guards import choose, if_training, run_if
 from fxtransport.passes.tracer import ValueTracer
 
+Choices = Mapping[tuple[str, str], str]
+"""For a node and one of its arguments, what stands in the argument's place in both modes."""
 
-def merge_modes(in_eval: ValueTracer, in_train: ValueTracer) -> None:
+
+def merge_modes(in_eval: ValueTracer, in_train: ValueTracer) -> Choices:
     """Let the eval graph compute what the train graph does when its modules train.
 
     What is decided follows, at run time, the ``training`` flag of the module whose code made
@@ -25,10 +28,13 @@ def merge_modes(in_eval: ValueTracer, in_train: ValueTracer) -> None:
         in_eval: The eval trace, whose graph is changed in place.
         in_train: The train trace of the same model.
 
+    Returns:
+        Which arguments of the eval graph were replaced by a choice.
+
     Raises:
         TraceError: eval mode runs something that train mode does not.
     """
-    found = _twins(list(in_eval.graph.nodes), list(in_train.graph.nodes))
+    found = _twins(in_eval, in_train)
     if found is None:
         branches = sorted({b or "the model" for b in in_eval.mode_branches})
         raise TraceError(
@@ -36,23 +42,37 @@ def merge_modes(in_eval: ValueTracer, in_train: ValueTracer) -> None:
             "not run in train mode, so there is no one graph for both; move them into a "
             "submodule, which keeps its own mode"
         )
-    _Merge(in_eval, in_train, found).run()
+    merge = _Merge(in_eval, in_train, found)
+    merge.run()
+    return merge.choices
 
 
-def _twins(
-    in_eval: Sequence[fx.Node], in_train: Sequence[fx.Node]
-) -> dict[fx.Node, fx.Node] | None:
-    """For each train node that runs in eval too, its twin; None if eval runs anything else."""
+def _twins(in_eval: ValueTracer, in_train: ValueTracer) -> dict[fx.Node, fx.Node] | None:
+    """For each train node that runs in eval too, its twin; None if eval runs anything else.
+
+    Twins do the same in one module, in the same order, and if possible at the same place in
+    the code.
+    """
+    train = list(in_train.graph.nodes)
+    alike: dict[tuple[object, ...], list[int]] = {}
+    for i, node in enumerate(train):
+        alike.setdefault(_action(in_train, node), []).append(i)
     twins: dict[fx.Node, fx.Node] = {}
-    left = list(reversed(in_eval))
-    for node in in_train:
-        if left and (left[-1].op, left[-1].target, left[-1].name) == (
-            node.op,
-            node.target,
-            node.name,
-        ):
-            twins[node] = left.pop()
-    return None if left else twins
+    last = -1
+    for node in in_eval.graph.nodes:
+        if node.op == "get_attr":
+            continue
+        ahead = [i for i in alike.get(_action(in_eval, node), ()) if i > last]
+        if not ahead:
+            return None
+        site = in_eval.sites.get(node)
+        last = next((i for i in ahead if in_train.sites.get(train[i]) == site), ahead[0])
+        twins[train[last]] = node
+    return twins
+
+
+def _action(tracer: ValueTracer, node: fx.Node) -> tuple[object, ...]:
+    return node.op, node.target, tracer.owners.get(node.name)
 
 
 class _Merge:
@@ -65,32 +85,63 @@ class _Merge:
         self.in_train = in_train
         self.graph = in_eval.graph
         self.twins = twins
+        self.choices: dict[tuple[str, str], str] = {}
 
     def run(self) -> None:
         """Go through the train graph in order."""
-        last: fx.Node | None = None
+        inputs = [node for node in self.graph.nodes if node.op == "placeholder"]
+        attributes = self._hoisted(inputs[-1])
+        last = [*inputs, *attributes.values()][-1]
         for node in self.in_train.graph.nodes:
-            if node not in self.twins:
-                assert last is not None, "both modes start with the inputs"
+            if node.op == "get_attr":
+                self.twins[node] = attributes[str(node.target)]
+            elif node not in self.twins:
                 with self.graph.inserting_after(last):
                     last = self.twins[node] = self._conditional(node)
+            elif node.op != "placeholder":
+                last = self.twins[node]
+                self._merge(last, node)
+
+    def _merge(self, twin: fx.Node, node: fx.Node) -> None:
+        """Let a node of the eval graph do what its twin does in train mode."""
+        args = fx.map_arg(node.args, self.twins.__getitem__)
+        kwargs = fx.map_arg(node.kwargs, self.twins.__getitem__)
+        twin.args = self._merged(twin, twin.args, args, node)
+        twin.kwargs = self._merged(twin, twin.kwargs, kwargs, node)
+
+    def _hoisted(self, last: fx.Node) -> dict[str, fx.Node]:
+        """The node of each attribute that either mode reads, moved to behind the inputs.
+
+        When an attribute is read does not matter, and each mode has an order of its own.
+        """
+        found: dict[str, fx.Node] = {}
+        for node in list(self.graph.nodes):
+            if node.op != "get_attr":
                 continue
-            twin = last = self.twins[node]
-            args = fx.map_arg(node.args, self.twins.__getitem__)
-            kwargs = fx.map_arg(node.kwargs, self.twins.__getitem__)
-            twin.args = self._merged(twin, twin.args, args, node)
-            twin.kwargs = self._merged(twin, twin.kwargs, kwargs, node)
+            first = found.setdefault(str(node.target), node)
+            if first is node:
+                last.append(node)
+                last = node
+            else:
+                node.replace_all_uses_with(first)
+                self.graph.erase_node(node)
+        for node in self.in_train.graph.nodes:
+            target = str(node.target)
+            if node.op == "get_attr" and target not in found:
+                with self.graph.inserting_after(last):
+                    last = found[target] = self._booked(self.graph.get_attr(target), node)
+        return found
 
     def _conditional(self, node: fx.Node) -> fx.Node:
         """A node that runs in train mode only, and is None otherwise."""
         args = fx.map_arg(node.args, self.twins.__getitem__)
         kwargs = fx.map_arg(node.kwargs, self.twins.__getitem__)
-        if node.op == "get_attr":
-            made = self.graph.get_attr(str(node.target))
-        else:
-            flag = self.graph.get_attr(self._flag_name(node))
-            with self.graph.inserting_after(flag):
-                made = self._call(node, flag, args, kwargs)
+        flag = self.graph.get_attr(self._flag_name(node))
+        with self.graph.inserting_after(flag):
+            return self._booked(self._call(node, flag, args, kwargs), node)
+
+    def _booked(self, made: fx.Node, node: fx.Node) -> fx.Node:
+        """A node that was made after one of the train graph, with its value and owner."""
         self.in_eval.values[made] = self.in_train.values[node]
         self.in_eval.owners[made.name] = self._owner(node)
         return made
@@ -121,7 +172,11 @@ class _Merge:
             return type(in_eval)([self._merged(twin, a, b, node) for a, b in pairs])
         with self.graph.inserting_before(twin):
             flag = self.graph.get_attr(self._flag_name(node))
-            return self.graph.call_function(choose, (flag, in_train, in_eval))
+            choice = self.graph.call_function(choose, (flag, in_train, in_eval))
+        if isinstance(in_eval, fx.Node):
+            self.choices[twin.name, in_eval.name] = choice.name
+            self.in_eval.values[choice] = self.in_eval.values[in_eval]
+        return choice
 
     def _flag_name(self, node: fx.Node) -> str:
         return f"{self._owner(node)}.training".lstrip(".")

@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -14,7 +14,7 @@ from fxtransport.ir import Shapes, TensorSpec
 from fxtransport.passes.additions import RecordedAdditions
 from fxtransport.passes.base import Example, Pass, Unit
 from fxtransport.passes.blame import blaming
-from fxtransport.passes.merge_modes import merge_modes
+from fxtransport.passes.merge_modes import Choices, merge_modes
 from fxtransport.passes.recording import Recorder, Recording, tensors_in
 from fxtransport.passes.shadow import plainly, shadow_of
 from fxtransport.passes.tracer import ValueTracer
@@ -33,6 +33,14 @@ class Origins:
     """For each operation, the nodes that its tensors come from; None inside a closed module."""
     opened: frozenset[str]
     """The paths of the modules that are not nodes themselves."""
+
+    def with_choices(self, choices: Choices) -> "Origins":
+        """What nodes come from once operands were replaced by a choice between two modes."""
+        operands = tuple(
+            tuple(o and choices.get((node, o), o) for o in own)
+            for node, own in zip(self.op_nodes, self.operands, strict=True)
+        )
+        return replace(self, operands=operands)
 
 
 @dataclass(frozen=True)
@@ -59,7 +67,7 @@ class Trace(Pass):
         if tracer.mode_branches:
             # the code asks whether it trains; see whether the answer changes the graph
             _, in_train, _ = trace_mode(unit, opened, training=True)
-            merge_modes(tracer, in_train)
+            origins = origins.with_choices(merge_modes(tracer, in_train))
         check_aligned(unit.fact(Recording), tracer.recorder)
         remove_unused(graph)
         sink_attributes(graph)
@@ -161,7 +169,7 @@ def remove_unused(graph: fx.Graph) -> None:
 def sink_attributes(graph: fx.Graph) -> None:
     """Read parameters, buffers and flags where they are first used, not all at the start."""
     order = {node: i for i, node in enumerate(graph.nodes)}
-    for node in graph.nodes:
+    for node in list(graph.nodes):
         if node.op == "get_attr":
             min(node.users, key=order.__getitem__).prepend(node)
 

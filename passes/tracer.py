@@ -9,11 +9,12 @@ with its own code and its own mode.
 import builtins
 import inspect
 import operator
+import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields, is_dataclass
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any, NoReturn
 from unittest import mock
 
@@ -31,6 +32,9 @@ FACTORIES = (
 ).split()
 """Functions of torch that make tensors from numbers, which would be constants otherwise."""
 
+Site = tuple[tuple[CodeType, int], ...]
+"""Where in the code something happened: the instruction of each frame, innermost first."""
+
 _len = len
 
 
@@ -38,8 +42,8 @@ class ValueTracer(fx.Tracer):
     """Traces a shadow into one graph, opening only the modules at the given paths.
 
     After :meth:`trace`, ``values`` has the example value of every node, ``owners`` the path
-    of the module whose code made it, and ``mode_branches`` the places where the code took a
-    decision on a ``training`` flag.
+    of the module whose code made it, ``sites`` the place in the code that did, and
+    ``mode_branches`` the places where the code took a decision on a ``training`` flag.
     """
 
     def __init__(
@@ -51,6 +55,7 @@ class ValueTracer(fx.Tracer):
         self.recorder = recorder
         self.values: dict[fx.Node, Any] = {}
         self.owners: dict[str, str] = {}
+        self.sites: dict[fx.Node, Site] = {}
         self.node_of_tensor: dict[int, fx.Node] = {}
         self.current: fx.Node | None = None
         self.mode_branches: list[str] = []
@@ -129,6 +134,7 @@ class ValueTracer(fx.Tracer):
             kind, target, self.create_arg(args), self.create_arg(kwargs), name, type_expr
         )
         self.owners[node.name] = owner
+        self.sites[node] = _site(sys._getframe(1))
         self._evaluate(node)
         inputs = node.all_input_nodes
         if inputs and all(n in self._mode_nodes for n in inputs):
@@ -276,6 +282,15 @@ def input_names(root_fn: Callable[..., Any], count: int) -> list[str]:
     if len(names) < count:
         raise ValueError(f"forward takes {len(names)} inputs, and the example has {count}")
     return names[:count]
+
+
+def _site(frame: FrameType | None) -> Site:
+    """Where a frame is, from the traced forward on."""
+    places = []
+    while frame is not None and frame.f_code is not ValueTracer.trace.__code__:
+        places.append((frame.f_code, frame.f_lasti))
+        frame = frame.f_back
+    return tuple(places)
 
 
 def _attribute(root: nn.Module, path: str) -> Any:
