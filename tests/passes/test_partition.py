@@ -23,6 +23,7 @@ from fxtransport.ir import (
     Residual,
     Residuals,
     Shapes,
+    Taps,
     TensorSpec,
     Weight,
 )
@@ -144,6 +145,7 @@ def chain(costs: Sequence[int], *, wide: Sequence[int] = (), shared: int = 0) ->
         Layers(()),
         Origins(owners, (), (), frozenset({""})),
         Shapes({n.name: spec for n in graph.nodes if n.op != "output"}, frozenset(), 1),
+        Taps((), ()),
     )
 
 
