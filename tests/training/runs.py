@@ -60,11 +60,16 @@ class Net(nn.Module):
         return logits
 
 
-def program_of(model: nn.Module | None = None, modules: int = 2, **options: Any) -> Program:
+def program_of(make: Callable[[], nn.Module] = Net, modules: int = 2, **options: Any) -> Program:
     """A program of seeded weights."""
     torch.manual_seed(0)
     example = torch.zeros(2, *SHAPE)
-    return transportify(model or Net(), example, modules=modules, verify=False, **options)
+    return transportify(make(), example, modules=modules, verify=False, **options)
+
+
+def calm() -> Net:
+    """A network in which nothing is random."""
+    return Net(dropout=0.0)
 
 
 def samples(count: int, seed: int = 0) -> TensorSamples:

@@ -15,7 +15,6 @@ from fxtransport.training import EndToEnd, OptimizerSettings, Parallel
 from fxtransport.training.checkpoint import CHECKPOINT, RunFolder
 from tests.training.runs import (
     SCHEDULES,
-    Net,
     Signaller,
     finish,
     finish_killed_at_step,
@@ -154,7 +153,7 @@ def test_a_run_is_not_begun_over_another(tmp_path: Path) -> None:
 def test_another_run_is_refused(what: str, options: dict[str, Any], tmp_path: Path) -> None:
     trainer_of(Parallel(1), tmp_path).fit(train_stream())
     if what == "program":
-        options = {"program": program_of(Net(), modules=3)}
+        options = {"program": program_of(modules=3)}
     with pytest.raises(CheckpointError, match=f"another {what}"):
         trainer_of(Parallel(1), tmp_path, **options).restore()
     with pytest.raises(CheckpointError, match="another schedule"):
