@@ -14,10 +14,13 @@ from fxtransport.cli.common import report
 from fxtransport.errors import FxTransportError
 
 COMMANDS = {
+    "evaluate": "Measure the exits of a trained model.",
+    "export": "Write the weights that a run has found, for the plain model.",
     "inspect": "Show the rewritten graph of a model, with its residuals marked.",
     "models": "List the names of models.",
     "passes": "List the compiler's passes, with their options.",
     "split": "Cut a model into K modules, equally deep or equally heavy.",
+    "train": "Train a model by the least-action principle, or module by module.",
     "zoo": "Compile every model that the libraries list, and count what came of it.",
 }
 """Each is imported when it is called, so that ``--help`` answers before torch is loaded."""

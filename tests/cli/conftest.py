@@ -125,14 +125,15 @@ class Command(Protocol):
     def __call__(self, *arguments: str) -> Result: ...
 
 
+def in_process(*arguments: str) -> Result:
+    """Run the command line; stdout and stderr are kept apart."""
+    return CliRunner().invoke(cli, arguments, prog_name="fxtransport")
+
+
 @pytest.fixture
 def run() -> Command:
-    """Run the command line; stdout and stderr are kept apart."""
-
-    def command(*arguments: str) -> Result:
-        return CliRunner().invoke(cli, arguments, prog_name="fxtransport")
-
-    return command
+    """Run the command line."""
+    return in_process
 
 
 @pytest.fixture(scope="session")

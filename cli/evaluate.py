@@ -1,0 +1,115 @@
+"""``fxtransport evaluate``: measure the exits of a trained model."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from fxtransport.cli.common import debug_option, out_console
+from fxtransport.cli.config import read_run
+
+if TYPE_CHECKING:
+    from fxtransport.cli.run_parts import TrainedRun
+
+
+def _parse_exit(_: click.Context, parameter: click.Parameter, text: str | None) -> str | None:
+    if text is None or text in ("best", "all") or text.isdecimal():
+        return text
+    raise click.BadParameter(f"write best, all or a module's number, not {text!r}", param=parameter)
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--split",
+    type=click.Choice(["validation", "test"]),
+    default="validation",
+    show_default=True,
+    help="What to measure on.",
+)
+@click.option(
+    "--exit",
+    "chosen",
+    metavar="K|best|all",
+    callback=_parse_exit,
+    help="Which exits.  [default: all (validation), best (test)]",
+)
+@click.option(
+    "--best/--last",
+    "best",
+    default=True,
+    help="The weights of the best exit, or those of the last checkpoint.  [default: best]",
+)
+@click.option("--device", metavar="TEXT", help="As in training, by default.")
+@click.option("--data-dir", metavar="DIR", help="The folder of the data, if it has moved.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, on stdout.")
+@debug_option
+def evaluate(
+    run: Path,
+    split: str,
+    chosen: str | None,
+    best: bool,
+    device: str | None,
+    data_dir: str | None,
+    as_json: bool,
+) -> None:
+    """Measure accuracy and loss of the exits of a RUN of fxtransport train.
+
+    The test split is for one figure at the end: it is measured when asked for, at the exit
+    that was the best on the validation split.
+
+    For example: fxtransport evaluate run --split test
+    """
+    changes = {"trainer.device": device, "data.root": data_dir}
+    given = {path: value for path, value in changes.items() if value is not None}
+    config = read_run(run).with_changes(given, run)
+
+    from fxtransport.cli.recipe import objective_of, settings_of
+    from fxtransport.cli.run_parts import load_run
+    from fxtransport.cli.training_table import show_exits
+    from fxtransport.errors import UsageError
+    from fxtransport.training import evaluate as measure
+    from fxtransport.training.devices import place
+
+    found = load_run(run, config, last=not best)
+    splits = found.recipe.splits
+    batches = splits.test if split == "test" else splits.validation
+    if batches is None:
+        raise UsageError(f"{run} has no validation split; take --split test")
+    settings = settings_of(config)
+    place(found.program, objective_of(config), settings)
+    exits = measure(
+        found.program,
+        batches,
+        modules=_modules(found, chosen or ("best" if split == "test" else "all")),
+        amp=settings.amp,
+    )
+    marked = None if found.best is None else found.best.exit.module
+    if not as_json:
+        show_exits(out_console(), exits, split, marked)
+        return
+    summary = {
+        "run": str(run),
+        "split": split,
+        "weights": "best" if best else "last",
+        "epochs": found.epochs,
+        "best_exit": marked,
+        "exits": [asdict(exit) for exit in exits],
+    }
+    click.echo(json.dumps(summary))
+
+
+def _modules(found: "TrainedRun", chosen: str) -> tuple[int, ...]:
+    """The modules at whose heads to measure."""
+    from fxtransport.errors import UsageError
+
+    if chosen == "all":
+        return found.exits
+    if chosen == "best":
+        return found.exits[-1:] if found.best is None else (found.best.exit.module,)
+    if int(chosen) not in found.exits:
+        trained = ", ".join(map(str, found.exits))
+        raise UsageError(f"there is no trained exit {chosen}: there are {trained}")
+    return (int(chosen),)

@@ -1,0 +1,77 @@
+"""What a key of a run's configuration is.
+
+The options of ``fxtransport train``, the keys of its configuration files and what ``--set``
+takes are one table, in :mod:`fxtransport.cli.keys_what` and :mod:`fxtransport.cli.keys_how`.
+Published settings are the defaults: LAP's for CIFAR10, TRGL's for STL10 (THESIS F, G). Nothing
+heavy is imported here, so that ``--help`` answers at once.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+METHODS = {
+    "lap": "L + C/λ, with λ ← λ + τ·L",
+    "fixed": "L + λ·C",
+    "trgl": "L + C_k/(2τ_k) for each module",
+    "trgl-multipliers": "λ_k·L + C_k, with λ_k ← λ_k + h·L_k",
+    "vangl": "L for each module, without a cost",
+    "e2e": "L, end to end, without a cost",
+}
+"""The objectives, by the name that their option has."""
+GREEDY = ("trgl", "trgl-multipliers", "vangl")
+
+
+@dataclass(frozen=True)
+class By:
+    """A default for each value of another key. With other values the key has no meaning."""
+
+    path: str
+    values: Mapping[Any, Any]
+
+
+@dataclass(frozen=True)
+class Key:
+    """One thing that can be set."""
+
+    path: str
+    """``section.name``, as in a configuration file."""
+    kind: type
+    """``str``, ``int``, ``float``, ``bool``, ``list`` (of texts) or ``dict``."""
+    flag: str
+    """The option, or its long and short form; empty if there is none."""
+    help: str
+    default: Any = None
+    """A value, or :class:`By`; None: it is not set unless it is asked for."""
+    choices: tuple[str, ...] = ()
+    least: float | None = None
+    metavar: str | None = None
+    alone: Mapping[str, str] = field(default_factory=dict)
+    """Options that stand for a value, and take none."""
+    later: bool = False
+    """It may change when a run is resumed: it does not change what is computed."""
+
+    @property
+    def section(self) -> str:
+        """The table of the file that it is in."""
+        return self.path.partition(".")[0]
+
+    @property
+    def option(self) -> str:
+        """What to call it before a user."""
+        return self.flag.partition("/")[0] or " or ".join(self.alone) or self.path
+
+    @property
+    def parameter(self) -> str:
+        """What the command calls its argument."""
+        return self.path.replace(".", "_")
+
+
+def by_method(greedy: Any, others: Any) -> By:
+    """A default for what trains module by module, and one for the rest."""
+    return By("objective.method", {m: greedy if m in GREEDY else others for m in METHODS})
+
+
+def only(methods: Iterable[str], value: Any) -> By:
+    """A default of a key that only these methods know."""
+    return By("objective.method", dict.fromkeys(methods, value))

@@ -1,0 +1,204 @@
+"""What ``fxtransport train`` shows while it trains, on stderr."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import click
+import torch
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from fxtransport.cli.words import plural, size, three_digits
+from fxtransport.training import (
+    EpochReport,
+    ModuleEpoch,
+    Observer,
+    Phase,
+    Plan,
+    Position,
+    StepReport,
+)
+from fxtransport.training.devices import peak_memory
+
+REFRESH = 0.25
+"""Seconds between two looks at the numbers; each makes an accelerator wait."""
+
+
+@contextmanager
+def shown_progress(symbol: str, device: str) -> Iterator[Observer]:
+    """What is told of training and shows it: live on a terminal, in lines elsewhere.
+
+    Args:
+        symbol: What the weight of the objective is called, λ or τ.
+        device: Whose memory is shown, as torch names it.
+    """
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield Lines(symbol)
+        return
+    panel = Panel(symbol, device)
+    with Live(get_renderable=panel.draw, console=console, transient=True, refresh_per_second=4):
+        yield panel
+
+
+class Lines(Observer):
+    """A line for each epoch and module, where there is no terminal.
+
+    Args:
+        symbol: What the weight of the objective is called.
+    """
+
+    def __init__(self, symbol: str) -> None:
+        self._symbol = symbol
+        self._plan: Plan | None = None
+
+    def on_start(self, plan: Plan) -> None:
+        """Say how much there is to do, and where it begins."""
+        self._plan = plan
+        if plan.position.epochs == plan.epochs:
+            click.echo("the run is finished", err=True)
+        elif plan.position.steps:
+            click.echo(f"goes on after {_place(plan, plan.position)}", err=True)
+
+    def on_phase(self, phase: Phase, position: Position) -> None:
+        """Say which module's turn it is, where they take turns."""
+        if self._plan is not None and len(self._plan.phases) > 1:
+            lap = f"lap {phase.lap + 1}, " if self._plan.phases[-1].lap else ""
+            modules = ", ".join(map(str, phase.modules or (0,)))
+            click.echo(f"{lap}module {modules}: {plural(phase.epochs, 'epoch')}", err=True)
+
+    def on_epoch(self, epoch: EpochReport) -> None:
+        """A line for each module that trained."""
+        assert self._plan is not None
+        accuracies = {exit.module: exit.accuracy for exit in epoch.exits}
+        for module in epoch.modules:
+            words = [
+                f"epoch {epoch.position.epochs}/{self._plan.epochs}",
+                f"module {module.module}",
+                *_numbers(module, self._symbol),
+            ]
+            if module.module in accuracies:
+                words.append(f"accuracy {accuracies[module.module]:.2%}")
+            words += [f"{three_digits(epoch.samples_per_second)}/s", size(epoch.peak_memory)]
+            click.echo("  ".join(words), err=True)
+
+
+@dataclass
+class Row:
+    """What is known of a module by now."""
+
+    loss: float | None = None
+    transport: float | None = None
+    weight: float | None = None
+    accuracy: float | None = None
+
+
+class Panel(Observer):
+    """A table of the modules and a bar, which are drawn again and again.
+
+    Args:
+        symbol: What the weight of the objective is called.
+        device: Whose memory is shown, as torch names it.
+    """
+
+    def __init__(self, symbol: str, device: str) -> None:
+        self._symbol = symbol
+        self._device = device
+        self._rows: dict[int, Row] = {}
+        self._trains: set[int] = set()
+        self._plan: Plan | None = None
+        self._read_at = 0.0
+        self._samples = 0
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[speed]}"),
+            TimeRemainingColumn(),
+            TextColumn("left"),
+        )
+        self._task = self._bar.add_task("begins", total=None, speed="")
+
+    def draw(self) -> Group:
+        """What there is to see at this moment."""
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for heading in ("module", "loss", "transport", self._symbol, "accuracy"):
+            table.add_column(heading, justify="right")
+        for module, row in sorted(self._rows.items()):
+            cells = (row.loss, row.transport, row.weight)
+            accuracy = "–" if row.accuracy is None else f"{row.accuracy:.2%}"
+            table.add_row(
+                str(module),
+                *("–" if number is None else f"{number:.4g}" for number in cells),
+                accuracy,
+                style="" if module in self._trains else "dim",
+            )
+        return Group(table, self._bar)
+
+    def on_start(self, plan: Plan) -> None:
+        """Know how long the bar is."""
+        self._plan = plan
+        self._bar.update(self._task, total=plan.steps, completed=plan.position.steps)
+        self._bar.reset(self._task, total=plan.steps, completed=plan.position.steps, speed="")
+
+    def on_phase(self, phase: Phase, position: Position) -> None:
+        """Know which modules train."""
+        self._trains = set(phase.modules or (0,))
+        for module in self._trains:
+            self._rows.setdefault(module, Row())
+        self._describe(position)
+
+    def on_step(self, step: StepReport, position: Position) -> None:
+        """Advance, and read the numbers now and then."""
+        self._bar.update(self._task, completed=position.steps)
+        self._samples += step.samples
+        now = time.perf_counter()
+        passed = now - self._read_at
+        if passed < REFRESH:
+            return
+        if self._read_at:
+            speed = f"{three_digits(self._samples / passed)}/s"
+            memory = size(peak_memory(torch.device(self._device)))
+            self._bar.update(self._task, speed=f"{speed}  {memory}")
+        self._read_at, self._samples = now, 0
+        for module in step.modules:
+            row = self._rows.setdefault(module.module, Row())
+            row.loss = module.classification.item()
+            row.transport = None if module.transport is None else module.transport.item()
+            row.weight = None if module.weight is None else module.weight.item()
+        self._describe(position)
+
+    def on_epoch(self, epoch: EpochReport) -> None:
+        """Put the means in, and the accuracies."""
+        for module in epoch.modules:
+            row = self._rows.setdefault(module.module, Row())
+            row.loss, row.transport = module.classification, module.transport
+            row.weight = module.weight
+        for exit in epoch.exits:
+            self._rows.setdefault(exit.module, Row()).accuracy = exit.accuracy
+        # validation is no step
+        self._read_at = 0.0
+
+    def _describe(self, position: Position) -> None:
+        assert self._plan is not None
+        number = min(position.epochs + 1, self._plan.epochs)
+        self._bar.update(self._task, description=f"epoch {number}/{self._plan.epochs}")
+
+
+def _numbers(module: ModuleEpoch, symbol: str) -> list[str]:
+    """The means of an epoch, those that there are."""
+    pairs = (
+        ("loss", module.classification),
+        ("transport", module.transport),
+        (symbol, module.weight),
+    )
+    return [f"{name} {value:.4g}" for name, value in pairs if value is not None]
+
+
+def _place(plan: Plan, position: Position) -> str:
+    batch = f", batch {position.batch} of the next" if position.batch else ""
+    return f"epoch {position.epochs} of {plan.epochs}{batch}"

@@ -1,0 +1,97 @@
+"""Train as a configuration says, show it, and say what came of it."""
+
+import time
+from pathlib import Path
+
+import click
+import torch
+
+from fxtransport.cli.common import out_console
+from fxtransport.cli.config import CONFIG, Config
+from fxtransport.cli.recipe import (
+    Recipe,
+    device_of,
+    objective_of,
+    optimizer_of,
+    recipe_of,
+    schedule_of,
+    settings_of,
+)
+from fxtransport.cli.run_parts import building
+from fxtransport.cli.training_progress import shown_progress
+from fxtransport.cli.training_table import show
+from fxtransport.errors import RunInterruptedError, TrainingError
+from fxtransport.program import Program
+from fxtransport.storage import check_writable
+from fxtransport.training import FitReport, Observer, Trainer
+from fxtransport.training.checkpoint import RunFolder
+from fxtransport.training.devices import peak_memory
+
+SYMBOLS = {"trgl": "τ"}
+"""What the weight of an objective is called, where it is not λ."""
+
+
+def run_training(run: Path, config: Config, *, resume: bool) -> None:
+    """Train, from the beginning or from the last checkpoint, and print a table.
+
+    Args:
+        run: The run's folder.
+        config: All that is set.
+        resume: Go on where the last checkpoint is, if there is one.
+
+    Raises:
+        FxTransportError: something cannot be used, built, written or trained.
+    """
+    check_writable(run)
+    goes_on = resume and RunFolder(run).has_checkpoint
+    with building(config["model.name"]):
+        recipe = recipe_of(config)
+        program = recipe.program(new=not goes_on)
+    click.echo(_headline(recipe, program), err=True)
+    started = time.perf_counter()
+    symbol, device = SYMBOLS.get(config["objective.method"], "λ"), device_of(config)
+    with shown_progress(symbol, device) as progress:
+        report = _fit(run, recipe, program, progress, goes_on=goes_on)
+    seconds = time.perf_counter() - started
+    show(out_console(), report, run, seconds=seconds, memory=peak_memory(torch.device(device)))
+
+
+def _fit(
+    run: Path, recipe: Recipe, program: Program, progress: Observer, *, goes_on: bool
+) -> FitReport:
+    config, splits = recipe.config, recipe.splits
+    trainer = Trainer(
+        program,
+        objective_of(config),
+        schedule_of(config),
+        optimizer=optimizer_of(config),
+        settings=settings_of(config),
+        run=run,
+        observers=[progress],
+    )
+    if goes_on:
+        trainer.restore()
+    folder = RunFolder(run)
+    with folder.written(CONFIG) as beside:
+        beside.write_text(config.to_toml(), encoding="utf-8")
+        folder.put(beside, CONFIG)
+    again = f"go on with: fxtransport train --resume {run}"
+    try:
+        return trainer.fit(splits.train, splits.validation, splits.test)
+    except RunInterruptedError as error:
+        raise RunInterruptedError(f"{error}; {again}", error.signal) from error
+    except torch.OutOfMemoryError as error:
+        raise TrainingError(
+            "the device has too little memory; train with more --modules, a smaller --batch-size, "
+            f"or in pieces (--accumulate); the last checkpoint stays: {again}"
+        ) from error
+
+
+def _headline(recipe: Recipe, program: Program) -> str:
+    config = recipe.config
+    schedule, count = config["schedule.name"], len(program.parts)
+    modules = "" if schedule == "end-to-end" else f", {count} modules"
+    return (
+        f"{recipe.spec.canonical}, {config['objective.method']}, {schedule}{modules}\n"
+        f"{recipe.splits.description}"
+    )

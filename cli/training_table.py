@@ -1,0 +1,80 @@
+"""The tables that ``fxtransport train`` and ``fxtransport evaluate`` print."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fxtransport.cli.words import plural, size
+from fxtransport.training import Exit, FitReport
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def show(console: "Console", report: FitReport, run: Path, *, seconds: float, memory: int) -> None:
+    """Print what came of a run.
+
+    Args:
+        console: Where to.
+        report: The trainer's.
+        run: The folder.
+        seconds: How long it took, this time.
+        memory: The most bytes that were in use.
+    """
+    from rich.table import Table
+
+    best = report.best
+    if report.exits:
+        show_exits(console, report.exits, "validation", None if best is None else best.exit.module)
+        console.print()
+    lines = Table.grid(padding=(0, 2))
+    lines.add_column(style="dim", no_wrap=True)
+    lines.add_column()
+    if best is not None:
+        lines.add_row(
+            "best exit",
+            f"[bold]module {best.exit.module}[/] after {plural(best.epoch, 'epoch')}: "
+            f"{best.exit.accuracy:.2%} of {best.exit.samples} validation samples",
+        )
+    if report.test is not None:
+        lines.add_row(
+            "test",
+            f"[bold]{report.test.accuracy:.2%}[/] of {report.test.samples} samples, at "
+            f"module {report.test.module}{'' if best is None else ', with its weights'}",
+        )
+    lines.add_row("time", f"{duration(seconds)}, peak memory {size(memory)}")
+    lines.add_row("files", f"{run}: config.toml, metrics.csv, results.json, checkpoint.json")
+    console.print(lines)
+
+
+def show_exits(console: "Console", exits: Sequence[Exit], split: str, best: int | None) -> None:
+    """Print accuracy and loss of exits.
+
+    Args:
+        console: Where to.
+        exits: What was found.
+        split: On which split.
+        best: The module whose exit was the best on the validation split.
+    """
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("exit", justify="right", style="cyan")
+    table.add_column(f"{split} accuracy", justify="right")
+    table.add_column(f"{split} loss", justify="right")
+    table.add_column("")
+    for exit in exits:
+        mark = "[green]best[/]" if exit.module == best else ""
+        table.add_row(str(exit.module), f"{exit.accuracy:.2%}", f"{exit.loss:.4f}", mark)
+    console.print(table)
+
+
+def duration(seconds: float) -> str:
+    """A time in hours, minutes and seconds.
+
+    >>> duration(59.4), duration(3725)
+    ('0:59', '1:02:05')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

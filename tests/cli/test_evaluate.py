@@ -1,0 +1,110 @@
+"""``fxtransport evaluate``: exits of a run, on either split, with either weights."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Command, in_process
+from tests.cli.runs import state_of, trained
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of three modules; tests may not change it."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    options = ["--method", "vangl", "--modules", "3", "--epochs", "3", "--lr", "0.1"]
+    return trained(in_process, folder, *options, "--ema", "0.5")
+
+
+def measured(run: Command, *arguments: str) -> dict[str, Any]:
+    """The JSON object that an evaluation prints."""
+    result = run("evaluate", *arguments, "--json")
+    assert result.exit_code == 0, result.stderr
+    found: dict[str, Any] = json.loads(result.stdout)
+    return found
+
+
+def test_the_last_weights_have_the_figures_of_the_last_validation(
+    run: Command, finished: Path
+) -> None:
+    found = measured(run, str(finished), "--last")
+    assert found["exits"] == state_of(finished)["exits"]
+    assert [exit["module"] for exit in found["exits"]] == [0, 1, 2]
+    assert (found["split"], found["weights"], found["epochs"]) == ("validation", "last", 3)
+
+
+def test_the_best_weights_have_the_figures_of_the_best_exit(run: Command, finished: Path) -> None:
+    best = state_of(finished)["best"]
+    found = measured(run, str(finished), "--exit", "best")
+    assert found["exits"] == [best["exit"]]
+    assert found["best_exit"] == best["exit"]["module"]
+    assert found["epochs"] == best["epoch"]
+
+
+def test_the_test_split_is_measured_as_at_the_end_of_the_run(run: Command, finished: Path) -> None:
+    found = measured(run, str(finished), "--split", "test")
+    assert found["exits"] == [state_of(finished)["test"]]
+
+
+def test_one_exit(run: Command, finished: Path) -> None:
+    every = measured(run, str(finished))["exits"]
+    assert measured(run, str(finished), "--exit", "1")["exits"] == every[1:2]
+
+
+def test_the_table(run: Command, finished: Path) -> None:
+    result = run("evaluate", str(finished))
+    assert result.exit_code == 0
+    best = state_of(finished)["best"]["exit"]
+    [line] = [line for line in result.stdout.splitlines() if "best" in line]
+    assert line.split() == [
+        str(best["module"]),
+        f"{best['accuracy']:.2%}",
+        f"{best['loss']:.4f}",
+        "best",
+    ]
+    assert len(result.stdout.splitlines()) == 4
+
+
+def test_a_module_that_has_not_been_trained_yet_is_no_exit(run: Command, tmp_path: Path) -> None:
+    # module 0 is all that a checkpoint of the first phase knows
+    options = ["--method", "vangl", "--modules", "2", "--schedule", "sequential", "--epochs", "1"]
+    folder = trained(run, tmp_path / "run", *options)
+    path = folder / "checkpoint.json"
+    content = json.loads(path.read_text())
+    exits = next(pair for pair in content["state"]["dict"] if pair[0] == "exits")
+    del exits[1][1:]
+    path.write_text(json.dumps(content))
+    assert [e["module"] for e in measured(run, str(folder))["exits"]] == [0]
+    result = run("evaluate", str(folder), "--exit", "1")
+    assert result.exit_code == 2
+    assert "there is no trained exit 1: there are 0" in result.stderr
+
+
+BAD = {
+    "no run": (["{run}/none"], "{run}/none holds no run of fxtransport train"),
+    "no exit": (["{run}", "--exit", "7"], "there is no trained exit 7: there are 0, 1, 2"),
+    "odd exit": (["{run}", "--exit", "first"], "write best, all or a module's number, not 'first'"),
+    "no device": (["{run}", "--device", "x"], "the device 'x' cannot be used"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "words"), BAD.values(), ids=BAD.keys())
+def test_bad_usage_is_one_clear_line(
+    run: Command, finished: Path, arguments: list[str], words: str
+) -> None:
+    result = run("evaluate", *(text.replace("{run}", str(finished)) for text in arguments))
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert words.replace("{run}", str(finished)) in result.stderr
+    assert len([line for line in result.stderr.splitlines() if "rror: " in line]) == 1
+
+
+def test_a_run_without_validation(run: Command, tmp_path: Path) -> None:
+    folder = trained(run, tmp_path / "run", "--epochs", "1", "--validation", "0")
+    assert "has no best exit" in run("evaluate", str(folder)).stderr
+    assert "has no validation split" in run("evaluate", str(folder), "--last").stderr
+    found = measured(run, str(folder), "--last", "--split", "test")
+    assert found["exits"] == [state_of(folder)["test"]]
+    assert found["best_exit"] is None

@@ -1,0 +1,148 @@
+"""``fxtransport export``: a plain checkpoint, which the model's library loads alone."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from fxtransport import data
+from fxtransport.models import build, resolve
+from tests.cli.conftest import Command, in_process
+from tests.cli.runs import state_of, trained
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with an average of its weights; tests may not change it."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    options = ["--method", "trgl", "--modules", "2", "--epochs", "2", "--lr", "0.1"]
+    return trained(in_process, folder, *options, "--ema", "0.5")
+
+
+@pytest.mark.slow
+def test_timm_loads_it_alone_and_finds_the_same_accuracy(run: Command, tmp_path: Path) -> None:
+    size = ["--image-size", "32", "--train-images", "200", "--epochs", "2", "--device", "cpu"]
+    arguments = ["train", "test_resnet", "--method", "lap", *size, "--lr", "0.1", "--no-verify"]
+    assert run(*arguments, "--output", str(tmp_path / "run")).exit_code == 0
+    file = tmp_path / "weights.safetensors"
+    assert run("export", str(tmp_path / "run"), "-o", str(file)).exit_code == 0
+    with safe_open(file, "pt") as opened:
+        said = opened.metadata()
+    assert said["model"] == "timm:test_resnet"
+    assert json.loads(said["options"]) == {"num_classes": 10}
+    assert json.loads(said["input_size"]) == [3, 32, 32]
+
+    model = timm.create_model("test_resnet", **json.loads(said["options"]))
+    model.load_state_dict(load_file(file), strict=True)
+    splits = data.load("digits", seed=0, batch_size=128, input_size=(3, 32, 32), train_images=200)
+    assert splits.validation is not None
+    right = 0
+    with torch.no_grad():
+        for images, targets in splits.validation:
+            right += int((model.eval()(images).argmax(1) == targets).sum())
+    assert right / splits.validation.images == float(said["best_validation_accuracy"])
+
+
+def test_the_file_needs_nothing_of_this_library(run: Command, finished: Path) -> None:
+    file = finished.parent / "plain.safetensors"
+    assert run("export", str(finished), "-o", str(file)).exit_code == 0
+    code = (
+        "import sys\nsys.path.insert(0, sys.argv[1])\nfrom net import Net\n"
+        "from safetensors.torch import load_file\n"
+        "print(Net().load_state_dict(load_file(sys.argv[2]), strict=True))\n"
+        "print(any(name.startswith('fxtransport') for name in sys.modules))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(finished.parent), str(file)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines() == ["<All keys matched successfully>", "False"]
+
+
+@pytest.mark.parametrize(
+    ("options", "source"),
+    [(["--last"], "ema"), (["--last", "--ema"], "ema"), (["--last", "--no-ema"], "program")],
+)
+def test_last_and_averaged(
+    run: Command, finished: Path, tmp_path: Path, options: list[str], source: str
+) -> None:
+    file = tmp_path / "weights.safetensors"
+    assert run("export", str(finished), "-o", str(file), *options).exit_code == 0
+    expected = state_of(finished)[source]
+    found = load_file(file)
+    assert found.keys() == {name for name in expected if not name.startswith("auxiliary_heads.")}
+    assert all(torch.equal(found[name], expected[name]) for name in found)
+    with safe_open(file, "pt") as opened:
+        assert opened.metadata()["averaged"] == json.dumps(source == "ema")
+
+
+def test_weights_that_a_model_shares_are_written_twice(run: Command, tmp_path: Path) -> None:
+    """A strict load wants every name, and safetensors keeps no memory twice."""
+    file = tmp_path / "tied.py"
+    file.write_text(
+        "from torch import nn\n"
+        "class Tied(nn.Module):\n"
+        "    input_size = (2,)\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.one, self.two = nn.Linear(2, 2), nn.Linear(2, 2)\n"
+        "        self.two.weight = self.one.weight\n"
+        "    def forward(self, x):\n"
+        "        x = x + self.one(x).relu()\n"
+        "        return x + self.two(x).relu()\n"
+    )
+    options = ["--data", "moons", "--epochs", "1", "--device", "cpu"]
+    result = run("train", f"{file}:Tied", *options, "--output", str(tmp_path / "run"))
+    assert result.exit_code == 0, result.stderr
+    weights = tmp_path / "weights.safetensors"
+    assert run("export", str(tmp_path / "run"), "-o", str(weights)).exit_code == 0
+    model = build(resolve(f"{file}:Tied"))
+    model.load_state_dict(load_file(weights), strict=True)
+
+
+def test_nothing_is_overwritten_unless_told(run: Command, finished: Path, tmp_path: Path) -> None:
+    file = tmp_path / "weights.safetensors"
+    file.write_text("precious")
+    refused = run("export", str(finished), "-o", str(file))
+    assert refused.exit_code == 2
+    assert f"{file} is there already: give another -o, or --force" in refused.stderr
+    assert file.read_text() == "precious"
+    assert run("export", str(finished), "-o", str(file), "--force").exit_code == 0
+    assert load_file(file)
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]
+
+
+BAD = {
+    "no run": (["{run}/none", "-o", "{new}"], "holds no run of fxtransport train"),
+    "no output": (["{run}"], "Missing option '--output'"),
+    "unwritable": (["{run}", "-o", "{run}/config.toml/w"], "cannot write into"),
+    "averages": (["{run}", "-o", "{new}", "--no-ema"], "take --last --no-ema"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "words"), BAD.values(), ids=BAD.keys())
+def test_bad_usage_is_one_clear_line(
+    run: Command, finished: Path, tmp_path: Path, arguments: list[str], words: str
+) -> None:
+    new = str(tmp_path / "new")
+    filled = (a.replace("{run}", str(finished)).replace("{new}", new) for a in arguments)
+    result = run("export", *filled)
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert len([line for line in result.stderr.splitlines() if "rror: " in line]) == 1
+    assert not Path(new).exists()
+
+
+def test_a_run_that_keeps_no_average(run: Command, tmp_path: Path) -> None:
+    folder = trained(run, tmp_path / "run", "--epochs", "1")
+    result = run("export", str(folder), "-o", str(tmp_path / "w"), "--ema")
+    assert result.exit_code == 2
+    assert "keeps no average of its weights: it was trained without --ema" in result.stderr

@@ -1,0 +1,282 @@
+"""``fxtransport train``: every method and schedule, the run's folder, signals, resuming."""
+
+import csv
+import json
+import re
+import signal
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import torch
+
+from fxtransport.cli.config import read_run
+from tests.cli.conftest import Command, in_process
+from tests.cli.runs import SMALL, last_weights, state_of, trained, write_net
+
+FXTRANSPORT = [sys.executable, "-c", "from fxtransport.cli.main import main; main()"]
+
+RUNS = {
+    "lap": ["--method", "lap"],
+    "lap in modules": ["--method", "lap", "--schedule", "parallel", "--order", "text"],
+    "fixed": ["--method", "fixed", "--fixed-weight", "0.1", "--cost-p", "1.5"],
+    "trgl": ["--method", "trgl", "--equal-weight", "--weight", "parameters"],
+    "trgl in turn": ["--method", "trgl", "--schedule", "sequential", "--growth", "1"],
+    "trgl in laps": ["--method", "trgl", "--schedule", "multi-lap", "--laps", "2"],
+    "trgl with multipliers": ["--method", "trgl-multipliers", "--reduction", "sum"],
+    "trgl by displacement": ["--method", "trgl", "--residue", "displacement", "--no-doubled"],
+    "vangl": ["--method", "vangl", "--schedule", "sequential", "--cache-hidden"],
+    "by blocks": ["--method", "vangl", "--blockwise"],
+    "e2e": ["--method", "e2e", "--opt", "adamw", "--sched", "cosine", "--reverse"],
+}
+"""Each trains for an epoch, in a moment."""
+
+
+def rows(run: Path) -> list[dict[str, str]]:
+    """What ``metrics.csv`` holds."""
+    with (run / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("arguments", RUNS.values(), ids=RUNS.keys())
+def test_every_method_and_schedule(run: Command, tmp_path: Path, arguments: list[str]) -> None:
+    several = [] if {"lap", "fixed", "e2e"} & {*arguments} else ["--modules", "2"]
+    if "parallel" in arguments:
+        several = ["--modules", "2"]
+    if "--blockwise" in arguments:
+        several = []
+    folder = trained(run, tmp_path / "run", "--epochs", "1", *several, *arguments)
+    config = read_run(folder)
+    found = rows(folder)
+    method = config["objective.method"]
+    modules = {"--blockwise": 4}.get(arguments[-1], 2 if several else 1)
+    assert {int(row["module"]) for row in found} == set(range(modules))
+    has_cost = method not in ("vangl", "e2e")
+    trains = [row for row in found if row["loss"]]
+    assert all(bool(row["transport"]) == has_cost for row in trains)
+    assert all(bool(row["weight"]) == has_cost for row in trains)
+    epochs = {"sequential": 2, "multi-lap": 4}.get(config["schedule.name"], 1)
+    growth = config.get("schedule.growth") or 0
+    assert int(found[-1]["epoch"]) == epochs + growth
+    results = json.loads((folder / "results.json").read_text())
+    assert results["test"]["samples"] == 360
+    assert results["test"]["module"] == results["best"]["exit"]["module"]
+
+
+def test_what_is_printed(run: Command, tmp_path: Path) -> None:
+    arguments = [write_net(tmp_path), *SMALL, "--method", "trgl", "--modules", "2", "-n", "2"]
+    result = run("train", *arguments, "--output", str(tmp_path / "run"))
+    assert result.exit_code == 0
+    lines = result.stderr.splitlines()
+    assert lines[0].endswith("net.py:Net, trgl, parallel, 2 modules")
+    assert "200 to train on, 144 for validation, 360 for the test" in lines[1]
+    shape = (
+        r"epoch (\d)/2  module (\d)  loss [\d.]+  transport [\de.-]+  τ (\d|0\.5)  "
+        r"accuracy [\d.]+%  [\d.]+/s  [\d.]+ .iB"
+    )
+    found = [re.fullmatch(shape, line) for line in lines[2:]]
+    assert [m and m.groups() for m in found] == [
+        ("1", "0", "0.5"),
+        ("1", "1", "1"),
+        ("2", "0", "0.5"),
+        ("2", "1", "1"),
+    ]
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    best, test = results["best"], results["test"]
+    words = " ".join(result.stdout.split())
+    assert f"best exit module {best['exit']['module']} after {best['epoch']} epoch" in words
+    assert f"test {test['accuracy']:.2%} of 360 samples, at module {test['module']}" in words
+    for name in ("config.toml", "metrics.csv", "results.json", "checkpoint.json"):
+        assert name in result.stdout
+        assert (tmp_path / "run" / name).is_file()
+
+
+def test_the_configuration_makes_the_same_run(run: Command, tmp_path: Path) -> None:
+    options = ["--method", "trgl", "--modules", "2", "--epochs", "1", "--augment", "padding=1"]
+    first = trained(run, tmp_path / "first", *options, "--seed", "3")
+    second = tmp_path / "second"
+    result = run("train", "--config", str(first / "config.toml"), "--output", str(second))
+    assert result.exit_code == 0, result.stderr
+    assert (first / "config.toml").read_text() == (second / "config.toml").read_text()
+    assert same(last_weights(first), last_weights(second))
+    other = tmp_path / "other"
+    changed = ["--config", str(first / "config.toml"), "--seed", "4", "--output", str(other)]
+    assert run("train", *changed, "--set", "optimizer.lr=0.5").exit_code == 0
+    assert not same(last_weights(first), last_weights(other))
+    assert tomllib.loads((other / "config.toml").read_text())["optimizer"]["lr"] == 0.5
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    """Whether all tensors are the same, bit for bit."""
+    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+
+
+LONG = ["--method", "trgl", "--modules", "2", "--epochs", "16", "--batch-size", "20"]
+TIMES = ("samples_per_second", "peak_memory")
+
+
+def measured(run: Path) -> list[dict[str, str]]:
+    """The numbers of ``metrics.csv`` that are the same on every machine."""
+    return [{k: v for k, v in row.items() if k not in TIMES} for row in rows(run)]
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A long run that nothing interrupts."""
+    return trained(in_process, tmp_path_factory.mktemp("straight") / "run", *LONG, "--ema", "0.9")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
+def test_a_run_that_was_interrupted_goes_on(
+    run: Command, tmp_path: Path, straight: Path, number: signal.Signals
+) -> None:
+    folder = tmp_path / "run"
+    arguments = ["train", write_net(tmp_path), *SMALL, *LONG, "--ema", "0.9", "-o", str(folder)]
+    with subprocess.Popen([*FXTRANSPORT, *arguments], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        while not process.stderr.readline().startswith("epoch 2/16  module 1"):
+            assert process.poll() is None
+        process.send_signal(number)
+        lines = process.stderr.read().splitlines()
+    assert process.returncode == 128 + number
+    assert lines[-1].startswith(f"error: {number.name} ended the run after step ")
+    assert lines[-1].endswith(f"go on with: fxtransport train --resume {folder}")
+    assert "Traceback" not in "".join(lines)
+    position = state_of(folder)["position"]
+    assert 2 <= position["epochs"] < 16
+
+    resumed = run("train", "--resume", str(folder))
+    assert resumed.exit_code == 0, resumed.stderr
+    assert f"goes on after epoch {position['epochs']} of 16" in resumed.stderr
+    assert [int(row["epoch"]) for row in rows(folder)] == [n for n in range(1, 17) for _ in "ab"]
+    assert same(last_weights(folder), last_weights(straight))
+    assert measured(folder) == measured(straight)
+
+
+def test_a_finished_run_is_not_trained_again(run: Command, tmp_path: Path) -> None:
+    folder = trained(run, tmp_path / "run", "--epochs", "1")
+    before = last_weights(folder), rows(folder)
+    result = run("train", "--resume", str(folder))
+    assert result.exit_code == 0
+    assert "the run is finished" in result.stderr
+    assert same(before[0], last_weights(folder))
+    assert before[1] == rows(folder)
+
+
+def test_a_run_without_a_checkpoint_begins(run: Command, tmp_path: Path) -> None:
+    folder = trained(run, tmp_path / "run", "--epochs", "1")
+    expected = last_weights(folder)
+    for path in folder.iterdir():
+        if path.name != "config.toml":
+            path.unlink()
+    assert run("train", "--resume", str(folder)).exit_code == 0
+    assert same(expected, last_weights(folder))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one epoch, whose folder tests may not change."""
+    return trained(in_process, tmp_path_factory.mktemp("trained") / "run", "--epochs", "1")
+
+
+BAD = {
+    "nothing": ([], "Missing option '--output RUN', or '--resume RUN'"),
+    "no model": (["--output", "{new}"], "Missing argument 'MODEL', or model.name"),
+    "no output": (["resnet18"], "Missing option '--output RUN'"),
+    "output exists": (["resnet18", "-o", "{run}"], "is there already: give another --output"),
+    "a file": (["resnet18", "-o", "{run}/config.toml"], "is there already"),
+    "unwritable": (["{net}", "-o", "{run}/config.toml/a"], "cannot write into"),
+    "misspelt": (["resnet81", "-o", "{new}"], "did you mean timm:resnet18"),
+    "no set": (["{net}", "--data", "digit", "-o", "{new}"], "digit"),
+    "points": (["{net}", "--data", "moons", "-o", "{new}"], "points of the plane"),
+    "no key": (["{net}", "--set", "a.b=1", "-o", "{new}"], "there is no key 'a.b'"),
+    "no pair": (["{net}", "--set", "ab", "-o", "{new}"], "write KEY=VALUE, not 'ab'"),
+    "no meaning": (["{net}", "--tau", "1", "-o", "{new}"], "--tau has no meaning"),
+    "bad number": (["{net}", "--lr", "x", "-o", "{new}"], "'x' is not a valid float"),
+    "both": (["{net}", "--equal-depth", "--equal-weight"], "exclude one another"),
+    "classes": (
+        ["{net}", "--model-arg", "classes=5", "-o", "{new}"],
+        "returns [(5,)], and digits has 10 classes",
+    ),
+    "no argument": (["{net}", "--model-arg", "x=5", "-o", "{new}"], "argument 'x'"),
+    "no optimiser": (["{net}", "--opt", "x", "-o", "{new}"], "timm cannot make the optimiser 'x'"),
+    "no device": (["{net}", "--device", "x", "-o", "{new}"], "the device 'x' cannot be used"),
+    "too many": (
+        ["{net}", "--schedule", "parallel", "--modules", "9", "-o", "{new}"],
+        "cannot cut Net into 9 modules",
+    ),
+    "no run": (["--resume", "{new}"], "holds no run of fxtransport train: it has no config.toml"),
+    "resume and output": (["--resume", "{run}", "-o", "{new}"], "leave out --output"),
+    "other numbers": (["--resume", "{run}", "--lr", "1"], "--lr 1.0 would change the run in"),
+    "other model": (["resnet18", "--resume", "{run}"], "model.name timm:resnet18 would change"),
+    "no file": (["--config", "{new}", "-o", "{new}"], "cannot read {new}: No such file"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "words"), BAD.values(), ids=BAD.keys())
+def test_bad_usage_is_one_clear_line(
+    run: Command, finished: Path, tmp_path: Path, arguments: list[str], words: str
+) -> None:
+    places = {"{run}": finished, "{new}": tmp_path / "new", "{net}": write_net(tmp_path)}
+
+    def filled(text: str) -> str:
+        for name, place in places.items():
+            text = text.replace(name, str(place))
+        return text
+
+    result = run("train", *map(filled, arguments))
+    assert result.exit_code == 2, result.stderr
+    assert result.stdout == ""
+    assert filled(words) in result.stderr
+    assert "Traceback" not in result.stderr
+    assert len([line for line in result.stderr.splitlines() if "rror: " in line]) == 1
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_loss_that_is_no_number(run: Command, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    arguments = [write_net(tmp_path), *SMALL, "--lr", "1e30", "--output", str(folder)]
+    result = run("train", *arguments)
+    assert result.exit_code == 1
+    [line] = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert "the loss of module 0 is" in line
+    assert str(folder / "checkpoint.json") in line
+
+
+def test_a_damaged_checkpoint(run: Command, tmp_path: Path) -> None:
+    folder = trained(run, tmp_path / "run", "--epochs", "1")
+    [weights] = folder.glob("last-*.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+    result = run("train", "--resume", str(folder))
+    assert result.exit_code == 2
+    assert f"{weights} is damaged" in result.stderr
+
+
+def test_a_model_that_cannot_be_traced(run: Command, nets: Path, tmp_path: Path) -> None:
+    size = ["--image-size", "8", "--output", str(tmp_path / "run")]
+    result = run("train", f"{nets}:Decides", *size)
+    assert result.exit_code == 3
+    assert "data-dependent control flow" in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["test_resnet", "--image-size", "32", "--method", "lap", "--init", "orthogonal"],
+        ["test_vit", "--image-size", "32", "--method", "trgl", "--schedule", "multi-lap"],
+        ["nets:circles_resnet", "--data", "circles", "--method", "trgl", "--modules", "3"],
+        ["torchvision:resnet18", "--image-size", "32", "--method", "vangl", "--amp", "bf16"],
+    ],
+    ids=["timm resnet", "timm vit", "circles", "torchvision"],
+)
+def test_models_of_the_libraries(run: Command, tmp_path: Path, arguments: list[str]) -> None:
+    size = ["--train-images", "60", "--batch-size", "20", "--epochs", "1", "--device", "cpu"]
+    laps = ["--laps", "2", "--modules", "2"] if "multi-lap" in arguments else []
+    result = run("train", *arguments, *size, *laps, "--output", str(tmp_path / "run"))
+    assert result.exit_code == 0, result.stderr
+    assert (tmp_path / "run" / "results.json").is_file()
