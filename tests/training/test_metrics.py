@@ -1,0 +1,121 @@
+"""``metrics.csv`` has every epoch once, and TensorBoard the same numbers."""
+
+import csv
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+from fxtransport.errors import UsageError
+from fxtransport.objectives import vangl
+from fxtransport.training import EndToEnd, EpochReport, Observer, Parallel, Plan, Sequential
+from fxtransport.training.metrics import COLUMNS, MetricsFile
+from tests.training.runs import train_stream, trainer_of, validation_stream
+
+
+class Reports(Observer):
+    def __init__(self) -> None:
+        self.epochs: list[EpochReport] = []
+        self.plan: Plan | None = None
+
+    def on_start(self, plan: Plan) -> None:
+        self.plan = plan
+
+    def on_epoch(self, epoch: EpochReport) -> None:
+        self.epochs.append(epoch)
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_row_for_each_epoch_and_module(tmp_path: Path) -> None:
+    reports = Reports()
+    trainer = trainer_of(Parallel(2), tmp_path, observers=[reports])
+    trainer.fit(train_stream(), validation_stream())
+    found = rows(tmp_path)
+    assert tuple(found[0]) == COLUMNS
+    assert [(row["epoch"], row["module"]) for row in found] == [
+        ("1", "0"),
+        ("1", "1"),
+        ("2", "0"),
+        ("2", "1"),
+    ]
+    for row in found:
+        report = reports.epochs[int(row["epoch"]) - 1]
+        module, exit = report.modules[int(row["module"])], report.exits[int(row["module"])]
+        assert float(row["loss"]) == module.loss
+        assert float(row["transport"]) == module.transport
+        assert float(row["weight"]) == module.weight
+        assert float(row["lr"]) == module.lr
+        assert float(row["validation_accuracy"]) == exit.accuracy
+        assert float(row["samples_per_second"]) > 0
+        assert int(row["steps"]) == 3 * int(row["epoch"])
+        assert int(row["peak_memory"]) > 0
+
+
+def test_modules_that_rest_have_a_row_of_their_exit(tmp_path: Path) -> None:
+    trainer_of(Sequential(1), tmp_path).fit(train_stream(), validation_stream())
+    [first, rested, second] = rows(tmp_path)
+    assert (first["module"], rested["module"], second["module"]) == ("0", "0", "1")
+    assert rested["loss"] == ""
+    assert rested["validation_accuracy"] == first["validation_accuracy"]
+    assert (second["phase"], second["epoch"]) == ("1", "2")
+
+
+def test_end_to_end_is_one_row(tmp_path: Path) -> None:
+    trainer_of(EndToEnd(1), tmp_path, objective=vangl()).fit(train_stream(), validation_stream())
+    [row] = rows(tmp_path)
+    assert row["module"] == "1"
+    assert row["transport"] == row["weight"] == ""
+    assert row["loss"] == row["classification"] != ""
+
+
+def test_rows_behind_the_checkpoint_are_dropped(tmp_path: Path) -> None:
+    trainer_of(Parallel(2), tmp_path).fit(train_stream(), validation_stream())
+    reports = Reports()
+    trainer = trainer_of(Parallel(2), tmp_path, observers=[reports])
+    trainer.restore()
+    before = rows(tmp_path)
+    with (tmp_path / "metrics.csv").open("a") as file:
+        file.write("3,0,0,0,9,0.1,,,,,,,,\n")
+    trainer.fit(train_stream(), validation_stream())
+    assert rows(tmp_path) == before
+    assert reports.plan is not None
+    assert reports.plan.position.epochs == reports.plan.epochs == 2
+
+
+def test_without_tensorboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(UsageError, match="pip install"):
+        trainer_of(Parallel(1), tmp_path, tensorboard=True)
+
+
+def test_tensorboard_needs_a_folder() -> None:
+    with pytest.raises(UsageError, match="needs a run folder"):
+        trainer_of(Parallel(1), tensorboard=True)
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("tensorboard") is None, reason="needs the extra 'tensorboard'"
+)
+def test_with_tensorboard(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    trainer_of(Parallel(2), tmp_path, tensorboard=True).fit(train_stream(), validation_stream())
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    found = [round(event.value, 4) for event in events.Scalars("loss/module1")]
+    expected = [round(float(row["loss"]), 4) for row in rows(tmp_path) if row["module"] == "1"]
+    assert found == expected
+
+
+def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
+    from fxtransport.errors import CheckpointError
+    from fxtransport.training import Position
+
+    (tmp_path / "metrics.csv").mkdir()
+    with pytest.raises(CheckpointError, match="cannot write"):
+        MetricsFile(tmp_path).on_start(Plan((), 1, Position()))

@@ -1,0 +1,417 @@
+"""The trainer: what it makes of a program is what the method says, no more and no less."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fxtransport import Program, transportify
+from fxtransport.errors import CheckpointError, TrainingError, UsageError
+from fxtransport.objectives import lap, trgl, vangl
+from fxtransport.training import (
+    EndToEnd,
+    EpochReport,
+    Exit,
+    FitReport,
+    Observer,
+    OptimizerSettings,
+    Parallel,
+    Phase,
+    Position,
+    Schedule,
+    Sequential,
+    StepReport,
+    Trainer,
+    evaluate,
+)
+from fxtransport.training.checkpoint import RunFolder
+from tests.training.runs import (
+    SCHEDULES,
+    SHAPE,
+    Net,
+    calm,
+    program_of,
+    samples,
+    train_stream,
+    trainer_of,
+    validation_stream,
+)
+
+OPTIMIZER = OptimizerSettings(lr=0.05)
+
+
+def by_hand(name: str, program: Program) -> None:
+    """A user's own loop: a program, an objective and optimisers of torch."""
+    goal, stream = lap(initial=0.5, rate=0.1, every=2), train_stream()
+    goal.prepare(1 if name == "end-to-end" else 2)
+    parts = (program.whole,) if name == "end-to-end" else program.parts
+    optimizers = [
+        torch.optim.SGD(
+            [
+                {"params": [p for p in part.parameters() if p.ndim <= 1], "weight_decay": 0.0},
+                {"params": [p for p in part.parameters() if p.ndim > 1], "weight_decay": 1e-4},
+            ],
+            lr=0.05,
+            momentum=0.9,
+        )
+        for part in parts
+    ]
+
+    def train(k: int, hidden: Any, targets: Tensor) -> Any:
+        output = parts[k](hidden, cost=goal.cost)
+        optimizers[k].zero_grad()
+        goal(output, targets, module=k).total.backward()
+        optimizers[k].step()
+        return output.hidden.detach()
+
+    torch.manual_seed(5)
+    epochs = {"end-to-end": "00", "parallel": "**", "sequential": "011", "multi-lap": "0101"}
+    for n, trained in enumerate(epochs[name]):
+        program.train()
+        if trained == "1":
+            program.parts[0].eval()
+        for images, targets in stream.epoch(n):
+            if trained == "*":
+                train(1, train(0, images, targets), targets)
+            elif trained == "0":
+                train(0, images, targets)
+            else:
+                with torch.no_grad():
+                    hidden = parts[0](images, cost=None, head=False).hidden
+                train(1, hidden, targets)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_loop_of_ones_own_is_the_trainer(name: str) -> None:
+    own, trained = program_of(), program_of()
+    by_hand(name, own)
+    trainer_of(SCHEDULES[name], program=trained, optimizer=OPTIMIZER).fit(train_stream())
+    for key, value in own.state_dict().items():
+        assert torch.equal(trained.state_dict()[key], value), key
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_steps_of_ones_own_are_fit(name: str) -> None:
+    stepped, fitted = program_of(), program_of()
+    report = trainer_of(SCHEDULES[name], program=fitted).fit(train_stream())
+    trainer = trainer_of(SCHEDULES[name], program=stepped)
+    torch.manual_seed(5)
+    while trainer.position.epochs < report.position.epochs:
+        for images, targets in train_stream().epoch(trainer.position.epochs):
+            trainer.step(images, targets)
+        trainer.end_epoch()
+    assert trainer.position == report.position
+    for key, value in fitted.state_dict().items():
+        assert torch.equal(stepped.state_dict()[key], value), key
+
+
+class Notes(Observer):
+    def __init__(self) -> None:
+        self.events: list[tuple[Any, ...]] = []
+        self.epochs: list[EpochReport] = []
+
+    def on_phase(self, phase: Phase, position: Position) -> None:
+        self.events.append(("phase", phase.modules))
+
+    def on_step(self, step: StepReport, position: Position) -> None:
+        self.events.append(("step", position.epoch, position.batch, step.samples))
+
+    def on_epoch(self, epoch: EpochReport) -> None:
+        self.epochs.append(epoch)
+        self.events.append(("epoch", tuple(exit.module for exit in epoch.exits)))
+
+    def on_checkpoint(self, path: Path, position: Position) -> None:
+        self.events.append(("checkpoint", path.name, position.steps))
+
+    def on_end(self, report: FitReport) -> None:
+        self.events.append(("end",))
+
+
+def test_observers_are_told_in_order(tmp_path: Path) -> None:
+    notes = Notes()
+    trainer_of(Sequential(1), tmp_path, observers=[notes]).fit(train_stream(), validation_stream())
+    name = "checkpoint.json"
+    steps = [("step", 0, 1, 8), ("step", 0, 2, 8), ("step", 0, 3, 6)]
+    assert notes.events == [
+        ("checkpoint", name, 0),
+        ("phase", (0,)),
+        *steps,
+        ("epoch", (0,)),
+        ("checkpoint", name, 3),
+        ("phase", (1,)),
+        *steps,
+        ("epoch", (0, 1)),
+        ("checkpoint", name, 6),
+        ("checkpoint", name, 6),
+        ("end",),
+    ]
+
+
+@pytest.mark.parametrize("folder", [True, False])
+def test_the_best_exit_is_kept_and_tested_once(folder: bool, tmp_path: Path) -> None:
+    notes, test = Notes(), Counted()
+    run = tmp_path if folder else None
+    trainer = trainer_of(Parallel(6), run, observers=[notes])
+    report = trainer.fit(train_stream(), validation_stream(), test)
+    assert test.reads == 1
+    last = {key: value.clone() for key, value in trainer.program.state_dict().items()}
+    assert report.best is not None
+    accuracies = [exit.accuracy for epoch in notes.epochs for exit in epoch.exits]
+    assert report.best.exit.accuracy == max(accuracies)
+    first = accuracies.index(max(accuracies))
+    assert (report.best.epoch, report.best.exit.module) == (first // 2 + 1, first % 2)
+    assert report.exits == notes.epochs[-1].exits
+    trainer.load_best()
+    assert evaluate(trainer.program, validation_stream())[first % 2] == report.best.exit
+    assert evaluate(trainer.program, test, modules=[first % 2]) == (report.test,)
+    assert first // 2 < 5, "the best epoch is the last, so nothing is shown"
+    assert any(not torch.equal(last[k], v) for k, v in trainer.program.state_dict().items())
+
+
+class Counted:
+    """A test split that counts how often it is read."""
+
+    def __init__(self) -> None:
+        self.reads = 0
+
+    def __len__(self) -> int:
+        return 1
+
+    def __iter__(self) -> Any:
+        self.reads += 1
+        return iter([samples(12, seed=2).batch(range(12))])
+
+
+def test_the_program_keeps_its_last_weights() -> None:
+    with_test, without = program_of(), program_of()
+    trainer_of(Parallel(3), program=without).fit(train_stream())
+    trainer_of(Parallel(3), program=with_test).fit(train_stream(), validation_stream(), Counted())
+    for key, value in without.state_dict().items():
+        assert torch.equal(with_test.state_dict()[key], value), key
+
+
+def test_without_validation_the_last_exit_is_tested() -> None:
+    trainer = trainer_of(Sequential(1))
+    report = trainer.fit(train_stream(), test=Counted())
+    assert report.best is None
+    assert (report.test,) == evaluate(trainer.program, Counted(), modules=[1])
+    with pytest.raises(UsageError, match="nothing was validated"):
+        trainer.load_best()
+
+
+def test_the_test_split_is_touched_once_in_all_of_a_run(tmp_path: Path) -> None:
+    test = Counted()
+    report = trainer_of(Parallel(1), tmp_path).fit(train_stream(), validation_stream(), test)
+    again = trainer_of(Parallel(1), tmp_path)
+    again.restore()
+    assert again.fit(train_stream(), validation_stream(), test) == report
+    assert test.reads == 1
+
+
+def test_an_average_is_what_is_validated() -> None:
+    program = program_of(calm)
+    trainer = trainer_of(Parallel(2), program=program, ema=0.5, optimizer=OPTIMIZER)
+    expected = {key: value.clone() for key, value in program.state_dict().items()}
+    steps = 0
+    for n in range(2):
+        for images, targets in train_stream().epoch(n):
+            trainer.step(images, targets)
+            # timm's first two updates take the weights as they are
+            decay = 0.5 if steps >= 1 else 0.0
+            steps += 1
+            for key, value in program.state_dict().items():
+                if value.is_floating_point():
+                    expected[key].lerp_(value, 1 - decay)
+    for key, value in trainer.validated.state_dict().items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value, expected[key], msg=key)
+    report = trainer_of(Parallel(1), program=program, ema=0.5).fit(
+        train_stream(), validation_stream()
+    )
+    assert report.exits != evaluate(program, validation_stream())
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_loss_that_is_not_finite_stops(name: str, tmp_path: Path) -> None:
+    class Poison(Observer):
+        def on_step(self, step: StepReport, position: Position) -> None:
+            if position.steps == 4:
+                trainer.program.get_parameter("stem.bias").data[0] = float("inf")
+
+    trainer = trainer_of(SCHEDULES[name], tmp_path, observers=[Poison()])
+    module = {"end-to-end": 1, "parallel": 0, "sequential": 1, "multi-lap": 1}[name]
+    message = (
+        rf"the loss of module {module} is (nan|inf) at step 5, in epoch 2; the last good "
+        r"checkpoint is .*checkpoint\.json, of step 3; "
+    )
+    with pytest.raises(TrainingError, match=message):
+        trainer.fit(train_stream(), validation_stream())
+    assert RunFolder(tmp_path).read().summary["position"]["steps"] == 3
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
+    class Poison(Observer):
+        def on_step(self, step: StepReport, position: Position) -> None:
+            if position.steps == 3:
+                trainer.program.get_parameter("head.bias").data[0] = float("nan")
+
+    trainer = trainer_of(Parallel(1), tmp_path, observers=[Poison()])
+    with pytest.raises(TrainingError, match=r"head\.bias .* is not finite after step 3"):
+        trainer.fit(train_stream())
+    assert RunFolder(tmp_path).read().summary["position"]["steps"] == 0
+
+
+def test_the_learning_rate_follows_each_modules_own_epochs() -> None:
+    notes = Notes()
+    trainer_of(SCHEDULES["multi-lap"], observers=[notes]).fit(train_stream())
+    # cosine over the two epochs of each module
+    assert [epoch.modules[0].lr for epoch in notes.epochs] == [0.05, 0.05, 0.025, 0.025]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"amp": "bf16"},
+        {"amp": "fp16"},
+        {"channels_last": True},
+        {"compile": "eager"},
+        {"deterministic": True},
+        {"accumulate": 3},
+        {"grad_clip": 0.1},
+        {"ema": 0.9, "ema_warmup": True},
+        {"drift": True},
+        {"device": "cpu"},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+@pytest.mark.parametrize("name", ["end-to-end", "parallel", "sequential"])
+def test_settings_train(name: str, options: dict[str, Any], tmp_path: Path) -> None:
+    """Every setting trains by every schedule, and its run can be resumed."""
+    program = program_of()
+    before = copy.deepcopy(program.state_dict())
+    trainer = trainer_of(SCHEDULES[name], tmp_path, program=program, **options)
+    report = trainer.fit(train_stream(), validation_stream(), validation_stream())
+    changed = {k for k, v in program.state_dict().items() if not torch.equal(v, before[k])}
+    assert changed >= {"stem.weight", "blocks.3.conv.weight", "head.weight"}
+    resumed = trainer_of(SCHEDULES[name], tmp_path, **options)
+    resumed.restore()
+    assert resumed.fit(train_stream(), validation_stream()) == report
+
+
+def test_nothing_stays_deterministic() -> None:
+    before = torch.are_deterministic_algorithms_enabled()
+    trainer_of(Parallel(1), deterministic=True).fit(train_stream())
+    assert torch.are_deterministic_algorithms_enabled() == before
+
+
+class Shared(Net):
+    """The first and the last block have the same convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        first, last = self.blocks[0], self.blocks[3]
+        last.get_submodule("conv").weight = first.get_submodule("conv").weight  # type: ignore[assignment]
+
+
+def test_shared_parameters_are_refused_by_name() -> None:
+    with pytest.raises(UsageError, match=r"blocks\.0\.conv\.weight \(modules 0, 1\).*end to end"):
+        trainer_of(Parallel(1), program=program_of(Shared))
+    trainer_of(EndToEnd(1), program=program_of(Shared)).fit(train_stream())
+
+
+def test_shared_parameters_are_saved_once(tmp_path: Path) -> None:
+    program = program_of(Shared)
+    trainer = trainer_of(EndToEnd(2), tmp_path, program=program)
+    trainer.fit(train_stream(), validation_stream())
+    resumed = trainer_of(EndToEnd(2), tmp_path, program=program_of(Shared))
+    resumed.restore()
+    weights = [resumed.program.get_parameter(f"blocks.{i}.conv.weight") for i in (0, 3)]
+    assert weights[0] is weights[1]
+    assert torch.equal(weights[0], program.get_parameter("blocks.0.conv.weight"))
+    resumed.load_best()
+
+
+@pytest.mark.parametrize(
+    ("kind", "schedule", "message"),
+    [
+        ("headless", Parallel(1), "module 0 has no auxiliary head"),
+        ("headless", Sequential(1), "module 0 has no auxiliary head"),
+        ("frozen", Parallel(1), "module 1 has no parameter that requires"),
+        ("meta", EndToEnd(1), "no parameters with numbers"),
+    ],
+)
+def test_programs_that_cannot_be_trained(kind: str, schedule: Schedule, message: str) -> None:
+    program = program_of(head="none" if kind == "headless" else "auto")
+    if kind == "frozen":
+        program.parts[1].requires_grad_(False)
+    if kind == "meta":
+        program = transportify(Net().to("meta"), torch.zeros(2, *SHAPE), verify=False)
+    with pytest.raises(UsageError, match=message):
+        trainer_of(schedule, program=program)
+
+
+def test_end_to_end_needs_no_heads() -> None:
+    report = trainer_of(EndToEnd(1), program=program_of(head="none")).fit(
+        train_stream(), validation_stream()
+    )
+    assert [exit.module for exit in report.exits] == [1]
+
+
+def test_a_device_that_is_not_there() -> None:
+    with pytest.raises(UsageError, match="the device 'cuda:77' cannot be used"):
+        trainer_of(Parallel(1), device="cuda:77")
+
+
+def test_data_that_is_not_there() -> None:
+    with pytest.raises(UsageError, match="nothing to train on"):
+        trainer_of(Parallel(1)).fit([])
+    with pytest.raises(UsageError, match="nothing to evaluate on"):
+        trainer_of(Parallel(1)).fit(train_stream(), [])
+
+
+def test_a_folder_that_cannot_be_written_is_noticed_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(CheckpointError, match="cannot write"):
+        trainer_of(Parallel(1), tmp_path / "file" / "run").fit(train_stream())
+
+
+def test_methods_of_the_papers() -> None:
+    """τ is doubled in the second half of the modules; VanGL measures nothing."""
+    images, targets = samples(8).batch(range(8))
+    report = trainer_of(Parallel(1), objective=trgl(tau=0.5, doubled=True)).step(images, targets)
+    assert [step.weight and step.weight.item() for step in report.modules] == [0.5, 1.0]
+    report = trainer_of(Parallel(1), objective=vangl()).step(images, targets)
+    assert [step.transport for step in report.modules] == [None, None]
+
+
+def test_modules_may_be_blocks() -> None:
+    program = program_of(modules=4)
+    report = trainer_of(Sequential(1), program=program).fit(train_stream(), validation_stream())
+    assert [exit.module for exit in report.exits] == [0, 1, 2, 3]
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("amp", [None, "bf16", "fp16"])
+def test_on_cuda(amp: str | None, tmp_path: Path) -> None:
+    trainer = trainer_of(Parallel(2), tmp_path, device="cuda", amp=amp, cache_hidden=True)
+    report = trainer.fit(train_stream(), validation_stream(), validation_stream())
+    assert isinstance(report.test, Exit)
+    assert next(trainer.program.parameters()).is_cuda
+    resumed: Trainer = trainer_of(Parallel(2), tmp_path, device="cuda", amp=amp, cache_hidden=True)
+    resumed.restore()
+    assert resumed.fit(train_stream(), validation_stream()) == report
+
+
+@pytest.mark.cuda
+def test_on_cuda_a_loss_is_noticed_before_it_is_saved(tmp_path: Path) -> None:
+    class Poison(Observer):
+        def on_step(self, step: StepReport, position: Position) -> None:
+            if position.steps == 4:
+                nn.init.constant_(trainer.program.get_parameter("head.bias"), float("nan"))
+
+    trainer = trainer_of(Parallel(3), tmp_path, device="cuda", observers=[Poison()])
+    with pytest.raises(TrainingError, match=r"of module 1 is nan at step 5.*of step 3"):
+        trainer.fit(train_stream())
