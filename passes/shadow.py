@@ -61,21 +61,30 @@ def plainly() -> Iterator[None]:
     """Run modules by their plain code, as a graph does.
 
     Transformer layers of ``torch.nn`` have a fused path for inference, in which no addition
-    is to be seen. Checkpointing wraps functions that a tracer must look into; what it
-    recomputes is what it computes, so the numbers are the same without it.
+    is to be seen. Checkpointing wraps functions that a tracer must look into.
     """
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with ExitStack() as stack:
-            reentrant = mock.patch.object(checkpoint.CheckpointFunction, "apply", _call_through)
-            stack.enter_context(reentrant)
-            for name in _GENERATORS:
-                if hasattr(checkpoint, name):
-                    stack.enter_context(mock.patch.object(checkpoint, name, _no_checkpoint))
+        with without_checkpoints():
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
+
+
+@contextmanager
+def without_checkpoints() -> Iterator[None]:
+    """Keep what checkpoints would compute again in the backward pass.
+
+    Outputs and gradients are the same. Batch norms are not updated a second time.
+    """
+    with ExitStack() as stack:
+        reentrant = mock.patch.object(checkpoint.CheckpointFunction, "apply", _call_through)
+        stack.enter_context(reentrant)
+        for name in _GENERATORS:
+            if hasattr(checkpoint, name):
+                stack.enter_context(mock.patch.object(checkpoint, name, _no_checkpoint))
+        yield
 
 
 _GENERATORS = (

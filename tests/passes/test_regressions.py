@@ -7,8 +7,10 @@ import torchvision
 from torch import Tensor, fx, nn
 
 from fxtransport.errors import GuardError, TraceError
+from fxtransport.ir import VerificationReport
 from fxtransport.passes.pipeline import run_passes
 from fxtransport.passes.trace import Origins, Trace
+from fxtransport.passes.verify import Verify
 from tests.compiling import assert_identical, compiled, forward, transport, unit_of
 
 LAYER = "encoder.layers.encoder_layer_0"
@@ -167,3 +169,11 @@ def test_the_residue_of_many_branches_is_their_sum() -> None:
     assert_identical(output, model(x))
     a, b, c, d = (branch(x) for branch in model.branches)
     assert_identical(residue, a + b + c + d)
+
+
+def test_checkpoints_and_batch_norm_go_together() -> None:
+    """A checkpoint updates running averages twice in a step, a program once."""
+    model = timm.create_model("resnet18", num_classes=4)
+    model.set_grad_checkpointing(True)
+    unit = run_passes(compiled(model, 3, 32, 32), [Verify()])
+    assert unit.fact(VerificationReport).max_error == 0.0
