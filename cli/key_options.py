@@ -98,8 +98,7 @@ def merged(*layers: Values) -> dict[str, Any]:
 
 
 def _options(key: Key) -> Iterable[Callable[[Command], Command]]:
-    for flag, meant in key.alone.items():
-        text = f"{key.help.rstrip('.')}: {meant}."
+    for flag, (meant, text) in key.alone.items():
         yield click.option(
             flag,
             f"{key.parameter}_{meant}",

@@ -46,8 +46,8 @@ class Key:
     choices: tuple[str, ...] = ()
     least: float | None = None
     metavar: str | None = None
-    alone: Mapping[str, str] = field(default_factory=dict)
-    """Options that stand for a value, and take none."""
+    alone: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """Options that take no value, each with the value that it stands for and its help."""
     later: bool = False
     """It may change when a run is resumed: it does not change what is computed."""
 

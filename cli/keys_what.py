@@ -48,10 +48,13 @@ KEYS = (
         "program.balance",
         str,
         "",
-        "As many residuals in each module, or as much --weight.",
+        "What is even among the modules.",
         "depth",
         choices=("depth", "weight"),
-        alone={"--equal-depth": "depth", "--equal-weight": "weight"},
+        alone={
+            "--equal-depth": ("depth", "As many residuals each (default)."),
+            "--equal-weight": ("weight", "As much --weight each."),
+        },
     ),
     Key(
         "program.weight",
@@ -76,7 +79,14 @@ KEYS = (
         "auto",
         choices=("auto", "conv", "token"),
     ),
-    Key("program.verify", bool, "--verify/--no-verify", "Compare numbers.", True, later=True),
+    Key(
+        "program.verify",
+        bool,
+        "--verify/--no-verify",
+        "Compare the program with the model.",
+        True,
+        later=True,
+    ),
     # data
     Key(
         "data.name",

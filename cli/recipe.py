@@ -42,6 +42,11 @@ from fxtransport.training import (
 )
 from fxtransport.training.randomness import seed_all
 
+EMBEDDED = ("digits", "circles", "moons")
+"""The sets that prepare themselves."""
+PREPARED = ("mean", "std", "interpolation", "crop_pct", "crop_mode")
+"""What timm says of the images that weights were trained on."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -120,27 +125,9 @@ def recipe_of(config: Config) -> Recipe:
     given = config.get("model.options") or {}
     probe = build(spec, device=None if spec.library == "file" else "meta", **given)
     sized, shape = _sized(spec, probe, config.get("model.image_size"), given)
-    splits = load_splits(config, shape)
+    splits = _load(config, shape, _normalisation(config, probe))
     classes = {"num_classes": splits.num_classes} if _takes(spec, "num_classes") else {}
     return Recipe(config, spec, {**classes, **sized, **given}, shape, splits)
-
-
-def load_splits(config: Config, shape: tuple[int, ...]) -> Splits:
-    """Load the data in the shape that a model takes.
-
-    Raises:
-        UsageError: it is not there, or cannot be used so.
-    """
-    section = config.section("data")
-    options = section.pop("options", {})
-    return load(
-        section.pop("name"),
-        seed=config["trainer.seed"],
-        input_size=shape,
-        pin_memory=device_of(config) == "cuda",
-        **section,
-        **options,
-    )
 
 
 def objective_of(config: Config) -> Objective:
@@ -183,6 +170,30 @@ def settings_of(config: Config) -> TrainerSettings:
 def device_of(config: Config) -> str:
     """Where to train, as torch names it."""
     return config.get("trainer.device") or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _load(config: Config, shape: tuple[int, ...], transform: dict[str, Any]) -> Splits:
+    """The data in the shape that a model takes."""
+    found = config.section("data")
+    options = found.pop("options", {})
+    transform = {**transform, **found.pop("transform", {})}
+    return load(
+        found.pop("name"),
+        seed=config["trainer.seed"],
+        input_size=shape,
+        transform=transform,
+        pin_memory=device_of(config).startswith("cuda"),
+        **found,
+        **options,
+    )
+
+
+def _normalisation(config: Config, probe: nn.Module) -> dict[str, Any]:
+    """How the images were prepared that fetched weights were trained on."""
+    described: Any = getattr(probe, "pretrained_cfg", None)
+    if not (config["model.pretrained"] and described) or config["data.name"] in EMBEDDED:
+        return {}
+    return {name: described[name] for name in PREPARED if described.get(name)}
 
 
 def _weighting(found: dict[str, Any]) -> Weighting:

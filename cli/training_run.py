@@ -20,7 +20,8 @@ from fxtransport.cli.recipe import (
 from fxtransport.cli.run_parts import building
 from fxtransport.cli.training_progress import shown_progress
 from fxtransport.cli.training_table import show
-from fxtransport.errors import RunInterruptedError, TrainingError
+from fxtransport.errors import FxTransportError, RunInterruptedError, TrainingError
+from fxtransport.passes.blame import MODEL_ERRORS, first_line
 from fxtransport.program import Program
 from fxtransport.storage import check_writable
 from fxtransport.training import FitReport, Observer, Trainer
@@ -80,10 +81,16 @@ def _fit(
         return trainer.fit(splits.train, splits.validation, splits.test)
     except RunInterruptedError as error:
         raise RunInterruptedError(f"{error}; {again}", error.signal) from error
+    except FxTransportError:
+        raise
     except torch.OutOfMemoryError as error:
         raise TrainingError(
-            "the device has too little memory; train with more --modules, a smaller --batch-size, "
-            f"or in pieces (--accumulate); the last checkpoint stays: {again}"
+            "the device has too little memory; train in more --modules, with a smaller "
+            "--batch-size, or in pieces (--accumulate)"
+        ) from error
+    except MODEL_ERRORS as error:
+        raise TrainingError(
+            f"training failed: {type(error).__name__}: {first_line(error)}; {again}"
         ) from error
 
 

@@ -1,7 +1,9 @@
 """``fxtransport train``: every method and schedule, the run's folder, signals, resuming."""
 
 import csv
+import errno
 import json
+import os
 import re
 import signal
 import subprocess
@@ -255,6 +257,66 @@ def test_a_damaged_checkpoint(run: Command, tmp_path: Path) -> None:
     assert f"{weights} is damaged" in result.stderr
 
 
+def test_a_checkpoint_of_another_run(run: Command, tmp_path: Path) -> None:
+    folder = trained(run, tmp_path / "run", "--epochs", "1")
+    other = trained(run, tmp_path / "other", "--epochs", "2")
+    (folder / "config.toml").write_text((other / "config.toml").read_text())
+    result = run("train", "--resume", str(folder))
+    assert result.exit_code == 2
+    [line] = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert "the checkpoint is of a run with another schedule" in line
+
+
+def test_a_full_disk(run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = trained(run, tmp_path / "run", "--epochs", "2")
+    before = last_weights(folder)
+    (folder / "results.json").unlink()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("os.replace", full)
+    new = run("train", write_net(tmp_path), *SMALL, "--output", str(tmp_path / "new"))
+    old = run("train", "--resume", str(folder))
+    for result, place in ((new, tmp_path / "new"), (old, folder)):
+        assert result.exit_code == 2
+        [line] = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+        assert line.startswith(f"error: cannot write into {place}: No space left on device")
+    assert same(before, last_weights(folder))
+
+
+def test_what_a_model_raises_while_it_trains(run: Command, tmp_path: Path) -> None:
+    file = tmp_path / "odd.py"
+    file.write_text(
+        "from torch import nn\n"
+        "class Odd(nn.Module):\n"
+        "    input_size = (2,)\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.linear, self.norm = nn.Linear(2, 2), nn.BatchNorm1d(2)\n"
+        "    def forward(self, x):\n"
+        "        return x + self.norm(self.linear(x))\n"
+    )
+    # 720 points leave a last batch of one, of which there is no variance
+    folder = tmp_path / "run"
+    data = ["--data", "moons", "--batch-size", "719", "--device", "cpu"]
+    result = run("train", f"{file}:Odd", *data, "--output", str(folder))
+    assert result.exit_code == 1
+    [line] = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert line.startswith("error: training failed: ValueError: Expected more than 1 value")
+    assert line.endswith(f"go on with: fxtransport train --resume {folder}")
+
+
+def test_tensorboard_that_is_not_installed(
+    run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    folder = str(tmp_path / "run")
+    result = run("train", write_net(tmp_path), *SMALL, "--tensorboard", "--output", folder)
+    assert result.exit_code == 2
+    assert "TensorBoard is not installed: pip install 'fxtransport[tensorboard]'" in result.stderr
+
+
 def test_a_model_that_cannot_be_traced(run: Command, nets: Path, tmp_path: Path) -> None:
     size = ["--image-size", "8", "--output", str(tmp_path / "run")]
     result = run("train", f"{nets}:Decides", *size)
@@ -270,9 +332,10 @@ def test_a_model_that_cannot_be_traced(run: Command, nets: Path, tmp_path: Path)
         ["test_resnet", "--image-size", "32", "--method", "lap", "--init", "orthogonal"],
         ["test_vit", "--image-size", "32", "--method", "trgl", "--schedule", "multi-lap"],
         ["nets:circles_resnet", "--data", "circles", "--method", "trgl", "--modules", "3"],
+        ["nets:cifar_resnet", "--channels-last", "--deterministic", "--accumulate", "2"],
         ["torchvision:resnet18", "--image-size", "32", "--method", "vangl", "--amp", "bf16"],
     ],
-    ids=["timm resnet", "timm vit", "circles", "torchvision"],
+    ids=["timm resnet", "timm vit", "circles", "cifar", "torchvision"],
 )
 def test_models_of_the_libraries(run: Command, tmp_path: Path, arguments: list[str]) -> None:
     size = ["--train-images", "60", "--batch-size", "20", "--epochs", "1", "--device", "cpu"]
