@@ -40,6 +40,8 @@ class Verified:
     """The inputs' shapes without the batch."""
     errors: dict[str, float | None]
     """The largest error in each mode; None where the model itself refuses the input."""
+    seconds: float = field(compare=False)
+    """Of one core."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ class Record:
     model: str
     family: str
     seconds: float
-    """For everything; comparing numbers included."""
+    """Of one core, without comparing numbers; of a model that crashed or took too long, by the
+    clock."""
     submodule: str | None = None
     """What was compiled, if not the whole."""
     whole: Refusal | None = None
@@ -80,8 +83,8 @@ class Record:
         """The record of a line."""
         entry: dict[str, Any] = json.loads(text)
         if entry["verified"]:
-            sizes, errors = entry["verified"]["sizes"], entry["verified"]["errors"]
-            entry["verified"] = Verified(tuple(map(tuple, sizes)), errors)
+            sizes = tuple(map(tuple, entry["verified"].pop("sizes")))
+            entry["verified"] = Verified(sizes, **entry["verified"])
         for key in ("whole", "refusal"):
             if entry[key]:
                 entry[key] = Refusal(**entry[key])

@@ -53,15 +53,24 @@ def study(name: str, options: Options | None = None) -> Record:
     >>> record.residuals, sorted(record.imbalances)
     ({'identity': 5, 'projection': 3}, ['2', '4', '8'])
     """
+    options = options or Options()
     start = time.process_time()
     spec = resolve(name)
     record = Record(spec.canonical, family(spec), 0.0)
+    refused = (FxTransportError, SyntaxError, *MODEL_ERRORS)
+    # a SyntaxError is the compiler's own: code that it generated and Python cannot read
     try:
-        record = _compiled(record, spec, options or Options())
-    except (FxTransportError, SyntaxError, *MODEL_ERRORS) as error:
-        # a SyntaxError is the compiler's own: code that it generated and Python cannot read
-        record = replace(record, refusal=refusal_of(error))
-    return replace(record, seconds=round(time.process_time() - start, 3))
+        record, part = _compiled(record, spec, options.submodule)
+        record = replace(record, seconds=_since(start))
+    except refused as error:
+        return replace(record, refusal=refusal_of(error), seconds=_since(start))
+    assert record.parameters is not None
+    if record.parameters >= options.verify_below:
+        return record
+    try:
+        return replace(record, verified=_verify(spec, part, record))
+    except refused as error:
+        return replace(record, refusal=refusal_of(error))
 
 
 def family(spec: ModelSpec) -> str:
@@ -99,23 +108,23 @@ def refusal_of(error: Exception) -> Refusal:
     return Refusal(type(error).__name__, slug, reason)
 
 
-def _compiled(record: Record, spec: ModelSpec, options: Options) -> Record:
+def _since(start: float) -> float:
+    return round(time.process_time() - start, 3)
+
+
+def _compiled(record: Record, spec: ModelSpec, submodule: str | None) -> tuple[Record, Part]:
     model = build(spec, device="meta")
     example = example_of(model, input_spec(model, spec).example())
 
     def structure(part: Part) -> tuple[Record, Part]:
         return _structure(record, part), part
 
-    if options.submodule is not None:
-        found, part = structure(part_of(model, example.inputs, options.submodule))
-    else:
-        found, part = whole_or_backbone(Part(model, example), structure)
+    if submodule is not None:
+        return structure(part_of(model, example.inputs, submodule))
+    found, part = whole_or_backbone(Part(model, example), structure)
     if part.refusal is not None:
         found = replace(found, whole=refusal_of(part.refusal))
-    assert found.parameters is not None
-    if found.parameters < options.verify_below:
-        found = replace(found, verified=_verify(spec, part, found))
-    return found
+    return found, part
 
 
 def _structure(record: Record, part: Part) -> Record:
@@ -149,6 +158,7 @@ def _imbalance(unit: Unit, modules: int) -> float | None:
 
 def _verify(spec: ModelSpec, on_meta: Part, record: Record) -> Verified:
     """Compile once more, with numbers, at the smallest input."""
+    start = time.process_time()
     inputs = _smallest(on_meta)
     torch.manual_seed(0)
     model = build(spec)
@@ -162,7 +172,7 @@ def _verify(spec: ModelSpec, on_meta: Part, record: Record) -> Verified:
     for mode in ("train", "eval"):
         of_mode = (c.error for c in checks if c.mode == mode and c.refused is None)
         errors[mode] = max(of_mode, default=None)
-    return Verified(tuple(tuple(x.shape[1:]) for x in inputs), errors)
+    return Verified(tuple(tuple(x.shape[1:]) for x in inputs), errors, _since(start))
 
 
 def _compile_passes(modules: int, *, verify: bool) -> tuple[Pass, ...]:

@@ -20,7 +20,7 @@ RECORDS = [
         nodes=20,
         residuals={"identity": 4},
         imbalances={"2": 0.5, "4": None},
-        verified=Verified(((3, 8, 8),), {"train": 1e-7, "eval": 0.0}),
+        verified=Verified(((3, 8, 8),), {"train": 1e-7, "eval": 0.0}, 1.0),
     ),
     Record(
         "torchvision:b",
@@ -32,7 +32,7 @@ RECORDS = [
         nodes=30,
         residuals={"projection": 1},
         imbalances={"2": 0.1, "4": 0.2},
-        verified=Verified(((3, 8, 8),), {"train": None, "eval": 0.0}),
+        verified=Verified(((3, 8, 8),), {"train": None, "eval": 0.0}, 1.0),
     ),
     Record("timm:c", "timm:as", 0.1, refusal=NO),
 ]

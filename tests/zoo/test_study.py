@@ -27,7 +27,7 @@ def test_a_record_says_what_was_found(file: Path) -> None:
     assert record.imbalances.keys() == {"2", "4", "8"}
     assert record.imbalances["2"] is not None
     assert record.imbalances["8"] is None, "it has four blocks"
-    assert record.verified == Verified(((3, 8, 8),), {"train": 0.0, "eval": 0.0})
+    assert record.verified == Verified(((3, 8, 8),), {"train": 0.0, "eval": 0.0}, 1.0)
     assert record.refusal is None
     assert Record.from_json(record.to_json()) == record
 
@@ -70,14 +70,14 @@ def test_a_backbone_is_compiled_and_said_so(file: Path) -> None:
     assert record.whole is not None
     assert record.whole.kind == "TraceError: has data-dependent control flow"
     assert record.residuals == {"identity": 4}
-    assert record.verified == Verified(((3, 8, 8),), {"train": 0.0, "eval": 0.0})
+    assert record.verified == Verified(((3, 8, 8),), {"train": 0.0, "eval": 0.0}, 1.0)
     assert Record.from_json(record.to_json()) == record
 
 
 def test_a_submodule_that_is_asked_for(file: Path) -> None:
     record = study(f"{file}:Net", Options(verify_below=1000, submodule="blocks.1"))
     assert (record.submodule, record.whole, record.parameters) == ("blocks.1", None, 148)
-    assert record.verified == Verified(((4, 8, 8),), {"train": 0.0, "eval": 0.0})
+    assert record.verified == Verified(((4, 8, 8),), {"train": 0.0, "eval": 0.0}, 1.0)
 
 
 def test_quantized_models_are_refused_with_the_float_model() -> None:
@@ -91,4 +91,4 @@ def test_quantized_models_are_refused_with_the_float_model() -> None:
 def test_optical_flow_takes_two_images() -> None:
     record = study("torchvision:raft_small", Options(verify_below=60_000_000))
     assert record.refusal is None
-    assert record.verified == Verified(((3, 128, 128),) * 2, {"train": 0.0, "eval": 0.0})
+    assert record.verified == Verified(((3, 128, 128),) * 2, {"train": 0.0, "eval": 0.0}, 1.0)
