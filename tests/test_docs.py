@@ -25,21 +25,26 @@ FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
 class Command(NamedTuple):
-    page: str
     text: str
     shows: tuple[str, ...]
+
+
+class Console(NamedTuple):
+    """A block: its commands run one after the other, in one folder."""
+
+    page: str
+    commands: tuple[Command, ...]
 
 
 def blocks(page: Path, language: str) -> list[str]:
     return [text for found, text in BLOCK.findall(page.read_text()) if found == language]
 
 
-def commands() -> Iterator[Command]:
+def consoles() -> Iterator[Console]:
     for page in PAGES:
         for block in blocks(page, "console"):
-            for part in block.split("$ ")[1:]:
-                text, *shows = part.splitlines()
-                yield Command(page.name, text, tuple(shows))
+            parts = [part.splitlines() for part in block.split("$ ")[1:]]
+            yield Console(page.name, tuple(Command(text, tuple(shows)) for text, *shows in parts))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -58,20 +63,26 @@ def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", list(commands()), ids=lambda c: f"{c.page}: {c.text}")
-def test_console_blocks_run(command: Command) -> None:
-    program, *arguments = shlex.split(command.text)
-    assert program == "fxtransport"
-    result = CliRunner().invoke(cli, arguments, prog_name=program)
-    assert result.exit_code == 0, result.stderr
-    output = iter(" ".join(line.split()) for line in result.stdout.splitlines())
-    for line in command.shows:
-        assert any(shown.startswith(" ".join(line.split())) for shown in output), line
+@pytest.mark.parametrize(
+    "console", list(consoles()), ids=lambda c: f"{c.page}: {c.commands[0].text}"
+)
+def test_console_blocks_run(
+    console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for command in console.commands:
+        program, *arguments = shlex.split(command.text)
+        assert program == "fxtransport"
+        result = CliRunner().invoke(cli, arguments, prog_name=program)
+        assert result.exit_code == 0, result.stderr
+        output = iter(" ".join(line.split()) for line in result.stdout.splitlines())
+        for line in command.shows:
+            assert any(shown.startswith(" ".join(line.split())) for shown in output), line
 
 
 def test_there_are_pages_and_examples() -> None:
     assert {page.name for page in PAGES} >= {"README.md", "residuals.md", "splitting.md"}
-    assert len(list(commands())) > 8
+    assert sum(len(console.commands) for console in consoles()) > 8
 
 
 @pytest.mark.parametrize(
