@@ -173,6 +173,9 @@ def _shortcut(c: _Candidate) -> Match:
             return None
         if on_the_way <= VIEWS | NORMS:
             return Kind.IDENTITY_BN, source
+        if on_the_way <= VIEWS | NORMS | ACTIVATIONS:
+            # what is only activated is no shortcut, but a tensor inside the branch (Res2Net)
+            return None
         # a sum of parallel linear branches is no residual
         if not any(_is_nonlinear(flow, source, v, call) for v in branch):
             return None
