@@ -188,6 +188,10 @@ class Boundaries:
     """What a depth unit is: ``residual``, ``layer`` or ``submodule``."""
 
 
+Value = tuple[int, int]
+"""The storage that a tensor lies in, and how often that had been written."""
+
+
 @dataclass(frozen=True)
 class NodeCost:
     """What one node costs."""
@@ -198,6 +202,10 @@ class NodeCost:
     """Floating-point operations of the forward pass for one sample."""
     saved: Mapping[int, int]
     """Bytes of each storage that it saves for backward, by an arbitrary storage number."""
+    value: Value | None = None
+    """What it computes in train mode, if that is a tensor."""
+    kept: frozenset[Value] = frozenset()
+    """The values that it saves for backward, its own or others'."""
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,23 @@
-"""A residual block as a transport cost sees it."""
+"""A residual block as a transport cost sees it, and the powers of residues that costs are."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 
 from fxtransport.ir import Kind
+
+Reduction = Literal["mean", "sum"]
+"""Over batch, channels and positions; or over channels and positions, averaged over the batch."""
+
+
+class Recompute(NamedTuple):
+    """How a residue is computed again in backward, from tensors that are kept anyway."""
+
+    function: Callable[..., torch.Tensor]
+    """Of the tensors; its result is new memory."""
+    tensors: tuple[torch.Tensor, ...]
 
 
 class Residue:
@@ -19,9 +31,12 @@ class Residue:
         branches: The other operands of the addition; none of an equal-dimension layer.
         skip: x_m; of a projection, what becomes of x_m on the skip path.
         output: x_{m+1}, of the same shape.
+        kept: Whether x_m and x_{m+1} are kept for backward anyway, so that residues that
+            follow from them need not be saved.
+        activated: Whether an activation lies between the sum and x_{m+1}.
     """
 
-    __slots__ = ("_branches", "kind", "output", "skip")
+    __slots__ = ("_activated", "_branches", "_kept", "kind", "output", "skip")
 
     def __init__(
         self,
@@ -29,11 +44,15 @@ class Residue:
         branches: tuple[torch.Tensor, ...],
         skip: torch.Tensor,
         output: torch.Tensor,
+        kept: bool = False,
+        activated: bool = False,
     ) -> None:
         self.kind = kind
         self.skip = skip
         self.output = output
         self._branches = branches
+        self._kept = kept
+        self._activated = activated
 
     @property
     def branch(self) -> torch.Tensor:
@@ -50,21 +69,82 @@ class Residue:
         """x_{m+1} - x_m; only of kind ``identity``, for other skips are not x_m itself."""
         return self.output - self.skip
 
+    @property
+    def branch_again(self) -> Recompute | None:
+        """How the branch is computed again without saving it; None if it has to be saved.
+
+        From x_{m+1} - x_m the branch comes out up to rounding, relative to x_{m+1}.
+        """
+        again = batch_norm_again(self._branches[0]) if len(self._branches) == 1 else None
+        if again is None and not self._activated:
+            return self.displacement_again
+        return again
+
+    @property
+    def displacement_again(self) -> Recompute | None:
+        """How the displacement is computed again without saving it, bit for bit."""
+        tensors = (self.output.detach(), self.skip.detach())
+        # in half precision the difference of two large numbers is not the small one
+        exact = all(t.dtype in (torch.float32, torch.float64) for t in tensors)
+        return Recompute(torch.sub, tensors) if self._kept and exact else None
+
+
+_BATCH_NORMS = frozenset(
+    {"NativeBatchNormBackward0", "CudnnBatchNormBackward0", "MiopenBatchNormBackward0"}
+)
+"""Batch normalisations, as nodes of the autograd graph."""
+
+
+def batch_norm_again(normalised: torch.Tensor) -> Recompute | None:
+    """How the result of a batch normalisation is computed again, up to rounding.
+
+    Its node in the autograd graph keeps what it reads and the statistics of the batch anyway.
+    What is left to compute is x·a + b for each channel.
+
+    Args:
+        normalised: B×C×positions.
+
+    Returns:
+        None if it is no result of a batch normalisation in train mode with parameters that
+        learn, or without parameters.
+    """
+    node: Any = normalised.grad_fn
+    if node is None or node.name() not in _BATCH_NORMS or not node._saved_training:
+        return None
+    with torch.no_grad():
+        a = node._saved_result2
+        weight, learner = node._saved_weight, node.next_functions[2][0]
+        if weight is None:
+            return Recompute(_affine, (node._saved_input.detach(), a, -node._saved_result1 * a))
+        bias = getattr(learner, "variable", None)
+        if bias is None:
+            return None
+        a = weight * a
+        return Recompute(_affine, (node._saved_input.detach(), a, bias - node._saved_result1 * a))
+
+
+def _affine(x: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """x·a + b for each channel, in one pass: batch normalisation by mean 0 and variance 1."""
+    return F.batch_norm(x, torch.zeros_like(a), torch.ones_like(a), a, b, eps=0.0)
+
 
 Cost = Callable[[Residue], torch.Tensor | None]
 """What a residual block costs, a scalar; None where it is not penalised."""
 
 
-Reduction = Literal["mean", "sum"]
-"""Over batch, channels and positions; or over channels and positions, averaged over the batch."""
+def power_cost(
+    residue: torch.Tensor, p: float, reduction: Reduction, again: Recompute | None = None
+) -> torch.Tensor:
+    """The p-th powers of a residue, B×…, reduced to a scalar, in float32 at least.
 
-
-def power_cost(residue: torch.Tensor, p: float, reduction: Reduction) -> torch.Tensor:
-    """The p-th powers of a residue, B×…, reduced to a scalar, in float32 at least."""
-    if residue.dtype in (torch.float16, torch.bfloat16):
-        residue = residue.float()
-    powers = residue.square() if p == 2 else residue.abs().pow(p)
-    return powers.mean() if reduction == "mean" else powers.sum() / residue.shape[0]
+    For backward nothing is saved but the residue, or, if ``again`` says how to compute it
+    again, not even that; so it can be differentiated once. Where torch compiles or transforms
+    functions, it is a plain formula, and what to save is left to torch.
+    """
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return _reduced(residue, p, reduction)
+    cost: torch.Tensor = _PowerCost.apply(residue, p, reduction, again)
+    return cost
 
 
 def mean_square(residue: torch.Tensor) -> torch.Tensor:
@@ -72,12 +152,56 @@ def mean_square(residue: torch.Tensor) -> torch.Tensor:
 
     The energy of a block as the authors' released code takes it (methods: LAP 5.3).
     """
-    return power_cost(residue, 2, "mean")
+    return _reduced(residue, 2, "mean")
 
 
 def mean_square_branch(residue: Residue) -> torch.Tensor:
     """The mean square of a block's branch: what the modules of a program return by default."""
-    return mean_square(residue.branch)
+    return power_cost(residue.branch, 2, "mean", residue.branch_again)
+
+
+def _reduced(residue: torch.Tensor, p: float, reduction: Reduction) -> torch.Tensor:
+    if residue.dtype in (torch.float16, torch.bfloat16):
+        residue = residue.float()
+    powers = residue.square() if p == 2 else residue.abs().pow(p)
+    return powers.mean() if reduction == "mean" else powers.sum() / residue.shape[0]
+
+
+class _PowerCost(torch.autograd.Function):
+    """Saves the residue as it is, or what it is computed again from, and no square of it."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, residue: torch.Tensor, p: float, reduction: Reduction, again: Recompute | None
+    ) -> torch.Tensor:
+        ctx.p = p
+        ctx.count = residue.numel() if reduction == "mean" else residue.shape[0]
+        ctx.dtype = residue.dtype
+        ctx.again = None if again is None else again.function
+        ctx.save_for_backward(*((residue,) if again is None else again.tensors))
+        return _reduced(residue, p, reduction)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """p·|r|^(p-1)·sign(r), over the count."""
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "what a module's residual blocks cost can be differentiated once, for its "
+                "residues are not kept; for second derivatives use program.transport"
+            )
+        factor = grad * (ctx.p / ctx.count)
+        if ctx.again is None:
+            (residue,) = ctx.saved_tensors
+            slope = residue * factor if ctx.p == 2 else _slope(residue, ctx.p) * factor
+        else:
+            residue = ctx.again(*ctx.saved_tensors)
+            # what was computed again is nobody else's
+            slope = residue.mul_(factor) if ctx.p == 2 else _slope(residue, ctx.p).mul_(factor)
+        return slope.to(ctx.dtype), None, None, None
+
+
+def _slope(residue: torch.Tensor, p: float) -> torch.Tensor:
+    return residue.sign() * residue.abs().pow(p - 1)
 
 
 def measured(
@@ -86,11 +210,13 @@ def measured(
     branches: tuple[torch.Tensor, ...],
     skip: torch.Tensor,
     output: torch.Tensor,
+    kept: bool,
+    activated: bool,
 ) -> torch.Tensor | None:
     """What a residual block costs; None if nothing is to be measured. Generated code calls it."""
     if cost is None:
         return None
-    return cost(Residue(Kind(kind), branches, skip, output))
+    return cost(Residue(Kind(kind), branches, skip, output, kept, activated))
 
 
 def copied(cost: Cost | None, value: torch.Tensor) -> torch.Tensor | None:

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from fxtransport.errors import UsageError
-from fxtransport.ir import Costs, NodeCost
+from fxtransport.ir import Costs, NodeCost, Value
 from fxtransport.passes.base import Pass, Unit
 from fxtransport.passes.blame import blaming
 from fxtransport.passes.shadow import shadow_of
@@ -53,6 +53,8 @@ class CountCosts(Pass):
                 parameters=_parameters(unit.model, names, node),
                 flops=ledger.flops.get(node.name, 0) // self.batch_size,
                 saved=ledger.saved.get(node.name, {}),
+                value=ledger.values.get(node.name),
+                kept=frozenset(ledger.kept.get(node.name, ())),
             )
             for node in unit.traced().nodes
         }
@@ -75,6 +77,8 @@ class _Ledger(TorchDispatchMode):
     node: str = ""
     flops: dict[str, int] = field(default_factory=dict)
     saved: dict[str, dict[int, int]] = field(default_factory=dict)
+    values: dict[str, Value] = field(default_factory=dict)
+    kept: dict[str, set[Value]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -82,7 +86,8 @@ class _Ledger(TorchDispatchMode):
         self._owned = {
             t.untyped_storage()._cdata for t in [*self.shadow.parameters(), *self.shadow.buffers()]
         }
-        self._kept: list[torch.Tensor] = []
+        # so that no later storage has the same identity
+        self._alive: list[torch.Tensor] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
@@ -95,10 +100,20 @@ class _Ledger(TorchDispatchMode):
     def save(self, tensor: torch.Tensor) -> torch.Tensor:
         """Book a tensor that autograd keeps for backward."""
         storage = tensor.untyped_storage()
+        self.kept.setdefault(self.node, set()).add(_value(tensor))
+        self._alive.append(tensor)
         if storage._cdata not in self._owned:
-            self._kept.append(tensor)  # so that no later storage has the same identity
             self.saved.setdefault(self.node, {})[storage._cdata] = storage.nbytes()
         return tensor
+
+    def compute(self, tensor: torch.Tensor) -> None:
+        """Book what the node has computed."""
+        self._alive.append(tensor)
+        self.values[self.node] = _value(tensor)
+
+
+def _value(tensor: torch.Tensor) -> Value:
+    return tensor.untyped_storage()._cdata, tensor._version
 
 
 def _saving(ledger: _Ledger) -> saved_tensors_hooks:
@@ -114,7 +129,10 @@ class _CountingInterpreter(fx.Interpreter):
     def run_node(self, n: fx.Node) -> Any:
         self.ledger.node = n.name
         self.failed_path = str(n.target) if n.op == "call_module" else ""
-        return super().run_node(n)
+        result = super().run_node(n)
+        if isinstance(result, torch.Tensor):
+            self.ledger.compute(result)
+        return result
 
 
 def _parameter_names(model: nn.Module) -> dict[int, str]:

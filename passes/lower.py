@@ -1,14 +1,14 @@
 """Turn the graph into Python functions: the whole forward, the tapped one, and each module's."""
 
 import linecache
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import fx, nn
 
-from fxtransport.ir import PartitionPlan, Tap, Taps
+from fxtransport.ir import Costs, PartitionPlan, Tap, Taps
 from fxtransport.passes.base import Pass, Unit
 from fxtransport.residue import copied, measured
 
@@ -56,7 +56,7 @@ class Lower(Pass):
     """Generate the functions of the program from the graph."""
 
     name: ClassVar[str] = "lower"
-    requires: ClassVar[tuple[type, ...]] = (PartitionPlan, Taps)
+    requires: ClassVar[tuple[type, ...]] = (PartitionPlan, Taps, Costs)
     provides: ClassVar[tuple[type, ...]] = (Lowered,)
 
     def run(self, unit: Unit) -> Unit:
@@ -75,8 +75,8 @@ class Lower(Pass):
             Lowered(
                 forward=function(f"{name} forward", inputs, needed, returned),
                 transport=function(f"{name} transport", inputs, tapped, (returned, residues)),
-                modules=lower_modules(graph, unit.fact(PartitionPlan), taps, unit.model),
-                whole=lower_whole(graph, taps, unit.model),
+                modules=lower_modules(unit),
+                whole=lower_whole(unit),
             )
         )
 
@@ -94,22 +94,25 @@ def _made_of(residues: Iterable[fx.Node], taps: Taps) -> set[fx.Node]:
     return found
 
 
-def lower_whole(graph: fx.Graph, taps: Taps, model: nn.Module) -> LoweredModule:
+def lower_whole(unit: Unit) -> LoweredModule:
     """The whole model as one module."""
+    graph, model, taps = unit.traced(), unit.model, unit.fact(Taps)
     nodes = [n for n in graph.nodes if n.op != "output"]
     inputs = [n for n in nodes if n.op == "placeholder"]
     returned = graph.output_node().args[0]
+    name = f"{type(model).__name__} whole"
+    kept = _kept(taps, nodes, (), unit.fact(Costs))
     return LoweredModule(
-        measuring_function(f"{type(model).__name__} whole", inputs, nodes, returned, taps),
+        measuring_function(name, inputs, nodes, returned, taps, kept),
         owned=(*model._modules, *model._parameters, *model._buffers),
         residues=taps.residues,
     )
 
 
-def lower_modules(
-    graph: fx.Graph, plan: PartitionPlan, taps: Taps, model: nn.Module
-) -> tuple[LoweredModule, ...]:
+def lower_modules(unit: Unit) -> tuple[LoweredModule, ...]:
     """The function of each module of the partition."""
+    graph, model = unit.traced(), unit.model
+    plan, taps = unit.fact(PartitionPlan), unit.fact(Taps)
     nodes = {n.name: n for n in graph.nodes}
     order = [n for n in graph.nodes if n.op != "output"]
     functions: list[Function] = []
@@ -126,7 +129,8 @@ def lower_modules(
         body = [n for n in order if n.op == "get_attr" and n in used] + body
         inputs = [nodes[i] for i in segment.inputs]
         name = f"{type(model).__name__} module {k}"
-        functions.append(measuring_function(name, inputs, body, returned, taps))
+        kept = _kept(taps, body, () if last else segment.outputs, unit.fact(Costs))
+        functions.append(measuring_function(name, inputs, body, returned, taps, kept))
         targets.append({str(n.target) for n in body if n.op in ("get_attr", "call_module")})
         residues.append(tuple(t.residue for t in taps.found if nodes[t.sum] in body))
         start = end
@@ -184,7 +188,12 @@ def function(
 
 
 def measuring_function(
-    name: str, inputs: Sequence[fx.Node], body: Sequence[fx.Node], returned: Any, taps: Taps
+    name: str,
+    inputs: Sequence[fx.Node],
+    body: Sequence[fx.Node],
+    returned: Any,
+    taps: Taps,
+    kept: Collection[str],
 ) -> Function:
     """A function of some nodes, and of a cost, last, by which it measures residual blocks.
 
@@ -197,6 +206,7 @@ def measuring_function(
         body: What it computes, in order.
         returned: What it returns, made of nodes.
         taps: The residual blocks.
+        kept: The residues of the blocks whose x_m and x_{m+1} are kept for backward anyway.
     """
     graph = fx.Graph()
     copies = {node: graph.placeholder(node.name) for node in inputs}
@@ -214,9 +224,12 @@ def measuring_function(
         if node in copies:
             at[node.name] = copies[node]
         for tap in ready.get(node.name, ()):
+            at = {n.name: copy for n, copy in copies.items()}
             branches = tuple(at[name] for name in tap.branch)
-            output = at.get(tap.output, at[tap.sum])
-            arguments = (cost, tap.kind.value, branches, at[tap.skip], output)
+            total = at[tap.sum]
+            output = at.get(tap.output, total)
+            flags = (tap.residue in kept, output is not total)
+            arguments = (cost, tap.kind.value, branches, at[tap.skip], output, *flags)
             costs.append(graph.call_function(measured, arguments))
     graph.output((fx.map_arg(returned, copies.__getitem__), costs))
     graph.lint()
@@ -233,6 +246,25 @@ def _ready(taps: Taps, body: Sequence[fx.Node]) -> dict[str, list[Tap]]:
             last = tap.output if tap.output in names else tap.sum
             ready.setdefault(last, []).append(tap)
     return ready
+
+
+def _kept(
+    taps: Taps, body: Sequence[fx.Node], left: Collection[str], costs: Costs
+) -> frozenset[str]:
+    """The residues of the blocks whose x_m and x_{m+1} are kept for backward anyway.
+
+    Args:
+        taps: The residual blocks.
+        body: The nodes that run in a module.
+        left: Those whose values leave it: whoever takes them keeps them.
+        costs: What each node keeps for backward.
+    """
+    values = {name: cost.value for name, cost in costs.nodes.items() if cost.value is not None}
+    kept = {values[name] for name in left if name in values}
+    for node in body:
+        kept |= costs.nodes[node.name].kept if node.name in costs.nodes else frozenset()
+    ends = {tap.residue: {values.get(tap.skip), values.get(tap.output)} for tap in taps.found}
+    return frozenset(residue for residue, pair in ends.items() if pair <= kept)
 
 
 def _compile(name: str, graph: fx.Graph) -> Function:

@@ -57,7 +57,8 @@ class TransportCost:
         if residue.kind not in self.kinds:
             return None
         if self.residue == "branch":
-            return power_cost(residue.branch, self.p, self.reduction)
+            return power_cost(residue.branch, self.p, self.reduction, residue.branch_again)
         if residue.kind is not Kind.IDENTITY:
             return None
-        return power_cost(residue.displacement, self.p, self.reduction)
+        again = residue.displacement_again
+        return power_cost(residue.displacement, self.p, self.reduction, again)
