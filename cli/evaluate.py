@@ -66,8 +66,8 @@ def evaluate(
     given = {path: value for path, value in changes.items() if value is not None}
     config = read_run(run).with_changes(given, run)
 
-    from fxtransport.cli.recipe import objective_of, settings_of
     from fxtransport.cli.run_parts import load_run
+    from fxtransport.cli.run_settings import objective_of, settings_of
     from fxtransport.cli.training_table import show_exits
     from fxtransport.errors import UsageError
     from fxtransport.training import evaluate as measure

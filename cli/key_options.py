@@ -50,7 +50,8 @@ class GroupedCommand(click.Command):
                 return TITLES[parameter.sets.section]
             return "Options"
 
-        found = [(title(p), p.get_help_record(ctx)) for p in self.get_params(ctx)]
+        options = [p for p in self.get_params(ctx) if isinstance(p, click.Option)]
+        found = [(title(p), p.get_help_record(ctx)) for p in options]
         ordered = sorted(found, key=lambda pair: ["Options", *TITLES.values()].index(pair[0]))
         for name, group in groupby(ordered, key=lambda pair: pair[0]):
             with formatter.section(name):

@@ -1,4 +1,4 @@
-"""What a run is made of, built from its configuration."""
+"""The model, the data and the program of a run, built from its configuration."""
 
 import inspect
 from dataclasses import dataclass
@@ -9,37 +9,18 @@ from torch import nn
 
 from fxtransport import nets
 from fxtransport.cli.config import Config
+from fxtransport.cli.run_settings import device_of
 from fxtransport.compiler import example_of, transportify
 from fxtransport.data import Splits, load
-from fxtransport.errors import UsageError
+from fxtransport.errors import FxTransportError, UsageError
 from fxtransport.ir import Boundaries
 from fxtransport.models import ModelSpec, build, input_spec, resolve
-from fxtransport.objectives import (
-    CrossEntropy,
-    Fixed,
-    Greedy,
-    ModuleMultipliers,
-    Multiplier,
-    NoCost,
-    Objective,
-    ReverseCrossEntropy,
-    TransportCost,
-    Weighting,
-)
 from fxtransport.passes.base import Example, Unit
+from fxtransport.passes.blame import MODEL_ERRORS, first_line
 from fxtransport.passes.bottleneck import most_parts
 from fxtransport.passes.partition import Line, Partition
 from fxtransport.passes.pipeline import run_passes
 from fxtransport.program import Program
-from fxtransport.training import (
-    EndToEnd,
-    MultiLap,
-    OptimizerSettings,
-    Parallel,
-    Schedule,
-    Sequential,
-    TrainerSettings,
-)
 from fxtransport.training.randomness import seed_all
 
 EMBEDDED = ("digits", "circles", "moons")
@@ -80,7 +61,7 @@ class Recipe:
         config = self.config
         seed_all(config["trainer.seed"])
         pretrained = new and config["model.pretrained"]
-        model = build(self.spec, pretrained=pretrained, **self.options)
+        model = _build(self.spec, self.options, pretrained=pretrained)
         if new and config.get("model.init"):
             nets.initialize(model, config["model.init"], config["model.gain"])
         example = example_of(model, torch.empty(2, *self.shape, device="meta"))
@@ -108,7 +89,8 @@ class Recipe:
         facts, classes = program.facts, self.splits.num_classes
         found = [facts.shapes.specs[n.name] for n in facts.graph.output_node().all_input_nodes]
         shapes = [tuple(spec.shape[1:]) for spec in found]
-        if shapes != [(classes,)]:
+        # some return auxiliary logits besides, such as Inception
+        if (classes,) not in shapes:
             raise UsageError(
                 f"{self.spec.canonical} returns {shapes}, and {self.config['data.name']} has "
                 f"{classes} classes; choose a classifier, or say with --model-arg how many it has"
@@ -123,53 +105,11 @@ def recipe_of(config: Config) -> Recipe:
     """
     spec = resolve(config["model.name"])
     given = config.get("model.options") or {}
-    probe = build(spec, device=None if spec.library == "file" else "meta", **given)
+    probe = _build(spec, given, device=None if spec.library == "file" else "meta")
     sized, shape = _sized(spec, probe, config.get("model.image_size"), given)
     splits = _load(config, shape, _normalisation(config, probe))
     classes = {"num_classes": splits.num_classes} if _takes(spec, "num_classes") else {}
     return Recipe(config, spec, {**classes, **sized, **given}, shape, splits)
-
-
-def objective_of(config: Config) -> Objective:
-    """The objective that is minimised.
-
-    Raises:
-        UsageError: a number is out of range.
-    """
-    found = config.section("objective")
-    classification = (
-        ReverseCrossEntropy() if found["reverse"] else CrossEntropy(found["label_smoothing"])
-    )
-    names = ("p", "reduction", "residue", "kinds")
-    cost = TransportCost(**{name: found[name] for name in names if name in found})
-    return Objective(classification, cost, _weighting(found))
-
-
-def schedule_of(config: Config) -> Schedule:
-    """Which modules train when."""
-    found = config.section("schedule")
-    kinds = {
-        "end-to-end": EndToEnd,
-        "parallel": Parallel,
-        "sequential": Sequential,
-        "multi-lap": MultiLap,
-    }
-    return kinds[found.pop("name")](**found)
-
-
-def optimizer_of(config: Config) -> OptimizerSettings:
-    """How each module is optimised."""
-    return OptimizerSettings(**config.section("optimizer"))
-
-
-def settings_of(config: Config) -> TrainerSettings:
-    """How the trainer runs."""
-    return TrainerSettings(**{**config.section("trainer"), "device": device_of(config)})
-
-
-def device_of(config: Config) -> str:
-    """Where to train, as torch names it."""
-    return config.get("trainer.device") or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _load(config: Config, shape: tuple[int, ...], transform: dict[str, Any]) -> Splits:
@@ -177,6 +117,9 @@ def _load(config: Config, shape: tuple[int, ...], transform: dict[str, Any]) -> 
     found = config.section("data")
     options = found.pop("options", {})
     transform = {**transform, **found.pop("transform", {})}
+    for name in inspect.signature(load).parameters:
+        if name in options:
+            raise UsageError(f"--data-arg {name}: what all sets have is no option of this one")
     return load(
         found.pop("name"),
         seed=config["trainer.seed"],
@@ -196,13 +139,17 @@ def _normalisation(config: Config, probe: nn.Module) -> dict[str, Any]:
     return {name: described[name] for name in PREPARED if described.get(name)}
 
 
-def _weighting(found: dict[str, Any]) -> Weighting:
-    if "lambda0" in found:
-        kind = Multiplier if found["method"] == "lap" else ModuleMultipliers
-        return kind(found["lambda0"], found["lambda_rate"], found["every"], found["order"])
-    if "tau" in found:
-        return Greedy(found["tau"], found["doubled"])
-    return Fixed(found["fixed_weight"]) if "fixed_weight" in found else NoCost()
+def _build(spec: ModelSpec, options: dict[str, Any], **how: Any) -> nn.Module:
+    """Construct a model; what its constructor refuses is a line."""
+    try:
+        return build(spec, **how, **options)
+    except FxTransportError:
+        raise
+    except MODEL_ERRORS as error:
+        given = ", ".join(f"{name}={value}" for name, value in options.items()) or "no arguments"
+        raise UsageError(
+            f"{spec.canonical} cannot be built with {given}: {first_line(error)}"
+        ) from error
 
 
 def _sized(

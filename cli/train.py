@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fxtransport.cli.common import debug_option
-from fxtransport.cli.config import parse_assignments, read, read_run, resolved
+from fxtransport.cli.config import CONFIG, parse_assignments, read, read_run, resolved
 from fxtransport.cli.key_options import GroupedCommand, given, key_options, merged
 
 if TYPE_CHECKING:
@@ -120,7 +120,9 @@ def _new_folder(output: Path | None) -> Path:
 
     if output is None:
         raise click.UsageError("Missing option '--output RUN', or '--resume RUN'")
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+    # what ended before its first checkpoint leaves these, and nothing is lost with them
+    begun = {CONFIG, "metrics.csv"}
+    if output.exists() and not (output.is_dir() and {p.name for p in output.iterdir()} <= begun):
         raise UsageError(
             f"{output} is there already: give another --output, or go on with --resume {output}"
         )

@@ -8,16 +8,15 @@ import torch
 
 from fxtransport.cli.common import out_console
 from fxtransport.cli.config import CONFIG, Config
-from fxtransport.cli.recipe import (
-    Recipe,
+from fxtransport.cli.recipe import Recipe, recipe_of
+from fxtransport.cli.run_parts import building
+from fxtransport.cli.run_settings import (
     device_of,
     objective_of,
     optimizer_of,
-    recipe_of,
     schedule_of,
     settings_of,
 )
-from fxtransport.cli.run_parts import building
 from fxtransport.cli.training_progress import shown_progress
 from fxtransport.cli.training_table import show
 from fxtransport.errors import FxTransportError, RunInterruptedError, TrainingError

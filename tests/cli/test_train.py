@@ -168,6 +168,17 @@ def test_a_finished_run_is_not_trained_again(run: Command, tmp_path: Path) -> No
     assert before[1] == rows(folder)
 
 
+def test_what_ended_before_its_first_checkpoint_is_begun_anew(run: Command, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    random = ["--method", "vangl", "--modules", "2", "--cache-hidden", "--augment", "padding=1"]
+    arguments = [write_net(tmp_path), *SMALL, "-n", "1", "--output", str(folder)]
+    refused = run("train", *arguments, *random)
+    assert refused.exit_code == 2
+    assert "cache_hidden cannot be used with random augmentation" in refused.stderr
+    assert run("train", *arguments).exit_code == 0
+    assert read_run(folder)["objective.method"] == "lap"
+
+
 def test_a_run_without_a_checkpoint_begins(run: Command, tmp_path: Path) -> None:
     folder = trained(run, tmp_path / "run", "--epochs", "1")
     expected = last_weights(folder)
@@ -193,6 +204,8 @@ BAD = {
     "unwritable": (["{net}", "-o", "{run}/config.toml/a"], "cannot write into"),
     "misspelt": (["resnet81", "-o", "{new}"], "did you mean timm:resnet18"),
     "no set": (["{net}", "--data", "digit", "-o", "{new}"], "digit"),
+    "data of all": (["{net}", "--data-arg", "seed=1", "-o", "{new}"], "no option of this one"),
+    "data of none": (["{net}", "--data-arg", "x=1", "-o", "{new}"], "digits has no option 'x'"),
     "points": (["{net}", "--data", "moons", "-o", "{new}"], "points of the plane"),
     "no key": (["{net}", "--set", "a.b=1", "-o", "{new}"], "there is no key 'a.b'"),
     "no pair": (["{net}", "--set", "ab", "-o", "{new}"], "write KEY=VALUE, not 'ab'"),
@@ -204,6 +217,10 @@ BAD = {
         "returns [(5,)], and digits has 10 classes",
     ),
     "no argument": (["{net}", "--model-arg", "x=5", "-o", "{new}"], "argument 'x'"),
+    "not of timm": (
+        ["test_resnet", "--model-arg", "x=5", "-o", "{new}"],
+        "timm:test_resnet cannot be built with x=5: ",
+    ),
     "no optimiser": (["{net}", "--opt", "x", "-o", "{new}"], "timm cannot make the optimiser 'x'"),
     "no device": (["{net}", "--device", "x", "-o", "{new}"], "the device 'x' cannot be used"),
     "too many": (
