@@ -108,6 +108,8 @@ def batch_norm_again(normalised: torch.Tensor) -> Recompute | None:
         None if it is no result of a batch normalisation in train mode with parameters that
         learn, or without parameters.
     """
+    if _is_transformed():
+        return None
     node: Any = normalised.grad_fn
     if node is None or node.name() not in _BATCH_NORMS or not node._saved_training:
         return None
@@ -141,10 +143,15 @@ def power_cost(
     again, not even that; so it can be differentiated once. Where torch compiles or transforms
     functions, it is a plain formula, and what to save is left to torch.
     """
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+    if _is_transformed():
         return _reduced(residue, p, reduction)
     cost: torch.Tensor = _PowerCost.apply(residue, p, reduction, again)
     return cost
+
+
+def _is_transformed() -> bool:
+    """Whether torch compiles, or transforms functions: then it decides what is saved."""
+    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
 
 
 def mean_square(residue: torch.Tensor) -> torch.Tensor:

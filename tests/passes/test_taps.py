@@ -13,6 +13,7 @@ from fxtransport.passes.lower import Lower, Lowered
 from fxtransport.passes.pipeline import run_passes
 from fxtransport.passes.taps import TapResidues, add_out_of_place
 from fxtransport.passes.trace import Trace
+from fxtransport.residue import Residue
 from tests.compiling import (
     assert_identical,
     compiled,
@@ -125,6 +126,37 @@ def test_residues_are_the_branches(
     assert_identical(residues, [by_hand])
 
 
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("go_on", [*OUT_OF_PLACE, *COPIED, *AS_THEY_ARE])
+def test_costs_are_given_the_values_of_the_block(
+    go_on: Callable[[Tensor, Tensor], Tensor], training: bool
+) -> None:
+    """Whatever the model overwrites, when the cost is asked and until backward is over."""
+    model = Writing(go_on).train(training)
+    model.body.append(nn.Linear(6, 6))  # which does not need its output in backward
+    unit = compiled(model, 6)
+    given: list[Residue] = []
+
+    def cost(residue: Residue) -> Tensor:
+        given.append(residue)
+        return (residue.branch * residue.skip * residue.output).sum()
+
+    x = torch.randn(3, 6)
+    returned, costs = unit.fact(Lowered).whole.function.call(model, x.clone(), cost)
+    branch = model.body(x)
+    total = branch + 2 * x if go_on is branch_added_with_alpha else x + branch
+    output = total.relu() if go_on in (added_then_activated, added_onto_skip) else total
+    if go_on is branch_written_through_a_view:
+        output = total.sigmoid()
+    assert_identical([given[0].branch, given[0].skip, given[0].output], [branch, x, output])
+    assert_identical(returned, model(x))
+    if go_on is skip_written_later:
+        return  # the model itself overwrites what its first layer needs
+    costs[0].backward()
+    expected = torch.autograd.grad((branch * x * output).sum(), list(model.parameters()))
+    torch.testing.assert_close([p.grad for p in model.parameters()], list(expected))
+
+
 def targets(unit: Unit) -> list[object]:
     return [node.target for node in unit.traced().nodes]
 
@@ -146,6 +178,9 @@ def test_branches_that_are_overwritten_are_copied_first(go_on: Callable[..., Ten
     assert copied == body + 1
     # the forward without residues does not pay for it
     assert "clone" not in unit.fact(Lowered).forward.source
+    assert "clone" not in unit.fact(Lowered).whole.function.source
+    model, x = unit.model, torch.randn(3, 6)
+    assert unit.fact(Lowered).whole.function.call(model, x, None)[1] == [None]
     assert "clone" in unit.fact(Lowered).transport.source
 
 
