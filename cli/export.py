@@ -9,6 +9,7 @@ import click
 
 from fxtransport.cli.common import debug_option
 from fxtransport.cli.config import read_run
+from fxtransport.cli.words import plural
 from fxtransport.errors import UsageError
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def _write(output: Path, state: "dict[str, torch.Tensor]", described: dict[str, 
 def _headline(found: "TrainedRun", output: Path) -> str:
     spec, last = found.recipe.spec, len(found.program.parts) - 1
     averaged = ", averaged" if found.averaged else ""
-    line = f"{output}: {spec.canonical} after {found.epochs} epochs{averaged}"
+    line = f"{output}: {spec.canonical} after {plural(found.epochs, 'epoch')}{averaged}"
     if found.best is not None and found.best.exit.module != last:
         return (
             f"{line}\nthe best exit is module {found.best.exit.module} with its auxiliary head; "

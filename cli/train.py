@@ -124,6 +124,6 @@ def _new_folder(output: Path | None) -> Path:
     begun = {CONFIG, "metrics.csv"}
     if output.exists() and not (output.is_dir() and {p.name for p in output.iterdir()} <= begun):
         raise UsageError(
-            f"{output} is there already: give another --output, or go on with --resume {output}"
+            f"{output} is there already: give another --output, or go on with --resume"
         )
     return output

@@ -1,5 +1,6 @@
 """Train as a configuration says, show it, and say what came of it."""
 
+import shlex
 import time
 from pathlib import Path
 
@@ -75,7 +76,7 @@ def _fit(
     with folder.written(CONFIG) as beside:
         beside.write_text(config.to_toml(), encoding="utf-8")
         folder.put(beside, CONFIG)
-    again = f"go on with: fxtransport train --resume {run}"
+    again = f"go on with: fxtransport train --resume {shlex.quote(str(run))}"
     try:
         return trainer.fit(splits.train, splits.validation, splits.test)
     except RunInterruptedError as error:
