@@ -1,0 +1,109 @@
+"""Models of timm learn digits by every method and schedule."""
+
+import copy
+import math
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import pytest
+import timm
+import torch
+
+from fxtransport import Program, transportify
+from fxtransport.data import Splits, load
+from fxtransport.objectives import (
+    Objective,
+    fixed,
+    lap,
+    plain,
+    trgl,
+    trgl_multipliers,
+    vangl,
+)
+from fxtransport.training import (
+    EndToEnd,
+    EpochReport,
+    MultiLap,
+    Observer,
+    OptimizerSettings,
+    Parallel,
+    Schedule,
+    Sequential,
+    Trainer,
+    TrainerSettings,
+)
+
+MODELS: dict[str, dict[str, Any]] = {
+    "resnet18": {"size": 16},
+    "vit_tiny_patch16_224": {"size": 32, "img_size": 32, "patch_size": 8, "depth": 4},
+    "swin_tiny_patch4_window7_224": {
+        "size": 32,
+        "img_size": 32,
+        "window_size": 4,
+        "depths": (2, 2, 2, 2),
+    },
+}
+RUNS: dict[str, tuple[Callable[[], Objective], Schedule]] = {
+    "plain end to end": (plain, EndToEnd(2)),
+    "LAP end to end": (lambda: lap(initial=1.0, rate=0.1, every=2), EndToEnd(2)),
+    "fixed weight": (lambda: fixed(0.05), EndToEnd(2)),
+    "VanGL parallel": (vangl, Parallel(2)),
+    "TRGL parallel": (lambda: trgl(tau=5.0, doubled=True), Parallel(2)),
+    "TRGL sequential": (lambda: trgl(tau=5.0), Sequential(2)),
+    "TRGL multi-lap": (lambda: trgl(tau=5.0), MultiLap(1, laps=2)),
+    "multipliers": (lambda: trgl_multipliers(initial=1.0, rate=1.0, every=2), Parallel(2)),
+    "LAP sequential": (lambda: lap(initial=1.0, rate=0.1, every=2), Sequential(2)),
+}
+
+
+@cache
+def splits(size: int) -> Splits:
+    return load(
+        "digits", seed=0, batch_size=10, input_size=(3, size, size), train_images=40, test=0.05
+    )
+
+
+@cache
+def compiled(name: str) -> Program:
+    torch.manual_seed(0)
+    options = dict(MODELS[name])
+    size = options.pop("size")
+    model = timm.create_model(name, num_classes=10, **options)
+    return transportify(model, torch.zeros(2, 3, size, size), modules=3, verify=False)
+
+
+class Losses(Observer):
+    """The loss of each module in each epoch that it trained."""
+
+    def __init__(self) -> None:
+        self.found: dict[int, list[float]] = {}
+
+    def on_epoch(self, epoch: EpochReport) -> None:
+        for module in epoch.modules:
+            self.found.setdefault(module.module, []).append(module.classification)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.parametrize("name", MODELS)
+def test_it_learns(name: str, run: str) -> None:
+    program = copy.deepcopy(compiled(name))
+    make, schedule = RUNS[run]
+    data, losses = splits(MODELS[name]["size"]), Losses()
+    trainer = Trainer(
+        program,
+        make(),
+        schedule,
+        optimizer=OptimizerSettings("adamw", lr=5e-4),
+        settings=TrainerSettings(seed=0),
+        observers=[losses],
+    )
+    report = trainer.fit(data.train, data.validation, data.test)
+    assert sorted(losses.found) == ([2] if isinstance(schedule, EndToEnd) else [0, 1, 2])
+    for found in losses.found.values():
+        assert all(map(math.isfinite, found))
+        assert found[-1] < found[0]
+    assert report.best is not None
+    assert report.test is not None
+    assert report.test.module == report.best.exit.module
