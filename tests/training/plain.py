@@ -201,7 +201,8 @@ class Plain:
     def step(self, k: int, x: Tensor, targets: Tensor) -> tuple[Tensor, Record]:
         """One step of SGD with momentum; returns what the next module is given."""
         hidden, logits, cost = self.run(k, x)
-        goal = F.one_hot(targets, CLASSES) * (1 - self.smoothing) + self.smoothing / CLASSES
+        goal = F.one_hot(targets, CLASSES).double()
+        goal = goal * (1 - self.smoothing) + self.smoothing / CLASSES
         loss = -(goal * logits.log_softmax(1)).sum(1).mean()
         total = self.rules[k].minimised(loss, cost)
         parameters = self.parameters(k)
@@ -214,13 +215,14 @@ class Plain:
                 if key in self.velocity:
                     change = self.momentum * self.velocity[key] + change
                 self.velocity[key] = change
-                parameter -= self.lr * change
+                parameter.sub_(self.lr * change)
         record = Record(k, loss.detach(), cost.detach(), self.rules[k].value, gradients)
         return hidden.detach(), record
 
     def parallel(self, batches: Sequence[tuple[Tensor, Tensor]]) -> Iterator[Record]:
         """Every module makes a step on every batch."""
-        for x, targets in batches:
+        for images, targets in batches:
+            x = images
             for k in range(len(self.cuts) - 1):
                 x, record = self.step(k, x, targets)
                 yield record
@@ -231,7 +233,8 @@ class Plain:
         """Module by module, on all batches; the modules before are frozen in eval mode."""
         for _ in range(laps):
             for k in range(len(self.cuts) - 1):
-                for x, targets in batches:
+                for images, targets in batches:
+                    x = images
                     self.net.eval()
                     with torch.no_grad():
                         for before in range(k):
