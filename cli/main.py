@@ -64,8 +64,9 @@ class _LazyGroup(click.Group):
 def cli() -> None:
     """Compile any timm or torchvision model into a program of transport-trained modules.
 
-    Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 verification failed,
-    2 usage, 3 the model cannot be traced; of several models that fail, the highest.
+    Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 verification or
+    training failed, 2 usage, 3 the model cannot be traced; of several models that fail, the
+    highest. 130 after Ctrl-C, 143 after SIGTERM, with a run that was training saved.
     """
 
 
