@@ -119,10 +119,20 @@ def _train_piece(
     total = loss.total if share == 1 else loss.total * share
     # the graph is held by the total alone, and backward frees it from there
     del output, loss
-    if total.device.type == "cpu" and not math.isfinite(value := total.item()):
-        raise LossError(learner.exit, value)
+    if total.device.type == "cpu":
+        require_finite(learner.exit, total)
     learner.scaler.scale(total).backward()
     return done
+
+
+def require_finite(module: int, loss: torch.Tensor) -> None:
+    """See that a loss is a finite number.
+
+    Raises:
+        LossError: it is not.
+    """
+    if not math.isfinite(value := loss.item()):
+        raise LossError(module, value)
 
 
 def detached(hidden: Any) -> Any:
