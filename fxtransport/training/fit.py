@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from fxtransport.data.streams import isolated
-from fxtransport.errors import RunInterruptedError, UsageError
+from fxtransport.errors import CheckpointError, RunInterruptedError, UsageError
 from fxtransport.storage import distinct_state, load_weights
 from fxtransport.training.batches import Batches, Epochs
 from fxtransport.training.cache import cacheable, cached
@@ -91,6 +91,13 @@ class Fit:
 
     def _begin(self) -> None:
         restored = self._saver.begin()
+        steps, before = len(self._train), self._state.steps_per_epoch
+        if before not in (None, steps):
+            raise CheckpointError(
+                f"the run's epochs have {before} steps, and with this data they would have "
+                f"{steps}; go on with the data and the batch size that it began with"
+            )
+        self._state.steps_per_epoch = steps
         if not restored and self._settings.seed is not None:
             seed_all(self._settings.seed)
         plan = Plan(self._engine.phases, len(self._train), self._state.position)

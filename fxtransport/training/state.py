@@ -57,6 +57,8 @@ class RunState:
         self.meter = meter
         self.device = device
         self.position = Position()
+        self.steps_per_epoch: int | None = None
+        """None before the first epoch."""
         self.exits: tuple[Exit, ...] = ()
         """Of the last validation."""
         self.test: Exit | None = None
@@ -96,6 +98,7 @@ class RunState:
             "meter": self.meter.state_dict(),
             "random": random_state(self.device),
             "position": asdict(self.position),
+            "steps_per_epoch": self.steps_per_epoch,
             "best": self.best.record and asdict(self.best.record),
             "exits": [asdict(exit) for exit in self.exits],
             "test": self.test and asdict(self.test),
@@ -124,6 +127,7 @@ class RunState:
             self.ema.module.load_state_dict(state["ema"])
         self.meter.load_state_dict(state["meter"])
         self.position = Position(**state["position"])
+        self.steps_per_epoch = state["steps_per_epoch"]
         best = state["best"]
         self.best.record = Best(Exit(**best["exit"]), best["epoch"]) if best else None
         self.exits = tuple(Exit(**exit) for exit in state["exits"])

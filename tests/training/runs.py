@@ -1,5 +1,6 @@
 """A small network, its data, and runs of it: alone, and in a process that is killed."""
 
+import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Sequence
@@ -25,6 +26,10 @@ from fxtransport.training import (
     Trainer,
     TrainerSettings,
 )
+
+PROCESSES = multiprocessing.get_context("forkserver")
+"""Processes that begin without the threads and the state of this one, and with torch."""
+PROCESSES.set_forkserver_preload(["tests.training.runs"])
 
 SHAPE, CLASSES = (2, 4, 4), 3
 SCHEDULES: dict[str, Schedule] = {
@@ -110,9 +115,9 @@ def trainer_of(
     )
 
 
-def finish(run: Path, name: str, observers: Sequence[Observer] = (), **settings: Any) -> Trainer:
+def finish(run: Path, name: str, observers: Sequence[Observer] = (), **options: Any) -> Trainer:
     """Begin the run of a schedule, or go on with it, to its end."""
-    trainer = trainer_of(SCHEDULES[name], run, observers=observers, ema=0.8, **settings)
+    trainer = trainer_of(SCHEDULES[name], run, observers=observers, ema=0.8, **options)
     if (run / "checkpoint.json").exists():
         trainer.restore()
     trainer.fit(train_stream(), validation_stream(), validation_stream())

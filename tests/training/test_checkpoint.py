@@ -2,7 +2,6 @@
 
 import errno
 import json
-import multiprocessing
 import os
 import pickle
 import resource
@@ -18,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from fxtransport.errors import CheckpointError
 from fxtransport.training import Parallel
 from fxtransport.training.checkpoint import CHECKPOINT, Checkpoint, RunFolder
-from tests.training.runs import train_stream, trainer_of, validation_stream
+from tests.training.runs import PROCESSES, train_stream, trainer_of, validation_stream
 
 
 def checkpoint(value: float, folder: RunFolder | None = None) -> Checkpoint:
@@ -97,9 +96,8 @@ def _write_with_little_room(path: Path, answers: Any) -> None:
 
 def test_the_system_refuses_to_write(tmp_path: Path) -> None:
     RunFolder(tmp_path).write(checkpoint(1.0))
-    processes = multiprocessing.get_context("forkserver")
-    answers = processes.Queue()
-    process = processes.Process(target=_write_with_little_room, args=(tmp_path, answers))
+    answers = PROCESSES.Queue()
+    process = PROCESSES.Process(target=_write_with_little_room, args=(tmp_path, answers))
     process.start()
     answer = answers.get(timeout=60)
     process.join()

@@ -1,6 +1,6 @@
 """Whatever ends a run, it goes on as if nothing had: bit for bit, on the CPU."""
 
-import multiprocessing
+import copy
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from fxtransport.errors import CheckpointError, RunInterruptedError, UsageError
-from fxtransport.objectives import lap
+from fxtransport.objectives import lap, trgl_multipliers
 from fxtransport.training import EndToEnd, OptimizerSettings, Parallel
 from fxtransport.training.checkpoint import CHECKPOINT, RunFolder
 from tests.training.runs import (
+    PROCESSES,
     SCHEDULES,
     Signaller,
     finish,
@@ -23,9 +24,6 @@ from tests.training.runs import (
     train_stream,
     trainer_of,
 )
-
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["tests.training.runs"])
 
 
 @pytest.fixture(autouse=True)
@@ -126,6 +124,45 @@ def test_a_signal_saves(
     assert RunFolder(tmp_path).read().summary["position"]["steps"] == 4
     finish(tmp_path, name)
     assert_same_run(tmp_path, uninterrupted(name))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"amp": "fp16"},
+        {"amp": "bf16", "accumulate": 2, "grad_clip": 0.1},
+        {"drift": True},
+        {"cache_hidden": True},
+        {"objective": trgl_multipliers(initial=1.0, rate=0.5, every=2, order="text")},
+        {"optimizer": OptimizerSettings("adamw", 0.01, scheduler="poly")},
+        {
+            "optimizer": OptimizerSettings(
+                scheduler="cosine",
+                scheduler_options={"step_on_epochs": False, "updates_per_epoch": 3},
+            )
+        },
+        *(
+            {"optimizer": OptimizerSettings(name, 0.01)}
+            for name in "adafactor adopt lamb lion lookahead_adamw muon nadamw rmsproptf".split()
+        ),
+    ],
+    ids=str,
+)
+def test_whatever_a_run_is_made_of_goes_on(options: dict[str, Any], tmp_path: Path) -> None:
+    whole, ended = tmp_path / "whole", tmp_path / "ended"
+    finish(whole, "sequential", **copy.deepcopy(options))
+    with pytest.raises(RunInterruptedError):
+        finish(ended, "sequential", [Signaller(5, signal.SIGTERM)], **copy.deepcopy(options))
+    finish(ended, "sequential", **copy.deepcopy(options))
+    assert (whole / CHECKPOINT).read_text() == (ended / CHECKPOINT).read_text()
+
+
+def test_other_data_is_refused(tmp_path: Path) -> None:
+    trainer_of(Parallel(2), tmp_path).fit(train_stream())
+    again = trainer_of(Parallel(2), tmp_path)
+    again.restore()
+    with pytest.raises(CheckpointError, match=r"epochs have 3 steps, .* would have 6"):
+        again.fit(train_stream(batch_size=4))
 
 
 def test_a_finished_run_is_left_alone(tmp_path: Path) -> None:
