@@ -339,7 +339,8 @@ class Check:
     buffer_error: float
     """The largest absolute difference between buffers after the pass."""
     refused: str | None = None
-    """Why the model itself refuses this input, if it does (the program then must too)."""
+    """Why the model itself refuses this input, if it does (the program then must too), or
+    which guard does, where the model decides on the batch size."""
 
     @property
     def error(self) -> float:

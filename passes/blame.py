@@ -5,6 +5,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 import torch
 from torch import nn
@@ -77,10 +78,26 @@ def describe(model: nn.Module, path: str | None) -> str:
 
 def location(error: BaseException) -> str:
     """File and line of the innermost frame outside torch and this compiler."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if not f.filename.startswith((*_LIBRARIES, "<"))]
-    frame = (own or frames)[-1]
-    return f"{frame.filename}:{frame.lineno}"
+    frames = list(traceback.walk_tb(error.__traceback__))
+    own = [(frame, line) for frame, line in frames if is_own(frame)]
+    frame, line = (own or frames)[-1]
+    return f"{frame.f_code.co_filename}:{line}"
+
+
+def is_own(frame: FrameType) -> bool:
+    """Whether a frame runs the model's code, and not torch's or this compiler's."""
+    return not frame.f_code.co_filename.startswith((*_LIBRARIES, "<"))
+
+
+def place(frame: FrameType | None) -> str:
+    """File and line of the innermost frame of the model's code; a package's file from there on."""
+    while frame is not None and not is_own(frame):
+        frame = frame.f_back
+    assert frame is not None, "the model's code is around"
+    file = Path(frame.f_code.co_filename)
+    package = frame.f_globals.get("__package__") or ""
+    depth = package.count(".") + 2 if package and "site-packages" in file.parts else 1
+    return f"{'/'.join(file.parts[-depth:])}:{frame.f_lineno}"
 
 
 def first_line(error: BaseException) -> str:

@@ -1,7 +1,7 @@
 """Trace the model into one graph that opens only what holds a residual."""
 
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -14,6 +14,7 @@ from fxtransport.ir import Shapes, TensorSpec
 from fxtransport.passes.additions import RecordedAdditions
 from fxtransport.passes.base import Example, Pass, Unit
 from fxtransport.passes.blame import blaming
+from fxtransport.passes.free_functions import FreeFunction
 from fxtransport.passes.merge_modes import Choices, merge_modes
 from fxtransport.passes.recording import Recorder, Recording, tensors_in
 from fxtransport.passes.shadow import plainly, shadow_of
@@ -64,9 +65,12 @@ class Trace(Pass):
         """
         opened = self._opened(unit)
         graph, tracer, origins = trace_mode(unit, opened, training=False)
+        whole = keepable(unit, tracer, origins)
+        if whole:
+            graph, tracer, origins = trace_mode(unit, opened, training=False, whole=whole)
         if tracer.mode_branches:
             # the code asks whether it trains; see whether the answer changes the graph
-            _, in_train, _ = trace_mode(unit, opened, training=True)
+            _, in_train, _ = trace_mode(unit, opened, training=True, whole=whole)
             origins = origins.with_choices(merge_modes(tracer, in_train))
         check_aligned(unit.fact(Recording), tracer.recorder)
         remove_unused(graph)
@@ -98,11 +102,11 @@ def with_parents(paths: Iterable[str]) -> frozenset[str]:
 
 
 def trace_mode(
-    unit: Unit, opened: frozenset[str], *, training: bool
+    unit: Unit, opened: frozenset[str], *, training: bool, whole: Sequence[FreeFunction] = ()
 ) -> tuple[fx.Graph, ValueTracer, Origins]:
-    """The graph of the model in one mode."""
+    """The graph of the model in one mode, in which some functions are kept whole."""
     recorder = Recorder()
-    tracer = ValueTracer(opened, unit.example.inputs, recorder)
+    tracer = ValueTracer(opened, unit.example.inputs, recorder, whole)
     op_nodes: list[str] = []
     operands: list[tuple[str | None, ...]] = []
 
@@ -127,6 +131,19 @@ def trace_mode(
         catch_up(len(recorder.ops))
     origins = Origins(tracer.owners, tuple(op_nodes), tuple(operands), opened)
     return graph, tracer, origins
+
+
+def keepable(unit: Unit, tracer: ValueTracer, origins: Origins) -> list[FreeFunction]:
+    """The functions that decided on shapes, and in which no residual addition is."""
+    sites = {node.name: site for node, site in tracer.sites.items()}
+    inside = {
+        code
+        for addition in unit.fact(RecordedAdditions).found
+        if addition.tapped
+        for code, _ in sites[origins.op_nodes[addition.op]]
+    }
+    found = {f.function: f for f in tracer.deciding if f.function.__code__ not in inside}
+    return list(found.values())
 
 
 def check_aligned(recording: Recording, recorder: Recorder) -> None:

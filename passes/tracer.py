@@ -11,9 +11,9 @@ import inspect
 import operator
 import sys
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from types import CodeType, FrameType
 from typing import Any, NoReturn
 from unittest import mock
@@ -22,6 +22,8 @@ import torch
 from torch import fx, nn
 from torch.fx.node import map_arg
 
+from fxtransport.passes.blame import describe, place
+from fxtransport.passes.free_functions import FreeFunction, free_function, kept_whole
 from fxtransport.passes.guards import guard
 from fxtransport.passes.recording import DataDependentError, Recorder, tensors_in
 from fxtransport.passes.value_proxy import ValueProxy
@@ -38,30 +40,47 @@ Site = tuple[tuple[CodeType, int], ...]
 _len = len
 
 
+@dataclass(frozen=True)
+class _Decision:
+    """Where code looked at a number."""
+
+    where: str
+    function: FreeFunction | None
+
+
 class ValueTracer(fx.Tracer):
     """Traces a shadow into one graph, opening only the modules at the given paths.
 
+    Functions that are to be kept ``whole`` become nodes, too.
+
     After :meth:`trace`, ``values`` has the example value of every node, ``owners`` the path
     of the module whose code made it, ``sites`` the place in the code that did, and
-    ``mode_branches`` the places where the code took a decision on a ``training`` flag.
+    ``mode_branches`` the places where the code took a decision on a ``training`` flag, and
+    ``deciding`` the functions of no module that decided on shapes.
     """
 
     def __init__(
-        self, opened: frozenset[str], inputs: tuple[torch.Tensor, ...], recorder: Recorder
+        self,
+        opened: frozenset[str],
+        inputs: tuple[torch.Tensor, ...],
+        recorder: Recorder,
+        whole: Sequence[FreeFunction] = (),
     ) -> None:
         super().__init__()
         self.opened = opened
         self.inputs = inputs
         self.recorder = recorder
+        self.whole = whole
         self.values: dict[fx.Node, Any] = {}
         self.owners: dict[str, str] = {}
         self.sites: dict[fx.Node, Site] = {}
         self.node_of_tensor: dict[int, fx.Node] = {}
         self.current: fx.Node | None = None
         self.mode_branches: list[str] = []
+        self.deciding: list[FreeFunction] = []
         self._mode_nodes: set[fx.Node] = set()
         self._parameter_names: dict[int, str] = {}
-        self._pending: list[tuple[ValueProxy, FrameType, int]] = []
+        self._pending: list[tuple[ValueProxy, FrameType, int, _Decision]] = []
         self._evaluating = False
 
     def trace(  # type: ignore[override]
@@ -77,6 +96,7 @@ class ValueTracer(fx.Tracer):
             stack.enter_context(mock.patch.object(builtins, "len", self._length))
             for module, path in flags.items():
                 stack.enter_context(_training_as_proxy(self, module, path))
+            stack.enter_context(kept_whole(self.whole, self))
             stack.enter_context(self.recorder)
             stack.enter_context(self.recorder.calling("", ()))
             return super().trace(root)
@@ -183,11 +203,10 @@ class ValueTracer(fx.Tracer):
     def pinned(self, proxy: ValueProxy) -> Any:
         """A proxy's value; the graph refuses inputs for which it is another."""
         value = self.number(proxy)
-        where = self.recorder.current_path or "the model"
         if proxy.node in self._mode_nodes:
-            self.mode_branches.append(where)
+            self.mode_branches.append(self.recorder.current_path or "the model")
             return value
-        self.create_proxy("call_function", guard, (proxy, value, where), {})
+        self._guard(proxy, self._decision(sys._getframe(1)))
         return value
 
     def expect_guard(self, proxy: ValueProxy, frame: FrameType) -> None:
@@ -197,11 +216,21 @@ class ValueTracer(fx.Tracer):
         ``__torch_function__`` from the same instruction of the same frame.
         """
         self.number(proxy)
-        self._pending.append((proxy, frame, frame.f_lasti))
+        self._pending.append((proxy, frame, frame.f_lasti, self._decision(frame)))
 
     def drop_guards(self, frame: FrameType) -> None:
         """Forget the numbers that the argument parser asked for in this instruction."""
         self._pending = [p for p in self._pending if not (p[1] is frame and p[2] == frame.f_lasti)]
+
+    def _guard(self, proxy: ValueProxy, decision: "_Decision") -> None:
+        """A node that refuses inputs for which a number is another than for the example."""
+        if decision.function is not None:
+            self.deciding.append(decision.function)
+        self.create_proxy("call_function", guard, (proxy, proxy.example, decision.where), {})
+
+    def _decision(self, frame: FrameType) -> "_Decision":
+        path = self.recorder.current_path
+        return _Decision(f"{describe(self.root, path)} at {place(frame)}", free_function(frame))
 
     def training_flag(self, path: str) -> Any:
         """The proxy of a module's ``training`` flag."""
@@ -217,8 +246,11 @@ class ValueTracer(fx.Tracer):
 
     def _flush_guards(self) -> None:
         pending, self._pending = self._pending, []
-        for proxy, _, _ in pending:
-            self.pinned(proxy)
+        for proxy, _, _, decision in pending:
+            if proxy.node in self._mode_nodes:
+                self.pinned(proxy)
+            else:
+                self._guard(proxy, decision)
 
     def _evaluate(self, node: fx.Node) -> None:
         args = map_arg(node.args, self.values.__getitem__)

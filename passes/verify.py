@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from fxtransport.errors import UsageError, VerificationError
+from fxtransport.errors import GuardError, UsageError, VerificationError
 from fxtransport.ir import Check, VerificationReport
 from fxtransport.passes.base import Example, Pass, Unit
 from fxtransport.passes.blame import MODEL_ERRORS, first_line
@@ -51,9 +51,12 @@ class Verify(Pass):
         checks: list[Check] = []
         chain = len(unit.fact(Lowered).modules) > 1
         for mode in ("train", "eval"):
-            for batch_size in self.batch_sizes:
+            sizes = list(self.batch_sizes)
+            for batch_size in sizes:
                 checks.append(self._check(unit, mode, batch_size, chain))
                 chain = chain and checks[-1].refused is not None
+                if checks[-1].refused and unit.example.batch_size not in sizes:
+                    sizes.append(unit.example.batch_size)
         return unit.with_facts(VerificationReport(tuple(checks)))
 
     def _check(self, unit: Unit, mode: str, batch_size: int, chain: bool) -> Check:
@@ -68,6 +71,8 @@ class Verify(Pass):
         where = f"{mode}, batch {batch_size}"
         expected = measured(lambda model, *x: model(*x))
         found = measured(lowered.forward.call)
+        if found.guarded and batch_size != unit.example.batch_size:
+            return Check(mode, batch_size, 0.0, 0.0, 0.0, found.refused)
         errors = [self._compare(f"the program, {where}", expected, found)]
         if chain:
             found = measured(lambda model, *x: run_chain(model, lowered, x))
@@ -145,6 +150,8 @@ class _Outcome:
     gradients: _Named
     buffers: _Named
     refused: str | None = None
+    guarded: bool = False
+    """Whether a guard refused the input."""
 
 
 def copy_but_parameters(model: nn.Module) -> nn.Module:
@@ -172,7 +179,8 @@ def _outcome(
     try:
         returned = call(model, *given)
     except MODEL_ERRORS as error:
-        return _Outcome({}, {}, {}, f"raises {type(error).__name__}: {first_line(error)}")
+        refused = f"raises {type(error).__name__}: {first_line(error)}"
+        return _Outcome({}, {}, {}, refused, isinstance(error, GuardError))
     outputs = {str(i): t for i, t in enumerate(tensors_in(returned))}
     if not outputs:
         raise VerificationError("the model returns no tensors, so nothing can be compared")
