@@ -1,0 +1,28 @@
+"""Work spread over processes of one thread each, which is faster than threads for small nets."""
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from typing import TypeVar
+
+import torch
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+def done_in_processes(
+    work: Callable[[Job], Result], jobs: Iterable[Job], processes: int
+) -> Iterator[tuple[Job, Result]]:
+    """Jobs with their results, in the order in which they are done.
+
+    Args:
+        work: A function of a module, for it is imported anew in each process.
+        jobs: They are begun in this order.
+        processes: How many work at a time.
+    """
+    context = get_context("spawn")
+    with ProcessPoolExecutor(processes, context, torch.set_num_threads, (1,)) as pool:
+        running = {pool.submit(work, job): job for job in jobs}
+        for done in as_completed(running):
+            yield running[done], done.result()
