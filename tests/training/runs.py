@@ -50,7 +50,8 @@ class Block(nn.Module):
         self.drop = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.drop(self.norm(self.conv(x)).relu())
+        branch: Tensor = self.drop(self.norm(self.conv(x)).relu())
+        return x + branch
 
 
 class Net(nn.Module):

@@ -94,6 +94,7 @@ def _write_with_little_room(path: Path, answers: Any) -> None:
         answers.put(str(error))
 
 
+@pytest.mark.slow
 def test_the_system_refuses_to_write(tmp_path: Path) -> None:
     RunFolder(tmp_path).write(checkpoint(1.0))
     answers = PROCESSES.Queue()

@@ -96,7 +96,7 @@ class SharedDropout(Net):
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
         for block in self.blocks:
-            x = x + F.dropout(self.drop(block.conv(x)), 0.5, self.training)
+            x = x + F.dropout(self.drop(block.get_submodule("conv")(x)), 0.5, self.training)
         logits: Tensor = self.head(x.mean((2, 3)))
         return logits
 

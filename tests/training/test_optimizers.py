@@ -38,7 +38,7 @@ def test_weight_decay_follows_timm() -> None:
 
 
 def test_what_the_model_wants_undecayed_is_not_decayed() -> None:
-    model = timm.create_model("vit_tiny_patch16_224", img_size=32, depth=2)
+    model: Any = timm.create_model("vit_tiny_patch16_224", img_size=32, depth=2)
     program = transportify(model, torch.zeros(2, 3, 32, 32), modules=2, verify=False)
     assert program.no_weight_decay() == model.no_weight_decay()
     named = dict(program.parts[0].named_parameters())

@@ -70,6 +70,7 @@ def untimed(run: Path) -> list[list[str]]:
     return [row.split(",")[:-2] for row in (run / "metrics.csv").read_text().splitlines()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("within", ["the first epoch", "a later one"])
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_killed_within_an_epoch(
@@ -84,6 +85,7 @@ def test_killed_within_an_epoch(
     assert_same_run(tmp_path, uninterrupted(name))
 
 
+@pytest.mark.slow
 def test_killed_with_a_checkpoint_per_epoch(
     tmp_path: Path, uninterrupted: Callable[[str], Path]
 ) -> None:

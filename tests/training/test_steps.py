@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fxtransport import Program
+from fxtransport import ModuleOutput, Program
 from fxtransport.objectives import Objective, lap, vangl
 from fxtransport.training import OptimizerSettings, TrainerSettings
 from fxtransport.training.learner import Learner
@@ -120,13 +120,6 @@ def no_garbage_collection() -> Iterator[None]:
         gc.enable()
 
 
-def count_graphs() -> int:
-    """How many tensors with a graph there are."""
-    # by type, for isinstance asks objects that answer with warnings
-    found = (o for o in gc.get_objects() if issubclass(type(o), Tensor))
-    return sum(tensor.grad_fn is not None for tensor in found)
-
-
 @pytest.mark.parametrize("pieces", [1, 2])
 def test_one_graph_at_a_time(pieces: int) -> None:
     """When a module runs, no tensor of the modules before it is alive but what they hand on."""
@@ -139,24 +132,26 @@ def test_one_graph_at_a_time(pieces: int) -> None:
 
     program = program_of(watched, modules=4)
     images, targets = batch()
-    alive: list[int] = []
-    graphs: list[int] = []
+    returned: list[weakref.ref[Tensor]] = []
+    alive: list[tuple[int, int]] = []
 
-    def note(*_: Any) -> None:
-        alive.append(sum(saved() is not None for saved in Watched.saved))
-        graphs.append(count_graphs())
+    def before(*_: Any) -> None:
+        counts = [sum(r() is not None for r in refs) for refs in (Watched.saved, returned)]
+        alive.append((counts[0], counts[1]))
+
+    def after(_: nn.Module, inputs: Any, output: ModuleOutput) -> None:
+        returned.extend(map(weakref.ref, output))
 
     for part in program.parts:
-        part.register_forward_pre_hook(note)
+        part.register_forward_pre_hook(before)
+        part.register_forward_hook(after)
     Watched.saved.clear()
     with no_garbage_collection():
-        before = count_graphs()
         inputs, goals = split(images, pieces), split(targets, pieces)
         sweep(learners_of(program), objective(), inputs, goals)
-    assert len(Watched.saved) == 4 * pieces
-    assert alive == [0] * (4 * pieces)
-    assert graphs == [before] * (4 * pieces)
-    assert all(saved() is None for saved in Watched.saved)
+        before()
+    assert (len(Watched.saved), len(returned)) == (4 * pieces, 12 * pieces)
+    assert alive == [(0, 0)] * (4 * pieces + 1)
 
 
 def test_gradients_die_with_the_step() -> None:
@@ -196,7 +191,7 @@ def test_multipliers_advance_once_for_a_batch_in_pieces() -> None:
     images, targets = batch()
     goal = lap(initial=0.5, rate=0.1, every=1)
     sweep(learners_of(program_of()), goal, split(images, 3), split(targets, 3))
-    assert goal.weighting.iterations.tolist() == [1, 1]
+    assert goal.state_dict()["weighting.iterations"].tolist() == [1, 1]
 
 
 @pytest.mark.parametrize("clip", [1e-3, 1e3])

@@ -313,7 +313,7 @@ class Shared(Net):
     def __init__(self) -> None:
         super().__init__()
         first, last = self.blocks[0], self.blocks[3]
-        last.get_submodule("conv").weight = first.get_submodule("conv").weight  # type: ignore[assignment]
+        last.get_submodule("conv").weight = first.get_submodule("conv").weight
 
 
 def test_shared_parameters_are_refused_by_name() -> None:
