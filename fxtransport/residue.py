@@ -16,7 +16,7 @@ class Recompute(NamedTuple):
     """How a residue is computed again in backward, from tensors that are kept anyway."""
 
     function: Callable[..., torch.Tensor]
-    """Of the tensors; its result is new memory."""
+    """Of a factor, a scalar, and the tensors; the residue times the factor, in new memory."""
     tensors: tuple[torch.Tensor, ...]
 
 
@@ -86,7 +86,7 @@ class Residue:
         tensors = (self.output.detach(), self.skip.detach())
         # in half precision the difference of two large numbers is not the small one
         exact = all(t.dtype in (torch.float32, torch.float64) for t in tensors)
-        return Recompute(torch.sub, tensors) if self._kept and exact else None
+        return Recompute(_difference, tensors) if self._kept and exact else None
 
 
 _BATCH_NORMS = frozenset(
@@ -125,9 +125,20 @@ def batch_norm_again(normalised: torch.Tensor) -> Recompute | None:
         return Recompute(_affine, (node._saved_input.detach(), a, bias - node._saved_result1 * a))
 
 
-def _affine(x: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+def _affine(
+    factor: torch.Tensor, x: torch.Tensor, a: torch.Tensor, b: torch.Tensor
+) -> torch.Tensor:
     """x·a + b for each channel, in one pass: batch normalisation by mean 0 and variance 1."""
-    return F.batch_norm(x, torch.zeros_like(a), torch.ones_like(a), a, b, eps=0.0)
+    zeros, ones = torch.zeros_like(a), torch.ones_like(a)
+    return F.batch_norm(x, zeros, ones, a * factor, b * factor, eps=0.0)
+
+
+def _scaled(factor: torch.Tensor, residue: torch.Tensor) -> torch.Tensor:
+    return residue * factor
+
+
+def _difference(factor: torch.Tensor, output: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
+    return (output - skip).mul_(factor)
 
 
 Cost = Callable[[Residue], torch.Tensor | None]
@@ -184,8 +195,9 @@ class _PowerCost(torch.autograd.Function):
         ctx.p = p
         ctx.count = residue.numel() if reduction == "mean" else residue.shape[0]
         ctx.dtype = residue.dtype
-        ctx.again = None if again is None else again.function
-        ctx.save_for_backward(*((residue,) if again is None else again.tensors))
+        function, tensors = again or Recompute(_scaled, (residue,))
+        ctx.again = function
+        ctx.save_for_backward(*tensors)
         return _reduced(residue, p, reduction)
 
     @staticmethod
@@ -197,18 +209,12 @@ class _PowerCost(torch.autograd.Function):
                 "residues are not kept; for second derivatives use program.transport"
             )
         factor = grad * (ctx.p / ctx.count)
-        if ctx.again is None:
-            (residue,) = ctx.saved_tensors
-            slope = residue * factor if ctx.p == 2 else _slope(residue, ctx.p) * factor
+        if ctx.p == 2:
+            slope = ctx.again(factor, *ctx.saved_tensors)
         else:
-            residue = ctx.again(*ctx.saved_tensors)
-            # what was computed again is nobody else's
-            slope = residue.mul_(factor) if ctx.p == 2 else _slope(residue, ctx.p).mul_(factor)
+            residue = ctx.again(torch.ones_like(factor), *ctx.saved_tensors)
+            slope = (residue.sign() * residue.abs().pow_(ctx.p - 1)).mul_(factor)
         return slope.to(ctx.dtype), None, None, None
-
-
-def _slope(residue: torch.Tensor, p: float) -> torch.Tensor:
-    return residue.sign() * residue.abs().pow(p - 1)
 
 
 def measured(

@@ -28,6 +28,10 @@ def formula(residue: Tensor, p: float, reduction: str) -> Tensor:
     return powers.mean() if reduction == "mean" else powers.flatten(1).sum(1).mean()
 
 
+def scaled_difference(factor: Tensor, y: Tensor, z: Tensor) -> Tensor:
+    return factor * (y - z)
+
+
 @pytest.mark.parametrize("recomputed", [False, True])
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize("p", [1, 1.5, 2, 3])
@@ -37,7 +41,7 @@ def test_powers(p: float, reduction: Reduction, recomputed: bool) -> None:
     if p > 1:
         y[0, 0] = z[0, 0]
     y.requires_grad_()
-    again = Recompute(torch.sub, (y.detach(), z)) if recomputed else None
+    again = Recompute(scaled_difference, (y.detach(), z)) if recomputed else None
     found = power_cost(y - z, p, reduction, again)
     expected = formula(y - z, p, reduction)
     torch.testing.assert_close(found, expected)
@@ -87,10 +91,12 @@ def test_powers_can_be_transformed() -> None:
 def test_batch_norms_are_computed_again(norm: nn.Module, shape: tuple[int, ...]) -> None:
     for parameter in norm.parameters():
         nn.init.normal_(parameter)
-    normalised = norm(5 + torch.randn(shape).requires_grad_())
+    x = 5 + torch.randn(shape, dtype=torch.float64)
+    normalised = norm.double()(x.requires_grad_())
     again = batch_norm_again(normalised)
     assert again is not None
-    torch.testing.assert_close(again.function(*again.tensors), normalised, rtol=1e-6, atol=1e-6)
+    found = again.function(torch.tensor(3.0, dtype=torch.float64), *again.tensors)
+    torch.testing.assert_close(found, 3 * normalised, rtol=1e-12, atol=1e-12)
 
 
 def test_other_results_are_not_computed_again() -> None:
