@@ -150,11 +150,11 @@ class Fit:
 
     def _end_epoch(self, seconds: float, samples: int) -> None:
         """Validate, note, and save."""
-        state, phase = self._state, self._engine.phase
+        state, phase, number = self._state, self._engine.phase, self._state.position.phase
+        peak = peak_memory(state.device)
         modules = state.meter.epoch(self._engine.learners)
         state.exits = self._evaluate(self._validation, self._engine.trained)
         state.best.offer(state.exits, state.position.epochs + 1, state.validated)
-        peak, number = peak_memory(state.device), state.position.phase
         self._engine.end_epoch()
         report = EpochReport(
             position=replace(state.position, phase=number),

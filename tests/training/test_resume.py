@@ -1,6 +1,7 @@
 """Whatever ends a run, it goes on as if nothing had: bit for bit, on the CPU."""
 
 import copy
+import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ from tests.training.runs import (
     program_of,
     train_stream,
     trainer_of,
+    validation_stream,
 )
 
 
@@ -165,6 +167,35 @@ def test_other_data_is_refused(tmp_path: Path) -> None:
     again.restore()
     with pytest.raises(CheckpointError, match=r"epochs have 3 steps, .* would have 6"):
         again.fit(train_stream(batch_size=4))
+
+
+class Interrupting:
+    """A split that sends a signal when it is read for the nth time."""
+
+    def __init__(self, read: int) -> None:
+        self.read = read
+        self.stream = validation_stream()
+
+    def __len__(self) -> int:
+        return len(self.stream)
+
+    def __iter__(self) -> Iterator[Any]:
+        self.read -= 1
+        if self.read == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return iter(self.stream)
+
+
+@pytest.mark.parametrize(("split", "read"), [("validation", 2), ("test", 1)])
+def test_a_signal_while_it_evaluates(
+    split: str, read: int, tmp_path: Path, uninterrupted: Callable[[str], Path]
+) -> None:
+    splits = {"validation": validation_stream(), "test": validation_stream()}
+    trainer = trainer_of(SCHEDULES["parallel"], tmp_path, ema=0.8)
+    with pytest.raises(RunInterruptedError, match="after step 6"):
+        trainer.fit(train_stream(), **{**splits, split: Interrupting(read)})
+    finish(tmp_path, "parallel")
+    assert_same_run(tmp_path, uninterrupted("parallel"))
 
 
 def test_a_finished_run_is_left_alone(tmp_path: Path) -> None:
