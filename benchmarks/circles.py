@@ -17,14 +17,13 @@ text has the mean over the batch of ‖r‖² (``--cost sum``) and the programs 
 r² over everything (``--cost mean``).
 """
 
-import json
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, NamedTuple
 
 import click
 import torch
-from common import RESULTS, seconds, write
+from common import merge, seconds
 from instances import Instances, Weights
 from intervals import Mean, mean_of
 from rich.console import Console
@@ -151,7 +150,8 @@ def points_of(setting: Setting, seed: int) -> list[Tensor]:
 def weights_of(setting: Setting, instances: int, device: str) -> Weights:
     """Those of as many instances by vanilla, by a fixed weight, and by LAP."""
     columns = torch.tensor([[1, 1, FIRST], [0, setting.weight, 1], [0, 0, RATE]], device=device)
-    return Weights(*columns.repeat_interleave(instances, dim=1), every=EVERY)
+    multiplier, cost, rate = columns.repeat_interleave(instances, dim=1)
+    return Weights(multiplier, cost, rate, EVERY)
 
 
 def train(job: Job) -> Tensor:
@@ -263,13 +263,6 @@ def main(
     console = Console(width=100)
     console.print(accuracy_table(results))
     console.print(epochs_table(results))
-
-
-def merge(name: str, device: str, results: dict[str, Any]) -> None:
-    """Write results at once; those of tables that were not trained again stay."""
-    path = RESULTS / f"{name}.{device}.json"
-    before = json.loads(path.read_text())["results"] if path.exists() else {}
-    write(name, device, {"results": before | results})
 
 
 if __name__ == "__main__":

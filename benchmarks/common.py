@@ -43,3 +43,10 @@ def write(name: str, device: str, results: dict[str, Any]) -> Path:
     path = RESULTS / f"{name}.{device}.json"
     path.write_text(json.dumps({"setting": setting(device), **results}, indent=2) + "\n")
     return path
+
+
+def merge(name: str, device: str, results: dict[str, Any]) -> Path:
+    """Write results, and keep those under other keys that are there already."""
+    path = RESULTS / f"{name}.{device}.json"
+    before = json.loads(path.read_text())["results"] if path.exists() else {}
+    return write(name, device, {"results": before | results})

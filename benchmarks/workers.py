@@ -19,8 +19,12 @@ def done_in_processes(
     Args:
         work: A function of a module, for it is imported anew in each process.
         jobs: They are begun in this order.
-        processes: How many work at a time.
+        processes: How many work at a time; 0: this one does, one job after the other.
     """
+    if processes == 0:
+        for job in jobs:
+            yield job, work(job)
+        return
     context = get_context("spawn")
     with ProcessPoolExecutor(processes, context, torch.set_num_threads, (1,)) as pool:
         running = {pool.submit(work, job): job for job in jobs}

@@ -47,6 +47,8 @@ def test_every_table_has_what_is_published() -> None:
 @pytest.mark.slow
 def test_the_program_prints_both_tables() -> None:
     only = [option for name in ("1 block", "2 blocks") for option in ("--only", name)]
-    result = CliRunner().invoke(circles.main, ["--quick", *only], catch_exceptions=False)
+    result = CliRunner().invoke(
+        circles.main, ["--quick", "--processes", "0", *only], catch_exceptions=False
+    )
     assert "76.6 ± 3.5" in result.output
     assert "epochs to reach 100 %" in result.output

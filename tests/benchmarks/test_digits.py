@@ -2,6 +2,7 @@
 
 import copy
 
+import click
 import pytest
 import small_data
 import stagnation
@@ -85,11 +86,15 @@ def test_verdicts_follow_the_intervals() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("benchmark", ["small_data", "stagnation"])
-def test_the_programs_print_their_tables(benchmark: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(small_data, "SIZES", (100,))
+@pytest.mark.parametrize(
+    ("main", "only"),
+    [(small_data.main, ["--images", "100"]), (stagnation.main, ["--net", "10-1"])],
+    ids=["small_data", "stagnation"],
+)
+def test_the_programs_print_their_tables(
+    main: click.Command, only: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(stagnation, "EPOCHS", {150: 1})
-    monkeypatch.setattr(stagnation, "NETS", {"10-1": (10, True)})
-    main = {"small_data": small_data.main, "stagnation": stagnation.main}[benchmark]
-    result = CliRunner().invoke(main, ["--quick"], catch_exceptions=False)
+    options = ["--quick", "--processes", "0", *only]
+    result = CliRunner().invoke(main, options, catch_exceptions=False)
     assert "published" in result.output
