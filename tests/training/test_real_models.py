@@ -53,7 +53,6 @@ RUNS: dict[str, tuple[Callable[[], Objective], Schedule]] = {
     "TRGL sequential": (lambda: trgl(tau=5.0), Sequential(2)),
     "TRGL multi-lap": (lambda: trgl(tau=5.0), MultiLap(1, laps=2)),
     "multipliers": (lambda: trgl_multipliers(initial=1.0, rate=1.0, every=2), Parallel(2)),
-    "LAP sequential": (lambda: lap(initial=1.0, rate=0.1, every=2), Sequential(2)),
 }
 
 
