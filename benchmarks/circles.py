@@ -108,7 +108,8 @@ EPOCHS_TO_REACH |= {("fixed λ", False): 54, ("fixed λ", True): 64}
 
 def norm(residue: Residue) -> Tensor:
     """The norm of a block's residue over the whole batch."""
-    return residue.branch.norm()
+    length: Tensor = residue.branch.norm()
+    return length
 
 
 COSTS: dict[str, Cost] = {
@@ -188,7 +189,8 @@ def epochs_to_reach(accuracies: Tensor) -> Tensor:
     perfect = accuracies == 1
     rows = perfect.unfold(-1, RUNNING, 1).all(-1)
     first = rows.int().argmax(-1) + RUNNING
-    return torch.where(rows.any(-1), first, perfect.shape[-1])
+    reached: Tensor = torch.where(rows.any(-1), first, perfect.shape[-1])
+    return reached
 
 
 def measure(job: Job) -> dict[str, Any]:
@@ -223,12 +225,13 @@ def accuracy_table(results: dict[str, Any]) -> Table:
 
 def epochs_table(results: dict[str, Any]) -> Table:
     """Epochs until three in a row are at 100 %, of two blocks."""
-    table = Table(TWO_BLOCKS, "here", "published", title="epochs to reach 100 %")
+    table = Table(TWO_BLOCKS, "here", "published", "", title="epochs to reach 100 %")
     for (method, batch_norm), there in EPOCHS_TO_REACH.items():
         title = title_of(TWO_BLOCKS, batch_norm)
         if title in results:
             here = mean_of(results[title]["epochs"][method])
-            table.add_row(title_of(method, batch_norm), str(here), str(there))
+            verdict = here.against(Mean(there, 0))
+            table.add_row(title_of(method, batch_norm), str(here), str(there), verdict)
     return table
 
 
@@ -263,6 +266,7 @@ def main(
     console = Console(width=100)
     console.print(accuracy_table(results))
     console.print(epochs_table(results))
+    console.print("Mean ± 95 % interval. Agrees: the intervals overlap.")
 
 
 if __name__ == "__main__":
