@@ -1,7 +1,10 @@
-"""What a graph checks while it runs: the assumptions it was built on."""
+"""What a graph checks while it runs, and what it does depending on modes."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import TypeVar
+
+import torch
 
 from fxtransport.errors import GuardError
 
@@ -43,3 +46,21 @@ def if_training(function: Callable[..., Value]) -> Callable[..., Value | None]:
 def choose(training: bool, in_train: Value, in_eval: Value) -> Value:
     """One of two values, by a module's ``training`` flag."""
     return in_train if training else in_eval
+
+
+def call_without_gradient(function: Callable[..., Value], *args: object, **kwargs: object) -> Value:
+    """What a function or module returns, cut off from the graph of autograd."""
+    with torch.no_grad():
+        return function(*args, **kwargs)
+
+
+@cache
+def without_gradient(function: Callable[..., Value]) -> Callable[..., Value]:
+    """A function that the model calls under ``torch.no_grad``, so that its graph does, too."""
+
+    def cut_off(*args: object, **kwargs: object) -> Value:
+        return call_without_gradient(function, *args, **kwargs)
+
+    # generated code calls it by this name
+    cut_off.__name__ = cut_off.__qualname__ = f"{function.__name__}_without_gradient"
+    return cut_off

@@ -125,7 +125,8 @@ def trace_mode(
         operands.append(tuple(None if n is None else n.name for n in found))
 
     recorder.observe = observe
-    with blaming(unit.model, lambda: recorder.failed_path), plainly(), torch.no_grad():
+    # gradients are on, so that it can be seen where the model's code switches them off
+    with blaming(unit.model, lambda: recorder.failed_path), plainly(), torch.enable_grad():
         graph = tracer.trace(shadow_of(unit.model).train(training))
         recorder.finish(map_arg(graph.output_node().args[0], tracer.values.__getitem__))
         catch_up(len(recorder.ops))

@@ -24,7 +24,7 @@ from torch.fx.node import map_arg
 
 from fxtransport.passes.blame import describe, place
 from fxtransport.passes.free_functions import FreeFunction, free_function, kept_whole
-from fxtransport.passes.guards import guard
+from fxtransport.passes.guards import call_without_gradient, guard, without_gradient
 from fxtransport.passes.recording import DataDependentError, Recorder, tensors_in
 from fxtransport.passes.value_proxy import ValueProxy
 
@@ -147,6 +147,8 @@ class ValueTracer(fx.Tracer):
     ) -> Any:
         """A new node, evaluated."""
         self._flush_guards()
+        if not torch.is_grad_enabled() and kind.startswith("call_"):
+            kind, target, args = self._without_gradient(kind, target, args)
         owner = self.recorder.current_path
         if kind in ("call_function", "call_method"):
             name = _node_name(owner, target, args)
@@ -165,6 +167,18 @@ class ValueTracer(fx.Tracer):
             self.mode_branches.append(owner)
             return self.pinned(proxy)
         return proxy
+
+    def _without_gradient(
+        self, kind: str, target: Any, args: tuple[Any, ...]
+    ) -> tuple[str, Any, tuple[Any, ...]]:
+        """A call that the model's code makes under ``torch.no_grad``."""
+        if target in (getattr, guard, call_without_gradient):
+            return kind, target, args
+        if kind == "call_module":
+            module = self.create_proxy("get_attr", target, (), {})
+            return "call_function", call_without_gradient, (module, *args)
+        function = getattr(torch.Tensor, target) if kind == "call_method" else target
+        return "call_function", without_gradient(function), args
 
     def create_arg(self, a: Any) -> Any:
         """A node's argument."""
@@ -257,7 +271,7 @@ class ValueTracer(fx.Tracer):
         kwargs = map_arg(node.kwargs, self.values.__getitem__)
         self.current, self._evaluating = node, True
         try:
-            with torch.device("meta"):
+            with torch.device("meta"), torch.no_grad():
                 value = self._run(node, args, kwargs)
         finally:
             self._evaluating = False

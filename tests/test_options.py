@@ -193,9 +193,10 @@ def test_weights_that_are_computed(change: Callable[[nn.Module], Any], path: str
     verified(model, torch.randn(2, 8), modules=2)
 
 
-def test_a_weight_that_a_hook_computes() -> None:
+@pytest.mark.parametrize("path", ["0", "1.first"])
+def test_a_weight_that_a_hook_computes(path: str) -> None:
     model = blocks()
-    hooked_spectral_norm(model.get_submodule("1.first"))
+    hooked_spectral_norm(model.get_submodule(path))
     verified(model, torch.randn(2, 8), modules=2)
 
 
@@ -275,3 +276,24 @@ def test_frozen_parameters() -> None:
         "fc.weight",
         "fc.bias",
     }
+
+
+class Detaching(nn.Module):
+    """A residual block that computes a scale, and calls a layer, without gradients."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.gate = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            scale = self.gate(x).sigmoid() / x.norm(dim=-1, keepdim=True)
+        return x + self.linear(x).relu() * scale
+
+
+def test_gradients_that_are_switched_off() -> None:
+    model = nn.Sequential(Detaching(), Detaching(), nn.Linear(8, 3))
+    program = verified(model, torch.randn(2, 8), modules=2)
+    program(torch.randn(2, 8)).sum().backward()
+    assert model[0].gate.weight.grad is None
+    assert model[0].linear.weight.grad is not None
