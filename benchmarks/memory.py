@@ -42,7 +42,11 @@ TARGETS = {
     ("weight", 16): 86,
 }
 POINTS = 2
-"""How many points TRGL may save less than VanGL, which measures no residue."""
+"""How many points TRGL may save less than VanGL, which measures no residue.
+
+Displacements are measured too, but not judged: of both x_m and x_{m+1} they need a gradient of
+their own, which is one tensor more where the branch needs none.
+"""
 OBJECTIVES: dict[str, Callable[[], Objective]] = {
     "VanGL": vangl,
     "TRGL": lambda: trgl(0.5),
@@ -133,7 +137,7 @@ def show(console: Console, result: dict[str, Any], published: bool) -> bool:
     for cut, rows in by_cut.items():
         saved = {name: row["saved"] for name, row in rows.items()}
         target = TARGETS[cut] if published else None
-        met = saved["VanGL"] - min(saved.values()) <= POINTS
+        met = saved["VanGL"] - saved["TRGL"] <= POINTS
         met = met and (target is None or saved["TRGL"] >= target)
         all_met &= met
         table.add_row(

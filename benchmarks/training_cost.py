@@ -4,7 +4,7 @@ The papers' ResNet-110 on 3×32×32 images, batch 64, SGD with momentum, by the 
 In every round each way makes one step on the same batch, in an order that changes, so that
 a busy machine slows all alike, and ratios are taken round by round. On the CPU they are of
 processor time, which other processes cannot take; those of wall time stand beside. The
-median counts.
+median counts; the ratio of the fastest steps shows what a quieter machine would say.
 
     python benchmarks/training_cost.py [--device cuda] [--rounds 40]
 """
@@ -117,15 +117,18 @@ def main(device: str, rounds: int, threads: int) -> None:
     times = measure(device, rounds)
     clock = "processor" if device == "cpu" else "wall"
     title = f"ResNet-110, {SIZE}×{SIZE}, batch {BATCH}, {rounds} rounds, by {clock} time"
-    columns = ("median (middle half)", "of wall time", "published", "target", "met")
+    columns = ("median (middle half)", "of wall time", "fastest", "published", "target", "met")
     table = Table("", *columns, title=title)
     results: list[dict[str, Any]] = []
     for ratio in RATIOS:
         found, wall = ratios_of(times, ratio, clock), ratios_of(times, ratio, "wall")
         met = statistics.median(found) <= ratio.target
-        cells = (quartiles(found), quartiles(wall), ratio.published, f"≤ {ratio.target}")
-        table.add_row(ratio.name, *cells, "✓" if met else "✗")
-        results.append({"ratio": ratio._asdict(), clock: found, "wall": wall, "met": met})
+        fastest = {name: min(getattr(step, clock) for step in times[name]) for name in times}
+        best = fastest[ratio.numerator] / fastest[ratio.denominator]
+        cells = (quartiles(found), quartiles(wall), f"{best:.3f}", ratio.published)
+        table.add_row(ratio.name, *cells, f"≤ {ratio.target}", "✓" if met else "✗")
+        figures = {clock: found, "wall": wall, "fastest": best, "met": met}
+        results.append({"ratio": ratio._asdict(), **figures})
     console = Console(width=140)
     console.print(table)
     for name, steps in times.items():
