@@ -28,7 +28,7 @@ def test_three_epochs_in_a_row_count_as_reached() -> None:
     assert circles.epochs_to_reach(rows).tolist() == [4, 5, 3]
 
 
-@pytest.mark.parametrize("name", ["50 points", pytest.param("N(0, 5)", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["1 block", pytest.param("N(0, 5)", marks=pytest.mark.slow)])
 def test_a_table_in_small(name: str) -> None:
     job = circles.Job(name, True, "norm", instances=2, epochs=3, device="cpu")
     accuracies = circles.train(job)
