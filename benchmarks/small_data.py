@@ -9,9 +9,9 @@ images of 8×8 instead of 28×28. A seed is a split and an initialisation of its
 methods share.
 
 The text minimises L + C/λ; the program of that time which the authors released minimises λL + C,
-with the same gradient but for a factor of λ, published from 5 up: to SGD, larger steps. Both are,
-and so is vanilla training with another learning rate. Weights, multipliers and that learning rate
-are chosen by the validation accuracy of other seeds, at 100 images.
+with the same gradient but for a factor of λ, published from 5 up: to SGD, larger steps. Both are
+here, and so is vanilla training with another learning rate. Weights, multipliers and that learning
+rate are chosen by the validation accuracy of other seeds, at 100 images.
 """
 
 import copy
