@@ -192,7 +192,7 @@ def summary(program: "Program", canonical: str, batch_size: int) -> dict[str, An
     heads = program.facts.heads.heads
     for k, (segment, head) in enumerate(zip(plan.segments, heads, strict=True)):
         reads = [segment.outputs[i] for i in head.inputs]
-        parameters, flops = _head_cost(program.parts[k].head, reads, shapes)
+        parameters, flops = _head_cost(program.parts[k].auxiliary_head, reads, shapes)
         modules.append(
             {
                 "index": k,

@@ -184,7 +184,8 @@ class ProgramModule(nn.Module):
         super().__init__()
         self.index = index
         if head is not None:
-            self.add_module(HEAD, head)
+            # not by add_module, which refuses the name of the property below
+            self._modules[HEAD] = head
         # in a tuple, so that it is no submodule: the program is around, not inside
         self._around = (program,)
         self._lowered = lowered
@@ -209,13 +210,13 @@ class ProgramModule(nn.Module):
         stacked = _stack(self._program, [c for c in costs if c is not None])
         if self.is_last:
             return ModuleOutput(returned, returned, stacked)
-        classifier = self.head if head else None
+        classifier = self.auxiliary_head if head else None
         logits = None if classifier is None else classifier(*self._tensors(returned))
         left = returned[0] if len(returned) == 1 else tuple(returned)
         return ModuleOutput(left, logits, stacked)
 
     @property
-    def head(self) -> nn.Module | None:
+    def auxiliary_head(self) -> nn.Module | None:
         """The auxiliary head, if it has one."""
         return self._modules.get(HEAD)
 

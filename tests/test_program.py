@@ -182,8 +182,19 @@ def test_submodules_may_have_any_name(modules: int) -> None:
     assert torch.equal(hidden, net(images))
     own = {id(p) for p in net.parameters()}
     assert own <= {id(p) for part in program.parts for p in part.parameters()}
-    assert program.parts[0].head is not None
-    assert all(id(p) not in own for p in program.parts[0].head.parameters())
+    assert program.parts[0].auxiliary_head is not None
+    assert all(id(p) not in own for p in program.parts[0].auxiliary_head.parameters())
+
+
+def test_functions_of_parameters() -> None:
+    """``functional_call`` reaches a submodule that is called ``head``."""
+    net = nn.Sequential()
+    net.head = nn.Sequential(Block(4), Block(4))
+    images = torch.randn(2, 4, 8, 8)
+    whole = transportify(net, images).eval().whole
+    doubled = {name: 2 * parameter for name, parameter in whole.named_parameters()}
+    called = torch.func.functional_call(whole, doubled, images, {"cost": None})
+    assert torch.equal(called.hidden, torch.func.functional_call(net, doubled, images))
 
 
 def test_state_dict_is_the_models(net: Net, images: torch.Tensor) -> None:

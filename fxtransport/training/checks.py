@@ -25,7 +25,7 @@ def check_trainable(program: Program, phases: tuple[Phase, ...]) -> None:
             where = f"module {part.index}" if phase.modules else "the program"
             if not any(p.requires_grad for p in part.parameters()):
                 raise UsageError(f"{where} has no parameter that requires a gradient")
-            if not part.is_last and part.head is None:
+            if not part.is_last and part.auxiliary_head is None:
                 raise UsageError(
                     f"{where} has no auxiliary head to train it by; compile the program with "
                     "head='auto' (--head auto), or train it end to end"

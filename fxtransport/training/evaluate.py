@@ -72,7 +72,7 @@ def evaluate(
 
 def exits(program: Program) -> tuple[int, ...]:
     """The modules that have a head: the last has the model's own."""
-    return tuple(p.index for p in program.parts if p.is_last or p.head is not None)
+    return tuple(p.index for p in program.parts if p.is_last or p.auxiliary_head is not None)
 
 
 @contextmanager

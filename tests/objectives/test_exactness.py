@@ -57,7 +57,7 @@ def program_of(net: Net, modules: int) -> Program:
 
 def plain_of(net: Net, program: Program, rule: Rule, **options: float) -> Plain:
     """The same network and heads; of one module, the whole."""
-    heads = [part.head for part in program.parts if part.head is not None]
+    heads = [part.auxiliary_head for part in program.parts if part.auxiliary_head is not None]
     modules = len(heads) + 1
     return Plain(
         net.train(),

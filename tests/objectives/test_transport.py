@@ -100,7 +100,7 @@ def test_without_a_cost_no_residue_is_touched(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr("fxtransport.residue.power_cost", refuse)
     monkeypatch.setattr("fxtransport.residue.Residue.__init__", refuse)
-    head = program.parts[0].head
+    head = program.parts[0].auxiliary_head
     assert head is not None
     ran = list[object]()
     head.register_forward_hook(lambda *arguments: ran.append(arguments))
@@ -119,7 +119,7 @@ def test_the_whole_is_the_program() -> None:
     whole = program.whole
     assert whole.is_last
     assert whole.index == 0
-    assert whole.head is None
+    assert whole.auxiliary_head is None
     assert dict(whole.named_parameters()).keys() == dict(net.named_parameters()).keys()
     assert all(p is net.get_parameter(name) for name, p in whole.named_parameters())
     assert "whole" not in "".join(program.state_dict())

@@ -132,7 +132,11 @@ def test_twenty_steps(name: str, downsampling: bool, block: type[Block]) -> None
     net, program = programs(block, downsampling, modules)
     plain = Plain(
         net,
-        [PlainHead(part.head.state_dict()) for part in program.parts if part.head is not None],
+        [
+            PlainHead(part.auxiliary_head.state_dict())
+            for part in program.parts
+            if part.auxiliary_head is not None
+        ],
         [copy.copy(case.rule) for _ in range(modules)],
         cuts=(0, 4) if modules == 1 else (0, 2, 4),
     )

@@ -42,8 +42,8 @@ def test_only_the_heads_that_are_wanted_run() -> None:
     program = program_of(modules=3)
     calls = []
     for part in program.parts[:2]:
-        assert part.head is not None
-        part.head.register_forward_hook(lambda *_, k=part.index: calls.append(k))
+        assert part.auxiliary_head is not None
+        part.auxiliary_head.register_forward_hook(lambda *_, k=part.index: calls.append(k))
     program.parts[2].register_forward_hook(lambda *_: calls.append(2))
     [found] = evaluate(program, validation_stream(), modules=[1])
     assert found.module == 1

@@ -34,7 +34,7 @@ def test_nothing_of_a_frozen_module_changes() -> None:
     trainer = second_phase(program)
     before = [state(part) for part in program.parts]
     calls = []
-    head = program.parts[0].head
+    head = program.parts[0].auxiliary_head
     assert head is not None
     head.register_forward_hook(lambda *_: calls.append("head"))
     program.parts[2].register_forward_hook(lambda *_: calls.append("behind"))
