@@ -20,6 +20,7 @@ from multiprocessing.context import SpawnProcess
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from fxtransport.models import resolve
 from fxtransport.zoo.record import Options, Record, Refusal
@@ -170,4 +171,5 @@ def _study_what_comes(connection: "Connection[Any, Any]", options: Options) -> N
             record = study(name, options)
         with suppress(BrokenPipeError):  # nobody listens any more, which recv() will see
             connection.send(record)
+        FakeTensorMode.cache_clear()  # which all modes share, and which keeps every shape seen
         gc.collect()
