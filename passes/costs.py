@@ -46,8 +46,11 @@ class CountCosts(Pass):
             ledger = _Ledger(shadow)
             inputs = unit.example.resized(self.batch_size, device)
             interpreter = _CountingInterpreter(shadow, unit.traced(), ledger)
-            with blaming(unit.model, lambda: interpreter.failed_path), ledger, _saving(ledger):
-                interpreter.run(*inputs)
+            try:
+                with blaming(unit.model, lambda: interpreter.failed_path), ledger, _saving(ledger):
+                    interpreter.run(*inputs)
+            finally:
+                ledger.let_go()
         names = _parameter_names(unit.model)
         nodes = {
             node.name: NodeCost(
@@ -98,19 +101,22 @@ class _Ledger(TorchDispatchMode):
             self.flops[self.node] = self.flops.get(self.node, 0) + int(flops)
         return out
 
-    def save(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Book a tensor that autograd keeps for backward."""
+    def save(self, tensor: torch.Tensor) -> None:
+        """Book a tensor that autograd keeps for backward, which never comes."""
         storage = tensor.untyped_storage()
         self.kept.setdefault(self.node, set()).add(_value(tensor))
         self._alive.append(tensor)
         if storage._cdata not in self._owned:
             self.saved.setdefault(self.node, {})[storage._cdata] = storage.nbytes()
-        return tensor
 
     def compute(self, tensor: torch.Tensor) -> None:
         """Book what the node has computed."""
         self._alive.append(tensor)
         self.values[self.node] = _value(tensor)
+
+    def let_go(self) -> None:
+        """Keep no tensor alive: its graph has the ledger, a cycle that is not collected."""
+        self._alive.clear()
 
 
 def _value(tensor: torch.Tensor) -> Value:
@@ -118,7 +124,8 @@ def _value(tensor: torch.Tensor) -> Value:
 
 
 def _saving(ledger: _Ledger) -> saved_tensors_hooks:
-    return saved_tensors_hooks(ledger.save, lambda tensor: tensor)
+    # what autograd is given to keep must not be the tensor, whose graph would then hold itself
+    return saved_tensors_hooks(ledger.save, lambda nothing: nothing)
 
 
 class _CountingInterpreter(fx.Interpreter):

@@ -1,11 +1,13 @@
 """Costs equal what a real training step and torch's own counter say."""
 
+import gc
 from collections.abc import Callable
 
 import pytest
 import torch
 from timm.layers import DropPath
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from fxtransport.errors import UsageError
@@ -147,3 +149,13 @@ def test_every_node_has_its_share() -> None:
 def test_a_batch_of_none_is_refused() -> None:
     with pytest.raises(UsageError, match="at least 1, not 0"):
         CountCosts(0)
+
+
+def test_nothing_that_was_counted_stays_in_memory() -> None:
+    def fake() -> int:
+        gc.collect()
+        return sum(type(thing) is FakeTensor for thing in gc.get_objects())
+
+    before = fake()
+    run_on(nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.ReLU()), (4,), CountCosts())
+    assert fake() == before
