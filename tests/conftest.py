@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -26,6 +27,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # Workers share the cores; more threads than that only get in each other's way.
     if "PYTEST_XDIST_WORKER" in os.environ:
         torch.set_num_threads(1)
+    # A shell ignores Ctrl-C for what it runs in the background; tests of it must not.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

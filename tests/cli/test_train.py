@@ -137,7 +137,10 @@ def test_a_run_that_was_interrupted_goes_on(
 ) -> None:
     folder = tmp_path / "run"
     arguments = ["train", write_net(tmp_path), *SMALL, *LONG, "--ema", "0.9", "-o", str(folder)]
-    with subprocess.Popen([*FXTRANSPORT, *arguments], stderr=subprocess.PIPE, text=True) as process:
+    # sums come out the same bit for bit only in as many threads
+    env = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    command = [*FXTRANSPORT, *arguments]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env) as process:
         assert process.stderr is not None
         while not process.stderr.readline().startswith("epoch 2/16  module 1"):
             assert process.poll() is None
