@@ -51,12 +51,12 @@ class Verify(Pass):
         checks: list[Check] = []
         chain = len(unit.fact(Lowered).modules) > 1
         for mode in ("train", "eval"):
-            sizes = list(self.batch_sizes)
-            for batch_size in sizes:
+            for batch_size in self.batch_sizes:
                 checks.append(self._check(unit, mode, batch_size, chain))
                 chain = chain and checks[-1].refused is not None
-                if checks[-1].refused and unit.example.batch_size not in sizes:
-                    sizes.append(unit.example.batch_size)
+            if all(c.refused for c in checks if c.mode == mode):
+                checks.append(self._check(unit, mode, unit.example.batch_size, chain))
+                chain = chain and checks[-1].refused is not None
         return unit.with_facts(VerificationReport(tuple(checks)))
 
     def _check(self, unit: Unit, mode: str, batch_size: int, chain: bool) -> Check:
@@ -106,9 +106,13 @@ class Verify(Pass):
                     f"{expected.refused or 'returns'}, the program {found.refused or 'returns'}"
                 )
             return 0.0, 0.0, 0.0
+        if found.forward_only and not expected.forward_only:
+            raise VerificationError(f"{what}: has no gradient: {found.forward_only}")
+        # a program copies what it taps, so it may have gradients where the model has none
+        gradients = {} if expected.forward_only else found.gradients
         return (
             self._error(f"{what}: output", expected.outputs, found.outputs),
-            self._error(f"{what}: gradient", expected.gradients, found.gradients),
+            self._error(f"{what}: gradient", expected.gradients, gradients),
             self._error(f"{what}: buffer", expected.buffers, found.buffers),
         )
 
@@ -152,6 +156,8 @@ class _Outcome:
     refused: str | None = None
     guarded: bool = False
     """Whether a guard refused the input."""
+    forward_only: str | None = None
+    """Why it cannot be differentiated: it overwrites what its gradient needs."""
 
 
 def copy_but_parameters(model: nn.Module) -> nn.Module:
@@ -186,16 +192,22 @@ def _outcome(
         raise VerificationError("the model returns no tensors, so nothing can be compared")
     differentiable = [t for t in outputs.values() if t.requires_grad]
     gradients: _Named = {}
+    forward_only = None
     if differentiable:
         generator = torch.Generator().manual_seed(seed)
         weights = [torch.randn(t.shape, generator=generator).to(t) for t in differentiable]
-        found: tuple[torch.Tensor | None, ...] = torch.autograd.grad(
-            differentiable, list(leaves.values()), weights, allow_unused=True
-        )
-        named = zip(leaves, found, strict=True)
+        found: tuple[torch.Tensor | None, ...] = ()
+        try:
+            found = torch.autograd.grad(
+                differentiable, list(leaves.values()), weights, allow_unused=True
+            )
+        except MODEL_ERRORS as error:
+            forward_only = first_line(error)
+        named = zip(leaves, found or (None,) * len(leaves), strict=True)
         gradients = {name: g for name, g in named if g is not None}
     return _Outcome(
         {name: t.detach() for name, t in outputs.items()},
         gradients,
         {name: b.clone() for name, b in model.named_buffers()},
+        forward_only=forward_only,
     )

@@ -153,6 +153,23 @@ class OddOrEven(nn.Module):
         return self.linear(halved(halved(x, self.weight), self.weight))
 
 
+class OnlyFive(OddOrEven):
+    """Decides for one batch size alone."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[0] == 5:
+            x = x + (x @ self.weight).relu()
+        return self.linear(x)
+
+
+def test_a_batch_size_that_decides_is_verified_itself() -> None:
+    report = transportify(OnlyFive(), torch.empty(5, 4)).facts.verification
+    assert report is not None
+    checked = {c.batch_size: c.refused for c in report.checks}
+    assert checked[5] is None
+    assert all("GuardError" in (checked[size] or "") for size in (1, 2))
+
+
 @pytest.mark.parametrize("batch", [3, 4])
 def test_control_flow_on_the_batch_is_guarded(batch: int) -> None:
     """Whatever the batch size for which activations are counted, and those that are verified."""

@@ -10,7 +10,7 @@ from torch import nn
 
 from fxtransport.compiler import compile_passes, example_of
 from fxtransport.errors import UsageError, VerificationError
-from fxtransport.ir import HeadKind
+from fxtransport.ir import HeadKind, VerificationReport
 from fxtransport.passes.base import Unit
 from fxtransport.passes.lower import Function, Lowered
 from fxtransport.passes.pipeline import run_passes
@@ -149,6 +149,38 @@ def test_refusals_of_the_model_are_shared() -> None:
     report = next(f for f in found.values() if type(f).__name__ == "VerificationReport")
     assert "more than 1 value per channel" in str(report.checks[0].refused)
     assert report.checks[1].gradient_error == 0.0
+
+
+class ForwardOnly(nn.Module):
+    """Overwrites what its own gradient needs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.linear(x).exp()
+        return x.mul_(2) + self.linear(x).relu()
+
+
+def test_models_without_gradients_have_equal_outputs() -> None:
+    unit = lowered(ForwardOnly(), 4)
+    report = Verify().run(unit).fact(VerificationReport)
+    assert report.max_error == 0.0
+    wrong = with_forward(unit, lambda model, x: model(x) + 1)
+    with pytest.raises(VerificationError, match="output 0"):
+        Verify().run(wrong)
+
+
+def test_programs_without_gradients_are_found() -> None:
+    """Where the model has them."""
+
+    def overwriting(model: Any, x: torch.Tensor) -> torch.Tensor:
+        y = model(x).exp()
+        return y.log_().exp_().log_()
+
+    with pytest.raises(VerificationError, match=r"has no gradient: .* modified by an inplace"):
+        Verify().run(with_forward(lowered(Block(), 4, 5, 5), overwriting))
 
 
 def test_models_without_numbers_are_refused() -> None:
