@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import click
 
 from fxtransport.cli.common import debug_option
-from fxtransport.cli.config import read_run
+from fxtransport.cli.runs.config import read_run
 from fxtransport.cli.words import plural
 from fxtransport.errors import UsageError
 
 if TYPE_CHECKING:
     import torch
 
-    from fxtransport.cli.run_parts import TrainedRun
+    from fxtransport.cli.runs.parts import TrainedRun
     from fxtransport.program import Program
 
 
@@ -57,7 +57,7 @@ def export(run: Path, output: Path, best: bool, average: bool | None, force: boo
         raise UsageError(f"{output} is there already: give another -o, or --force")
     config = read_run(run)
 
-    from fxtransport.cli.run_parts import load_run
+    from fxtransport.cli.runs.parts import load_run
 
     found = load_run(run, config, last=not best, average=average)
     _write(output, model_state(found.program), metadata(found))

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fxtransport.cli.common import debug_option
-from fxtransport.cli.config import CONFIG, parse_assignments, read, read_run, resolved
-from fxtransport.cli.key_options import GroupedCommand, given, key_options, merged
+from fxtransport.cli.runs.config import CONFIG, parse_assignments, read, read_run, resolved
+from fxtransport.cli.runs.options import GroupedCommand, given, key_options, merged
 
 if TYPE_CHECKING:
-    from fxtransport.cli.config import Config, Values
+    from fxtransport.cli.runs.config import Config, Values
 
 
 @click.command(cls=GroupedCommand)
@@ -75,7 +75,7 @@ def train(
     else:
         run, config = _new_folder(output), _begun(file, changes)
 
-    from fxtransport.cli.training_run import run_training
+    from fxtransport.cli.runs.training import run_training
 
     run_training(run, config, resume=resume is not None)
 

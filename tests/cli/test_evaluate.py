@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Command, in_process
-from tests.cli.runs import state_of, trained
+from tests.cli.running import state_of, trained
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from fxtransport.cli.config import read_run
+from fxtransport.cli.runs.config import read_run
 from tests.cli.conftest import Command, in_process
-from tests.cli.runs import SMALL, last_weights, state_of, trained, write_net
+from tests.cli.running import SMALL, last_weights, state_of, trained, write_net
 
 FXTRANSPORT = [sys.executable, "-c", "from fxtransport.cli.main import main; main()"]
 

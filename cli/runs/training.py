@@ -8,18 +8,18 @@ import click
 import torch
 
 from fxtransport.cli.common import out_console
-from fxtransport.cli.config import CONFIG, Config
-from fxtransport.cli.recipe import Recipe, recipe_of
-from fxtransport.cli.run_parts import building
-from fxtransport.cli.run_settings import (
+from fxtransport.cli.runs.config import CONFIG, Config
+from fxtransport.cli.runs.parts import building
+from fxtransport.cli.runs.progress import shown_progress
+from fxtransport.cli.runs.recipe import Recipe, recipe_of
+from fxtransport.cli.runs.settings import (
     device_of,
     objective_of,
     optimizer_of,
     schedule_of,
     settings_of,
 )
-from fxtransport.cli.training_progress import shown_progress
-from fxtransport.cli.training_table import show
+from fxtransport.cli.runs.table import show
 from fxtransport.errors import FxTransportError, RunInterruptedError, TrainingError
 from fxtransport.passes.blame import MODEL_ERRORS, first_line
 from fxtransport.program import Program

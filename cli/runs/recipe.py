@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from fxtransport import nets
-from fxtransport.cli.config import Config
-from fxtransport.cli.run_settings import device_of
+from fxtransport.cli.runs.config import Config
+from fxtransport.cli.runs.settings import device_of
 from fxtransport.compiler import example_of, transportify
 from fxtransport.data import Splits, load
 from fxtransport.errors import FxTransportError, UsageError

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from fxtransport.cli.config import Config
+from fxtransport.cli.runs.config import Config
 from fxtransport.objectives import (
     CrossEntropy,
     Fixed,

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from fxtransport.cli.config import (
+from fxtransport.cli.runs.config import (
     KEYS,
     parse_assignments,
     parse_pair,
@@ -13,8 +13,8 @@ from fxtransport.cli.config import (
     read_run,
     resolved,
 )
-from fxtransport.cli.key_options import merged
-from fxtransport.cli.keys import METHODS, By
+from fxtransport.cli.runs.keys import METHODS, By
+from fxtransport.cli.runs.options import merged
 from fxtransport.errors import UsageError
 
 MODEL = {"model.name": "resnet18"}

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fxtransport.cli.toml import dumps
+from fxtransport.cli.runs.toml import dumps
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 SCALARS = TEXTS | st.booleans() | st.integers() | st.floats(allow_nan=False)

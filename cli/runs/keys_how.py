@@ -1,6 +1,6 @@
 """The keys that say how: objective, schedule, optimiser, trainer."""
 
-from fxtransport.cli.keys import METHODS, By, Key, by_method, only
+from fxtransport.cli.runs.keys import METHODS, By, Key, by_method, only
 
 MULTIPLIER = ("lap", "trgl-multipliers")
 WITH_COST = ("lap", "fixed", "trgl", "trgl-multipliers")

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fxtransport.cli.common import compiling
-from fxtransport.cli.config import Config
-from fxtransport.cli.recipe import Recipe, recipe_of
+from fxtransport.cli.runs.config import Config
+from fxtransport.cli.runs.recipe import Recipe, recipe_of
 from fxtransport.errors import FxTransportError, TraceError, UsageError
 from fxtransport.passes.blame import MODEL_ERRORS, first_line
 from fxtransport.program import Program

@@ -9,8 +9,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from fxtransport.cli import keys_how, keys_what, toml
-from fxtransport.cli.keys import By, Key
+from fxtransport.cli.runs import keys_how, keys_what, toml
+from fxtransport.cli.runs.keys import By, Key
 from fxtransport.errors import UsageError
 
 KEYS: dict[str, Key] = {key.path: key for key in (*keys_what.KEYS, *keys_how.KEYS)}

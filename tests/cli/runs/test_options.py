@@ -6,8 +6,8 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from fxtransport.cli.config import KEYS
-from fxtransport.cli.key_options import TITLES, given, merged
+from fxtransport.cli.runs.config import KEYS
+from fxtransport.cli.runs.options import TITLES, given, merged
 from fxtransport.cli.train import train
 from fxtransport.errors import UsageError
 from tests.cli.conftest import Command

@@ -1,6 +1,6 @@
 """The keys that say what is trained: model, program, data."""
 
-from fxtransport.cli.keys import By, Key, by_method
+from fxtransport.cli.runs.keys import By, Key, by_method
 
 KEYS = (
     # model

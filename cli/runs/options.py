@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 
 import click
 
-from fxtransport.cli.config import KEYS, Values, parse_pair
-from fxtransport.cli.keys import By, Key
+from fxtransport.cli.runs.config import KEYS, Values, parse_pair
+from fxtransport.cli.runs.keys import By, Key
 from fxtransport.errors import UsageError
 
 Command = TypeVar("Command", bound=Callable[..., Any])

@@ -1,9 +1,9 @@
 """What a key of a run's configuration is.
 
 The options of ``fxtransport train``, the keys of its configuration files and what ``--set``
-takes are one table, in :mod:`fxtransport.cli.keys_what` and :mod:`fxtransport.cli.keys_how`.
-Published settings are the defaults: LAP's for CIFAR10, TRGL's for STL10 (THESIS F, G). Nothing
-heavy is imported here, so that ``--help`` answers at once.
+takes are one table, in ``keys_what`` and ``keys_how`` beside this file. Published settings are
+the defaults: LAP's for CIFAR10, TRGL's for STL10 (THESIS F, G). Nothing heavy is imported here,
+so that ``--help`` answers at once.
 """
 
 from collections.abc import Iterable, Mapping
