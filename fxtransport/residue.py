@@ -185,6 +185,17 @@ def _reduced(residue: torch.Tensor, p: float, reduction: Reduction) -> torch.Ten
     return powers.mean() if reduction == "mean" else powers.sum() / residue.shape[0]
 
 
+def _sum_of_squares(residue: torch.Tensor) -> torch.Tensor:
+    """In one pass, with no squares in memory; row by row, for short sums round little."""
+    if not residue.is_contiguous():
+        residue = residue.permute(sorted(range(residue.dim()), key=residue.stride, reverse=True))
+    inner = tuple(range(min(2, residue.dim() - 1), residue.dim()))
+    dtype = torch.promote_types(residue.dtype, torch.float32)
+    rows = torch.linalg.vector_norm(residue, dim=inner, dtype=dtype)
+    total: torch.Tensor = rows.square().sum()
+    return total
+
+
 class _PowerCost(torch.autograd.Function):
     """Saves the residue as it is, or what it is computed again from, and no square of it."""
 
@@ -193,11 +204,13 @@ class _PowerCost(torch.autograd.Function):
         ctx: Any, residue: torch.Tensor, p: float, reduction: Reduction, again: Recompute | None
     ) -> torch.Tensor:
         ctx.p = p
-        ctx.count = residue.numel() if reduction == "mean" else residue.shape[0]
+        ctx.count = count = residue.numel() if reduction == "mean" else residue.shape[0]
         ctx.dtype = residue.dtype
         function, tensors = again or Recompute(_scaled, (residue,))
         ctx.again = function
         ctx.save_for_backward(*tensors)
+        if p == 2:
+            return _sum_of_squares(residue) / count
         return _reduced(residue, p, reduction)
 
     @staticmethod
