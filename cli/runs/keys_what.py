@@ -137,7 +137,7 @@ KEYS = (
         "data.num_workers",
         int,
         "--workers",
-        "Processes that prepare batches; the batches are the same.",
+        "Processes that prepare batches; but for wds/ sets the batches are the same.",
         0,
         least=0,
         later=True,

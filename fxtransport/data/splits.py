@@ -82,7 +82,8 @@ def load(
         batch_size: Inputs in a training batch.
         input_size: What the model takes, (C, H, W); the set's own if None, where it has one.
         eval_batch_size: Inputs in other batches; ``batch_size`` if None.
-        num_workers: Processes that prepare batches; 0: this one. The batches are the same.
+        num_workers: Processes that prepare batches; 0: this one. The batches are the same,
+            but for training on ``wds/…``, where each process shuffles the shards it reads.
         root: The folder that holds the set.
         download: Whether the set may be fetched.
         validation: The share of training samples that becomes the validation split, if the

@@ -184,6 +184,13 @@ def test_a_run_goes_on_with_what_does_not_change_its_numbers() -> None:
     assert changed["optimizer.lr"] == config["optimizer.lr"]
 
 
+def test_processes_that_shuffle_shards_are_as_many_to_the_end() -> None:
+    config = resolved({**MODEL, "data.name": "wds/photos", "data.root": "shards"})
+    with pytest.raises(UsageError, match="--workers 2 would change the run in here, where it is 0"):
+        config.with_changes({"data.num_workers": 2}, "here")
+    assert config.with_changes({"data.num_workers": 0}, "here") == config
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
