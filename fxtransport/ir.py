@@ -182,7 +182,7 @@ class Boundaries:
     found: tuple[Boundary, ...]
     """Those where a single tensor crosses."""
     wide: tuple[Boundary, ...]
-    """Where several tensors cross; used only if the single ones do not suffice."""
+    """Where several tensors cross; used where single ones do not suffice or cut very unevenly."""
     units: int
     unit: str
     """What a depth unit is: ``residual``, ``layer`` or ``submodule``."""

@@ -108,6 +108,11 @@ def best_cuts(allowed: Steps, parts: int, goals: Sequence[Goal]) -> list[int]:
     return cuts
 
 
+def lightest_bottleneck(cost: Matrix, allowed: Steps, parts: int) -> int:
+    """The cost of the heaviest part where it is lightest. Some path of so many steps exists."""
+    return _lightest(np.broadcast_to(allowed, (parts, *allowed.shape)), cost)
+
+
 def minimal_bottleneck(cost: Matrix, allowed: Steps, parts: int) -> list[int]:
     """The cuts whose heaviest part is lightest and, among those, the most even.
 

@@ -29,6 +29,7 @@ from fxtransport.passes.bottleneck import (
     Steps,
     Total,
     best_cuts,
+    lightest_bottleneck,
     most_parts,
     range_costs,
     squares,
@@ -36,6 +37,10 @@ from fxtransport.passes.bottleneck import (
 from fxtransport.passes.hand_cuts import boundaries_by_hand
 
 _FREE = NodeCost({}, 0, {})
+
+_WORTH_IT = 0.6
+"""How heavy the heaviest module may be, relative to what cuts through one tensor allow, for
+cuts through several to be worth it."""
 
 
 @dataclass(frozen=True)
@@ -99,11 +104,15 @@ class Partition(Pass):
         return len(self.cuts) + 1 if self.cuts else self.modules
 
     def _line(self, unit: Unit) -> "Line":
-        """The legal boundaries to choose from; wide ones only where they are needed."""
+        """The legal boundaries to choose from; wide ones where they are needed, or worth it."""
         boundaries = unit.fact(Boundaries)
         line = Line(unit, boundaries.found)
-        if most_parts(line.steps) < self.parts:
-            line = Line(unit, (*boundaries.found, *boundaries.wide))
+        if boundaries.wide and self.parts > 1:
+            every = Line(unit, (*boundaries.found, *boundaries.wide))
+            if most_parts(line.steps) < self.parts or (
+                self._bottleneck(every) <= _WORTH_IT * self._bottleneck(line)
+            ):
+                line = every
         most = most_parts(line.steps)
         if most < self.parts:
             plural = "" if boundaries.units == 1 else "s"
@@ -114,6 +123,10 @@ class Partition(Pass):
                 f"place the cuts by hand"
             )
         return line
+
+    def _bottleneck(self, line: "Line") -> int:
+        """What the heaviest module costs at best."""
+        return lightest_bottleneck(line.cost(self.balance, self.weight), line.steps, self.parts)
 
     def _best(self, unit: Unit, line: "Line") -> list[int]:
         cost = line.cost(self.balance, self.weight)

@@ -221,11 +221,21 @@ def test_cuts_fall_behind_the_outermost_module() -> None:
     assert planned(unit, Partition(2)).cuts == (mirrored[0],)
 
 
-def test_wide_boundaries_only_where_single_ones_do_not_suffice() -> None:
+def test_wide_boundaries_where_single_ones_do_not_suffice() -> None:
     unit = chain([1, 1, 1, 1], wide=[1])
     assert all(c.single for c in planned(unit, Partition(2)).cuts)
     assert all(c.single for c in planned(unit, Partition(3)).cuts)
     assert [c.single for c in planned(unit, Partition(4)).cuts] == [True, False, True]
+
+
+def test_wide_boundaries_where_single_ones_cut_very_unevenly() -> None:
+    unit = chain([9, 1, 1, 1, 1, 1, 1, 1], wide=[1, 2, 3, 4, 5, 6])
+    by_depth = planned(unit, Partition(2))
+    assert [c.single for c in by_depth.cuts] == [False]
+    assert by_depth.bottleneck == 4
+    # 9 and 7 is as even as can be
+    assert all(c.single for c in planned(unit, Partition(2, Balance.WEIGHT)).cuts)
+    assert all(not c.single for c in planned(unit, Partition(3)).cuts)
 
 
 def test_too_many_modules_says_how_many_are_possible() -> None:
