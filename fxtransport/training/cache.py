@@ -99,6 +99,7 @@ def cached(
 
     Raises:
         CheckpointError: the file cannot be written.
+        UsageError: a hidden state has no row for each sample.
     """
     batches = OrderedStream(train.samples, train.batch_size, train.num_workers)
     path = folder.path / f"hidden-{_key(batches, modules)[:16]}.safetensors"
@@ -138,6 +139,14 @@ def _rows(
     for inputs, targets in batches:
         hidden = frozen(inputs)
         columns = hidden if isinstance(hidden, tuple) else (hidden,)
+        for values in columns:
+            if len(values) != len(targets):
+                # patches or windows may lie before or behind samples in there
+                raise UsageError(
+                    f"cache_hidden cannot tell samples apart in what the frozen modules return: a "
+                    f"tensor of shape {tuple(values.shape)} for {len(targets)} samples; train "
+                    "without cache_hidden, or place the cuts elsewhere"
+                )
         yield {**{str(i): values for i, values in enumerate(columns)}, TARGETS: targets}
         observe()
 

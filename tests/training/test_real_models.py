@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 
 from fxtransport import Program, transportify
 from fxtransport.data import Splits, load
+from fxtransport.errors import UsageError
 from fxtransport.objectives import (
     Objective,
     fixed,
@@ -72,6 +74,18 @@ def compiled(name: str) -> Program:
     return transportify(model, torch.zeros(2, 3, size, size), modules=3, verify=False)
 
 
+@cache
+def of_two_streams() -> Program:
+    """Pixels and patches cross from module to module."""
+    torch.manual_seed(0)
+    options: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 4}
+    options |= {"inner_dim": 8, "num_heads_outer": 2, "num_heads_inner": 2, "num_classes": 10}
+    model = timm.create_model("tnt_s_patch16_224", **options)
+    program = transportify(model, torch.zeros(2, 3, 32, 32), modules=3, verify=False)
+    assert [len(cut.crossing) for cut in program.facts.partition.cuts] == [2, 2]
+    return program
+
+
 class Losses(Observer):
     """The loss of each module in each epoch that it trained."""
 
@@ -106,3 +120,30 @@ def test_it_learns(name: str, run: str) -> None:
     assert report.best is not None
     assert report.test is not None
     assert report.test.module == report.best.exit.module
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("run", ["TRGL parallel", "TRGL sequential"])
+def test_several_tensors_cross(run: str) -> None:
+    make, schedule = RUNS[run]
+    data, losses = splits(32), Losses()
+    trainer = Trainer(
+        copy.deepcopy(of_two_streams()),
+        make(),
+        schedule,
+        optimizer=OptimizerSettings("adamw", lr=5e-4),
+        settings=TrainerSettings(seed=0),
+        observers=[losses],
+    )
+    trainer.fit(data.train, data.validation, data.test)
+    assert all(found[-1] < found[0] for found in losses.found.values())
+    assert sorted(losses.found) == [0, 1, 2]
+
+
+def test_pixels_of_patches_are_not_cached(tmp_path: Path) -> None:
+    """They are B·16×4×8, and which rows are whose only the model knows."""
+    program, settings = copy.deepcopy(of_two_streams()), TrainerSettings(cache_hidden=True)
+    trainer = Trainer(program, vangl(), Sequential(1), settings=settings, run=tmp_path)
+    with pytest.raises(UsageError, match=r"shape \(160, 4, 8\) for 10 samples"):
+        trainer.fit(splits(32).train)
+    assert not list(tmp_path.glob("hidden*"))
