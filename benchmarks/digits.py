@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fxtransport.data import load
 from fxtransport.objectives import Objective, logits_of
-from fxtransport.program import ProgramModule
+from fxtransport.program import ModuleOutput, ProgramModule
+from fxtransport.residue import Cost
 
 VALIDATION, TEST = 0.3, 0.2
 """Shares: 431 digits to choose by (of what is no test), and 360 to test on."""
@@ -69,6 +70,30 @@ class Recipe:
     weight_decay: float = 1e-4
 
 
+class SharedHead(nn.Module):
+    """A module of a program that is cut without heads, with one that others have too.
+
+    Args:
+        part: The module.
+        head: Gives logits of what the module hands on.
+    """
+
+    def __init__(self, part: ProgramModule, head: nn.Module) -> None:
+        super().__init__()
+        self.part = part
+        self.head = head
+        self.index = part.index
+
+    def forward(self, hidden: Tensor, cost: Cost | None, head: bool = True) -> ModuleOutput:
+        """What the module returns, and logits."""
+        output: ModuleOutput = self.part(hidden, cost=cost)
+        return output._replace(logits=self.head(output.hidden)) if head else output
+
+
+Exit = ProgramModule | SharedHead
+"""A module that trains on the loss of its own logits."""
+
+
 class Learners:
     """Modules that train on the same batches, each for its own loss (THESIS 4.3, parallel).
 
@@ -76,7 +101,7 @@ class Learners:
     """
 
     def __init__(
-        self, modules: Sequence[ProgramModule], objective: Objective, recipe: Recipe, seed: int
+        self, modules: Sequence[Exit], objective: Objective, recipe: Recipe, seed: int
     ) -> None:
         self.modules = modules
         self.objective = objective
@@ -108,7 +133,7 @@ class Learners:
 
 
 @torch.no_grad()
-def exits(modules: Sequence[ProgramModule], split: Split) -> list[float]:
+def exits(modules: Sequence[Exit], split: Split) -> list[float]:
     """The share of right answers in %, after each module."""
     hidden, shares = split.images, []
     for part in modules:
@@ -120,6 +145,6 @@ def exits(modules: Sequence[ProgramModule], split: Split) -> list[float]:
 
 
 @torch.no_grad()
-def passed_on(part: ProgramModule, split: Split) -> Split:
+def passed_on(part: Exit, split: Split) -> Split:
     """What a frozen module hands on."""
     return Split(part.eval()(split.images, cost=None, head=False).hidden, split.classes)
