@@ -11,6 +11,8 @@ from fxtransport.ir import Kind
 Reduction = Literal["mean", "sum"]
 """Over batch, channels and positions; or over channels and positions, averaged over the batch."""
 
+_PRECISE = (torch.float32, torch.float64)
+
 
 class Recompute(NamedTuple):
     """How a residue is computed again in backward, from tensors that are kept anyway."""
@@ -85,7 +87,7 @@ class Residue:
         """How the displacement is computed again without saving it, bit for bit."""
         tensors = (self.output.detach(), self.skip.detach())
         # in half precision the difference of two large numbers is not the small one
-        exact = all(t.dtype in (torch.float32, torch.float64) for t in tensors)
+        exact = all(t.dtype in _PRECISE for t in tensors)
         return Recompute(_difference, tensors) if self._kept and exact else None
 
 
@@ -99,7 +101,7 @@ def batch_norm_again(normalised: torch.Tensor) -> Recompute | None:
     """How the result of a batch normalisation is computed again, up to rounding.
 
     Its node in the autograd graph keeps what it reads and the statistics of the batch anyway.
-    What is left to compute is x·a + b for each channel.
+    What is left to compute is (x - mean)·a + bias for each channel.
 
     Args:
         normalised: B×C×positions.
@@ -114,23 +116,21 @@ def batch_norm_again(normalised: torch.Tensor) -> Recompute | None:
     if node is None or node.name() not in _BATCH_NORMS or not node._saved_training:
         return None
     with torch.no_grad():
-        a = node._saved_result2
+        x, mean, a = node._saved_input.detach(), node._saved_result1, node._saved_result2
         weight, learner = node._saved_weight, node.next_functions[2][0]
         if weight is None:
-            return Recompute(_affine, (node._saved_input.detach(), a, -node._saved_result1 * a))
+            return Recompute(_affine, (x, mean, a, torch.zeros_like(a)))
         bias = getattr(learner, "variable", None)
         if bias is None:
             return None
-        a = weight * a
-        return Recompute(_affine, (node._saved_input.detach(), a, bias - node._saved_result1 * a))
+        return Recompute(_affine, (x, mean, weight * a, bias.detach()))
 
 
 def _affine(
-    factor: torch.Tensor, x: torch.Tensor, a: torch.Tensor, b: torch.Tensor
+    factor: torch.Tensor, x: torch.Tensor, mean: torch.Tensor, a: torch.Tensor, bias: torch.Tensor
 ) -> torch.Tensor:
-    """x·a + b for each channel, in one pass: batch normalisation by mean 0 and variance 1."""
-    zeros, ones = torch.zeros_like(a), torch.ones_like(a)
-    return F.batch_norm(x, zeros, ones, a * factor, b * factor, eps=0.0)
+    """(x - mean)·a + bias for each channel, in one pass: batch normalisation by variance 1."""
+    return F.batch_norm(x, mean, torch.ones_like(a), a * factor, bias * factor, eps=0.0)
 
 
 def _scaled(factor: torch.Tensor, residue: torch.Tensor) -> torch.Tensor:
@@ -190,9 +190,7 @@ def _sum_of_squares(residue: torch.Tensor) -> torch.Tensor:
     if not residue.is_contiguous():
         residue = residue.permute(sorted(range(residue.dim()), key=residue.stride, reverse=True))
     inner = tuple(range(min(2, residue.dim() - 1), residue.dim()))
-    dtype = torch.promote_types(residue.dtype, torch.float32)
-    rows = torch.linalg.vector_norm(residue, dim=inner, dtype=dtype)
-    total: torch.Tensor = rows.square().sum()
+    total: torch.Tensor = torch.linalg.vector_norm(residue, dim=inner).square().sum()
     return total
 
 
@@ -209,7 +207,7 @@ class _PowerCost(torch.autograd.Function):
         function, tensors = again or Recompute(_scaled, (residue,))
         ctx.again = function
         ctx.save_for_backward(*tensors)
-        if p == 2:
+        if p == 2 and residue.dtype in _PRECISE:
             return _sum_of_squares(residue) / count
         return _reduced(residue, p, reduction)
 

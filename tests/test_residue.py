@@ -203,6 +203,34 @@ def test_autocast_measures_in_single_precision() -> None:
 def test_default_is_the_mean_square_of_branches() -> None:
     program = compiled("post-activation", 1).eval()
     images = torch.randn(2, 3, 32, 32)
-    expected = program.transport(images).energies
-    assert torch.equal(program.whole(images).energies, expected)
-    assert torch.equal(program.whole(images, cost=mean_square_branch).energies, expected)
+    energies = program.whole(images).energies
+    assert torch.equal(program.whole(images, cost=mean_square_branch).energies, energies)
+    # the sum that no squares are written for is taken in another order
+    torch.testing.assert_close(energies, program.transport(images).energies, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize(
+    "arranged",
+    [
+        lambda r: r,
+        lambda r: r.contiguous(memory_format=torch.channels_last),
+        lambda r: r.flatten(2).transpose(1, 2),
+        lambda r: r[:, ::2],
+        lambda r: r[:, :1].expand(-1, 5, -1, -1),
+        lambda r: r.flatten(1),
+        lambda r: r[:, 0, 0, 0],
+        torch.zeros_like,
+    ],
+    ids=["NCHW", "NHWC", "tokens", "slice", "expanded", "vectors", "numbers", "zeros"],
+)
+def test_squares_are_summed_as_in_double_precision(
+    arranged: Callable[[torch.Tensor], torch.Tensor], dtype: torch.dtype
+) -> None:
+    residue = arranged(torch.randn(16, 8, 56, 56).to(dtype))
+    for reduction in ("mean", "sum"):
+        expected = residue.double().square().sum()
+        expected /= residue.numel() if reduction == "mean" else len(residue)
+        found = power_cost(residue, 2, reduction)
+        assert found.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+        torch.testing.assert_close(found.double(), expected, rtol=3e-7, atol=0)
