@@ -11,8 +11,6 @@ from fxtransport.ir import Kind
 Reduction = Literal["mean", "sum"]
 """Over batch, channels and positions; or over channels and positions, averaged over the batch."""
 
-_PRECISE = (torch.float32, torch.float64)
-
 
 class Recompute(NamedTuple):
     """How a residue is computed again in backward, from tensors that are kept anyway."""
@@ -87,7 +85,7 @@ class Residue:
         """How the displacement is computed again without saving it, bit for bit."""
         tensors = (self.output.detach(), self.skip.detach())
         # in half precision the difference of two large numbers is not the small one
-        exact = all(t.dtype in _PRECISE for t in tensors)
+        exact = all(t.dtype in (torch.float32, torch.float64) for t in tensors)
         return Recompute(_difference, tensors) if self._kept and exact else None
 
 
@@ -123,7 +121,8 @@ def batch_norm_again(normalised: torch.Tensor) -> Recompute | None:
         bias = getattr(learner, "variable", None)
         if bias is None:
             return None
-        return Recompute(_affine, (x, mean, weight * a, bias.detach()))
+        # a copy, because the batch norm itself does not mind if its bias changes before backward
+        return Recompute(_affine, (x, mean, weight * a, bias.clone()))
 
 
 def _affine(
@@ -185,15 +184,6 @@ def _reduced(residue: torch.Tensor, p: float, reduction: Reduction) -> torch.Ten
     return powers.mean() if reduction == "mean" else powers.sum() / residue.shape[0]
 
 
-def _sum_of_squares(residue: torch.Tensor) -> torch.Tensor:
-    """In one pass, with no squares in memory; row by row, for short sums round little."""
-    if not residue.is_contiguous():
-        residue = residue.permute(sorted(range(residue.dim()), key=residue.stride, reverse=True))
-    inner = tuple(range(min(2, residue.dim() - 1), residue.dim()))
-    total: torch.Tensor = torch.linalg.vector_norm(residue, dim=inner).square().sum()
-    return total
-
-
 class _PowerCost(torch.autograd.Function):
     """Saves the residue as it is, or what it is computed again from, and no square of it."""
 
@@ -202,13 +192,11 @@ class _PowerCost(torch.autograd.Function):
         ctx: Any, residue: torch.Tensor, p: float, reduction: Reduction, again: Recompute | None
     ) -> torch.Tensor:
         ctx.p = p
-        ctx.count = count = residue.numel() if reduction == "mean" else residue.shape[0]
+        ctx.count = residue.numel() if reduction == "mean" else residue.shape[0]
         ctx.dtype = residue.dtype
         function, tensors = again or Recompute(_scaled, (residue,))
         ctx.again = function
         ctx.save_for_backward(*tensors)
-        if p == 2 and residue.dtype in _PRECISE:
-            return _sum_of_squares(residue) / count
         return _reduced(residue, p, reduction)
 
     @staticmethod
