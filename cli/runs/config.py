@@ -66,7 +66,7 @@ class Config:
         """
         changed = resolved({**self.values, **changes})
         for path, value in changes.items():
-            if self._may_change(path) or changed.get(path) == self.get(path):
+            if KEYS[path].later(self.values) or changed.get(path) == self.get(path):
                 continue
             was = "not set" if self.get(path) is None else f"{self.get(path)}"
             raise UsageError(
@@ -74,12 +74,6 @@ class Config:
                 "leave it out, or begin another run with --output"
             )
         return changed
-
-    def _may_change(self, path: str) -> bool:
-        if path == "data.num_workers" and self["data.name"].startswith("wds/"):
-            # each process shuffles the shards that it reads, so the order is theirs
-            return False
-        return KEYS[path].later
 
 
 def resolved(values: Values) -> Config:

@@ -6,7 +6,7 @@ the defaults: LAP's for CIFAR10, TRGL's for STL10 (THESIS F, G). Nothing heavy i
 so that ``--help`` answers at once.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +30,16 @@ class By:
     values: Mapping[Any, Any]
 
 
+def never(_: Mapping[str, Any]) -> bool:
+    """Of a key that changes what is computed."""
+    return False
+
+
+def always(_: Mapping[str, Any]) -> bool:
+    """Of a key that does not."""
+    return True
+
+
 @dataclass(frozen=True)
 class Key:
     """One thing that can be set."""
@@ -48,8 +58,9 @@ class Key:
     metavar: str | None = None
     alone: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """Options that take no value, each with the value that it stands for and its help."""
-    later: bool = False
-    """It may change when a run is resumed: it does not change what is computed."""
+    later: Callable[[Mapping[str, Any]], bool] = never
+    """Whether it may change when a run with these values is resumed, because it does not change
+    what is computed."""
 
     @property
     def section(self) -> str:

@@ -1,6 +1,6 @@
 """The keys that say how: objective, schedule, optimiser, trainer."""
 
-from fxtransport.cli.runs.keys import METHODS, By, Key, by_method, only
+from fxtransport.cli.runs.keys import METHODS, By, Key, always, by_method, only
 
 MULTIPLIER = ("lap", "trgl-multipliers")
 WITH_COST = ("lap", "fixed", "trgl", "trgl-multipliers")
@@ -160,7 +160,7 @@ KEYS = (
     ),
     # trainer
     Key("trainer.seed", int, "--seed", "Of weights, splits, order and augmentation.", 0, least=0),
-    Key("trainer.device", str, "--device", "cuda if there is one, else cpu.", later=True),
+    Key("trainer.device", str, "--device", "cuda if there is one, else cpu.", later=always),
     Key("trainer.deterministic", bool, "--deterministic", "Deterministic algorithms only.", False),
     Key("trainer.amp", str, "--amp", "Mixed precision.", choices=("bf16", "fp16")),
     Key(
@@ -188,7 +188,7 @@ KEYS = (
         float,
         "--checkpoint-minutes",
         "Save within epochs too, after so many minutes.",
-        later=True,
+        later=always,
     ),
     Key(
         "trainer.tensorboard",
@@ -196,6 +196,6 @@ KEYS = (
         "--tensorboard",
         "Write the metrics for TensorBoard too.",
         False,
-        later=True,
+        later=always,
     ),
 )

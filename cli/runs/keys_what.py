@@ -1,6 +1,6 @@
 """The keys that say what is trained: model, program, data."""
 
-from fxtransport.cli.runs.keys import By, Key, by_method
+from fxtransport.cli.runs.keys import By, Key, always, by_method
 
 KEYS = (
     # model
@@ -85,7 +85,7 @@ KEYS = (
         "--verify/--no-verify",
         "Compare the program with the model.",
         True,
-        later=True,
+        later=always,
     ),
     # data
     Key(
@@ -96,8 +96,8 @@ KEYS = (
         "digits",
         metavar="NAME",
     ),
-    Key("data.root", str, "--data-dir", "The folder that holds it.", metavar="DIR", later=True),
-    Key("data.download", bool, "--download", "Fetch it if it is not there.", False, later=True),
+    Key("data.root", str, "--data-dir", "The folder that holds it.", metavar="DIR", later=always),
+    Key("data.download", bool, "--download", "Fetch it if it is not there.", False, later=always),
     Key(
         "data.batch_size",
         int,
@@ -140,7 +140,8 @@ KEYS = (
         "Processes that prepare batches; but for wds/ sets the batches are the same.",
         0,
         least=0,
-        later=True,
+        # each process shuffles the shards that it reads, so their order follows from how many
+        later=lambda values: not values["data.name"].startswith("wds/"),
     ),
     Key("data.options", dict, "--data-arg", "Of the set, such as noise=0.1."),
     Key(
