@@ -4,8 +4,7 @@ The papers' ResNet-110 on 3×32×32 images, batch 64, SGD with momentum, by the 
 In every round each way makes one step on the same batch, in an order that changes, so that
 a busy machine slows all alike, and ratios are taken round by round. On the CPU they are of
 processor time, which other processes cannot take; those of wall time stand beside. The
-median counts; the ratio of the fastest steps shows what a quieter machine would say. On the CPU
-all is measured again with freed memory kept, as ``fxtransport train`` keeps it.
+median counts; the ratio of the fastest steps shows what a quieter machine would say.
 
     python benchmarks/training_cost.py [--device cuda] [--rounds 40]
 """
@@ -27,7 +26,7 @@ from torch import nn
 from fxtransport import transportify
 from fxtransport.nets import resnet110
 from fxtransport.objectives import Objective, lap, plain, trgl, vangl
-from fxtransport.training import EndToEnd, Parallel, Schedule, Trainer, keep_freed_memory
+from fxtransport.training import EndToEnd, Parallel, Schedule, Trainer
 
 SIZE, BATCH, CLASSES, MODULES = 32, 64, 10, 4
 
@@ -108,19 +107,6 @@ def quartiles(values: list[float]) -> str:
     return f"{middle:.3f} ({low:.3f}-{high:.3f})"
 
 
-def judged(times: dict[str, list[Times]], ratio: Ratio, clock: str) -> dict[str, Any]:
-    """What was found of a ratio, round by round, and whether its median meets the target."""
-    found = ratios_of(times, ratio, clock)
-    fastest = {name: min(getattr(step, clock) for step in steps) for name, steps in times.items()}
-    return {
-        "ratio": ratio._asdict(),
-        clock: found,
-        "wall": ratios_of(times, ratio, "wall"),
-        "fastest": fastest[ratio.numerator] / fastest[ratio.denominator],
-        "met": statistics.median(found) <= ratio.target,
-    }
-
-
 @click.command()
 @click.option("--device", default="cpu", type=click.Choice(["cpu", "cuda"]))
 @click.option("--rounds", default=40, show_default=True)
@@ -128,28 +114,25 @@ def judged(times: dict[str, list[Times]], ratio: Ratio, clock: str) -> dict[str,
 def main(device: str, rounds: int, threads: int) -> None:
     """Measure, print and write what training by transport costs."""
     torch.set_num_threads(threads)
-    measured = {"": measure(device, rounds)}
-    if device == "cpu" and keep_freed_memory():
-        measured["memory kept"] = measure(device, rounds)
+    times = measure(device, rounds)
     clock = "processor" if device == "cpu" else "wall"
     title = f"ResNet-110, {SIZE}×{SIZE}, batch {BATCH}, {rounds} rounds, by {clock} time"
     columns = ("median (middle half)", "of wall time", "fastest", "published", "target", "met")
-    table = Table("", "", *columns, title=title)
+    table = Table("", *columns, title=title)
     results: list[dict[str, Any]] = []
-    for memory, times in measured.items():
-        for ratio in RATIOS:
-            of = judged(times, ratio, clock)
-            cells = (quartiles(of[clock]), quartiles(of["wall"]), f"{of['fastest']:.3f}")
-            target = (ratio.published, f"≤ {ratio.target}", "✓" if of["met"] else "✗")
-            table.add_row(ratio.name, memory, *cells, *target)
-            results.append({"memory": memory} | of)
-        table.add_section()
-    console = Console(width=160)
+    for ratio in RATIOS:
+        found, wall = ratios_of(times, ratio, clock), ratios_of(times, ratio, "wall")
+        met = statistics.median(found) <= ratio.target
+        fastest = {name: min(getattr(step, clock) for step in times[name]) for name in times}
+        best = fastest[ratio.numerator] / fastest[ratio.denominator]
+        cells = (quartiles(found), quartiles(wall), f"{best:.3f}", ratio.published)
+        table.add_row(ratio.name, *cells, f"≤ {ratio.target}", "✓" if met else "✗")
+        figures = {clock: found, "wall": wall, "fastest": best, "met": met}
+        results.append({"ratio": ratio._asdict(), **figures})
+    console = Console(width=140)
     console.print(table)
-    for memory, times in measured.items():
-        for name, steps in times.items():
-            wall = spread([step.wall for step in steps])
-            console.print(f"{name}{memory and f', {memory}'}: {wall} s a step")
+    for name, steps in times.items():
+        console.print(f"{name}: {spread([step.wall for step in steps])} s a step")
     if device == "cpu":
         console.print(f"load of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     path = write("training_cost", device, {"title": title, "results": results})

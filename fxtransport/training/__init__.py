@@ -1,6 +1,5 @@
 """Train programs: schedules, the trainer, evaluation, checkpoints."""
 
-from fxtransport.training.allocator import keep_freed_memory
 from fxtransport.training.evaluate import evaluate
 from fxtransport.training.reports import (
     Best,
@@ -46,5 +45,4 @@ __all__ = [
     "Trainer",
     "TrainerSettings",
     "evaluate",
-    "keep_freed_memory",
 ]
