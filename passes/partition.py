@@ -79,21 +79,23 @@ class Partition(Pass):
         Raises:
             PartitionError: the model has too few places to cut, or a cut by hand is none.
         """
+        boundaries = unit.fact(Boundaries)
+        every = Line(unit, (*boundaries.found, *boundaries.wide))
         if self.cuts:
             chosen = boundaries_by_hand(unit, self.cuts)
         else:
-            line = self._line(unit)
+            line = self._line(unit, every)
             chosen = tuple(line.boundaries[p - 1] for p in self._best(unit, line))
         segments = segments_between(unit, chosen)
         costs = self._costs_of(unit, chosen, segments)
         plan = PartitionPlan(
             balance=self.balance,
             weight=self.weight,
-            unit=unit.fact(Boundaries).unit,
+            unit=boundaries.unit,
             segments=segments,
             cuts=chosen,
             bottleneck=max(costs),
-            lower_bound=self._lower_bound(unit),
+            lower_bound=self._lower_bound(unit, every),
             imbalance=max(costs) * len(costs) / sum(costs) - 1 if sum(costs) else 0.0,
         )
         return unit.with_facts(plan)
@@ -103,16 +105,15 @@ class Partition(Pass):
         """How many modules there will be."""
         return len(self.cuts) + 1 if self.cuts else self.modules
 
-    def _line(self, unit: Unit) -> "Line":
+    def _line(self, unit: Unit, every: "Line") -> "Line":
         """The legal boundaries to choose from; wide ones where they are needed, or worth it."""
         boundaries = unit.fact(Boundaries)
-        line = Line(unit, boundaries.found)
-        if boundaries.wide and self.parts > 1:
-            every = Line(unit, (*boundaries.found, *boundaries.wide))
-            if most_parts(line.steps) < self.parts or (
-                self._bottleneck(every) <= _WORTH_IT * self._bottleneck(line)
-            ):
-                line = every
+        line = every
+        if boundaries.wide:
+            single = Line(unit, boundaries.found)
+            enough = most_parts(single.steps) >= self.parts
+            if enough and self._bottleneck(every) > _WORTH_IT * self._bottleneck(single):
+                line = single
         most = most_parts(line.steps)
         if most < self.parts:
             plural = "" if boundaries.units == 1 else "s"
@@ -136,20 +137,18 @@ class Partition(Pass):
         goals.append(Total(line.oddness(unit, self.parts)))
         return best_cuts(line.steps, self.parts, goals)
 
-    def _lower_bound(self, unit: Unit) -> int:
+    def _lower_bound(self, unit: Unit, every: "Line") -> int:
         """The mean, if the modules shared nothing, or what no cut can separate.
 
         Cuts by hand may separate any two nodes; others only what lies on both sides of a
         legal boundary, be it a wide one.
         """
-        boundaries = unit.fact(Boundaries)
-        line = Line(unit, (*boundaries.found, *boundaries.wide))
-        cost = line.cost(self.balance, self.weight)
+        cost = every.cost(self.balance, self.weight)
         mean = -(-int(cost[0, -1]) // self.parts)
         if not self.cuts:
             return max(mean, int(np.diagonal(cost, 1).max()))
         if self.balance is Balance.DEPTH:
-            return max(mean, min(1, boundaries.units))
+            return max(mean, min(1, unit.fact(Boundaries).units))
         costs = unit.fact(Costs)
         return max(mean, *(cost_of([n], costs, self.weight) for n in unit.traced().nodes))
 
@@ -176,6 +175,7 @@ class Line:
         self._costs = unit.fact(Costs)
         units = [0, *(b.units for b in self.boundaries), unit.fact(Boundaries).units]
         self._units = np.array(units, dtype=np.int64)
+        self._by_weight: dict[Weight, Matrix] = {}
 
     @property
     def steps(self) -> Steps:
@@ -188,7 +188,10 @@ class Line:
         """The cost of every range between two points."""
         if balance is Balance.DEPTH:
             return np.triu(self._units[None, :] - self._units[:, None], 1)
-        return range_costs([things_of(nodes, self._costs, weight) for nodes in self._stretches])
+        if weight not in self._by_weight:
+            things = [things_of(nodes, self._costs, weight) for nodes in self._stretches]
+            self._by_weight[weight] = range_costs(things)
+        return self._by_weight[weight]
 
     def oddness(self, unit: Unit, parts: int) -> Matrix:
         """How unnatural it is to end a part at each point.
