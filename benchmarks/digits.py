@@ -90,7 +90,7 @@ class SharedHead(nn.Module):
         return output._replace(logits=self.head(output.hidden)) if head else output
 
 
-Exit = ProgramModule | SharedHead
+WithHead = ProgramModule | SharedHead
 """A module that trains on the loss of its own logits."""
 
 
@@ -101,7 +101,7 @@ class Learners:
     """
 
     def __init__(
-        self, modules: Sequence[Exit], objective: Objective, recipe: Recipe, seed: int
+        self, modules: Sequence[WithHead], objective: Objective, recipe: Recipe, seed: int
     ) -> None:
         self.modules = modules
         self.objective = objective
@@ -133,7 +133,7 @@ class Learners:
 
 
 @torch.no_grad()
-def exits(modules: Sequence[Exit], split: Split) -> list[float]:
+def exits(modules: Sequence[WithHead], split: Split) -> list[float]:
     """The share of right answers in %, after each module."""
     hidden, shares = split.images, []
     for part in modules:
@@ -145,6 +145,6 @@ def exits(modules: Sequence[Exit], split: Split) -> list[float]:
 
 
 @torch.no_grad()
-def passed_on(part: Exit, split: Split) -> Split:
+def passed_on(part: WithHead, split: Split) -> Split:
     """What a frozen module hands on."""
     return Split(part.eval()(split.images, cost=None, head=False).hidden, split.classes)

@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import click
 import torch
 from common import merge
-from digits import Exit, Learners, Recipe, SharedHead, Split, digits, exits, passed_on
+from digits import Learners, Recipe, SharedHead, Split, WithHead, digits, exits, passed_on
 from intervals import Mean, mean_of, paired
 from rich.console import Console
 from rich.table import Table
@@ -89,7 +89,7 @@ def compiled(net: str, device: str) -> Program:
     return transportify(model.to(device), modules=10)
 
 
-def modules_of(program: Program, job: Job) -> list[Exit]:
+def modules_of(program: Program, job: Job) -> list[WithHead]:
     """What the schedule trains, each with a head."""
     if job.schedule == END_TO_END:
         return [program.whole]
@@ -120,7 +120,7 @@ def train(job: Job) -> list[float]:
 
 
 def train_in_turn(
-    modules: list[Exit],
+    modules: list[WithHead],
     objective: Objective,
     recipe: Recipe,
     train: Split,
