@@ -22,7 +22,7 @@ ALLOWED = {
     "fxtransport.errors": (),
     "fxtransport.names": ("fxtransport.errors",),
     "fxtransport.heads": ("fxtransport.ir",),
-    "fxtransport.residue": ("fxtransport.ir",),
+    "fxtransport.residue": ("fxtransport.ir", "fxtransport.residue"),
     "fxtransport.passes": tuple(f"fxtransport.{n}" for n in "ir errors residue passes".split()),
     "fxtransport.objectives": tuple(
         f"fxtransport.{n}" for n in "ir errors residue objectives".split()

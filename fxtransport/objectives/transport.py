@@ -57,8 +57,8 @@ class TransportCost:
         if residue.kind not in self.kinds:
             return None
         if self.residue == "branch":
-            return power_cost(residue.branch, self.p, self.reduction, residue.branch_again)
+            return power_cost(residue.branch, self.p, self.reduction, residue.branch_source)
         if residue.kind is not Kind.IDENTITY:
             return None
-        again = residue.displacement_again
-        return power_cost(residue.displacement, self.p, self.reduction, again)
+        displacement, source = residue.displacement, residue.displacement_source
+        return power_cost(displacement, self.p, self.reduction, source)

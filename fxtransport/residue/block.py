@@ -1,0 +1,104 @@
+"""A residual block as a transport cost sees it."""
+
+from collections.abc import Callable
+
+import torch
+
+from fxtransport.ir import Kind
+from fxtransport.residue.powers import power_cost
+from fxtransport.residue.sources import BatchNorm, Difference, Source
+
+
+class Residue:
+    """The values of one residual block x_{m+1} = x_m + r_m(x_m) (THESIS 2.1).
+
+    Of a block that ends in an activation, x_{m+1} = σ(x_m + r_m(x_m)). An equal-dimension
+    layer x_{m+1} = g_m(x_m) is a block of kind ``identity`` whose branch is its displacement.
+
+    Args:
+        kind: What the skip operand is.
+        branches: The other operands of the addition; none of an equal-dimension layer.
+        skip: x_m; of a projection, what becomes of x_m on the skip path.
+        output: x_{m+1}, of the same shape.
+        kept: Whether x_m and x_{m+1} are kept for backward anyway, so that residues that
+            follow from them need not be saved.
+        activated: Whether an activation lies between the sum and x_{m+1}.
+    """
+
+    __slots__ = ("_activated", "_branches", "_kept", "kind", "output", "skip")
+
+    def __init__(
+        self,
+        kind: Kind,
+        branches: tuple[torch.Tensor, ...],
+        skip: torch.Tensor,
+        output: torch.Tensor,
+        kept: bool = False,
+        activated: bool = False,
+    ) -> None:
+        self.kind = kind
+        self.skip = skip
+        self.output = output
+        self._branches = branches
+        self._kept = kept
+        self._activated = activated
+
+    @property
+    def branch(self) -> torch.Tensor:
+        """r_m(x_m), as it is added to the skip; of a layer, the displacement."""
+        if not self._branches:
+            return self.displacement
+        total = self._branches[0]
+        for branch in self._branches[1:]:
+            total = total + branch
+        return total
+
+    @property
+    def displacement(self) -> torch.Tensor:
+        """x_{m+1} - x_m; only of kind ``identity``, for other skips are not x_m itself."""
+        return self.output - self.skip
+
+    def branch_source(self) -> Source | None:
+        """What the branch is computed from again; None if nothing that is kept anyway.
+
+        From x_{m+1} - x_m it comes out up to rounding, relative to x_{m+1}.
+        """
+        source = BatchNorm.of(self._branches[0]) if len(self._branches) == 1 else None
+        if source is None and not self._activated:
+            return self.displacement_source()
+        return source
+
+    def displacement_source(self) -> Source | None:
+        """What the displacement is computed from again, bit for bit, if it is kept anyway."""
+        # in half precision the difference of two large numbers is not the small one
+        exact = all(t.dtype in (torch.float32, torch.float64) for t in (self.output, self.skip))
+        return Difference(self.output, self.skip) if self._kept and exact else None
+
+
+Cost = Callable[[Residue], torch.Tensor | None]
+"""What a residual block costs, a scalar; None where it is not penalised."""
+
+
+def mean_square_branch(residue: Residue) -> torch.Tensor:
+    """The mean square of a block's branch: what the modules of a program return by default."""
+    return power_cost(residue.branch, 2, "mean", residue.branch_source)
+
+
+def measured(
+    cost: Cost | None,
+    kind: str,
+    branches: tuple[torch.Tensor, ...],
+    skip: torch.Tensor,
+    output: torch.Tensor,
+    kept: bool,
+    activated: bool,
+) -> torch.Tensor | None:
+    """What a residual block costs; None if nothing is to be measured. Generated code calls it."""
+    if cost is None:
+        return None
+    return cost(Residue(Kind(kind), branches, skip, output, kept, activated))
+
+
+def copied(cost: Cost | None, value: torch.Tensor) -> torch.Tensor | None:
+    """A copy of what the model overwrites before it is measured, if it is to be measured."""
+    return None if cost is None else value.clone()

@@ -1,0 +1,109 @@
+"""What residues are computed from, so that they need not be kept for their gradients."""
+
+from typing import Any
+
+import torch
+
+
+class Source:
+    """What a residue is computed from once more in backward: here, the residue itself."""
+
+    def __init__(self, *tensors: torch.Tensor) -> None:
+        self._tensors = tensors
+
+    def tensors(self) -> tuple[torch.Tensor, ...]:
+        """What is kept for backward; at best, nothing that is not kept anyway."""
+        return self._tensors
+
+    @staticmethod
+    def again(scalar: torch.Tensor, factor: float, *tensors: torch.Tensor) -> torch.Tensor:
+        """The residue times a scalar and a factor, in new memory, from what was kept."""
+        (residue,) = tensors
+        return residue * (scalar * factor)
+
+    def mean_square(self, *tensors: torch.Tensor) -> torch.Tensor | None:
+        """The mean of the squared residue, if it follows from less than the residue."""
+        return None
+
+
+class Difference(Source):
+    """Of the residue x_{m+1} - x_m, the two that it lies between."""
+
+    def __init__(self, output: torch.Tensor, skip: torch.Tensor) -> None:
+        super().__init__(output.detach(), skip.detach())
+
+    @staticmethod
+    def again(scalar: torch.Tensor, factor: float, *tensors: torch.Tensor) -> torch.Tensor:
+        """The difference times a scalar and a factor."""
+        output, skip = tensors
+        return (output - skip).mul_(scalar * factor)
+
+
+_EPSILON = {
+    "NativeBatchNormBackward0": "_saved_eps",
+    "CudnnBatchNormBackward0": "_saved_epsilon",
+    "MiopenBatchNormBackward0": "_saved_epsilon",
+}
+"""Batch normalisations, as nodes of the autograd graph, and where each keeps its ε."""
+
+
+class BatchNorm(Source):
+    """Of a residue w·(x - mean)/√(var + ε) + b, what its node in the autograd graph keeps.
+
+    Over batch and positions, (x - mean)/√(var + ε) has the mean 0 and the mean square
+    var/(var + ε), so that of a channel of the residue is w²·var/(var + ε) + b².
+    """
+
+    def __init__(self, node: Any, epsilon: float, bias: torch.Tensor | None) -> None:
+        super().__init__()
+        self._node = node
+        self._epsilon = epsilon
+        self._bias = bias
+
+    @classmethod
+    def of(cls, residue: torch.Tensor) -> "BatchNorm | None":
+        """The source of a residue, B×C×positions.
+
+        Returns:
+            None if it is no result of a batch normalisation in train mode with parameters
+            that learn, or without parameters.
+        """
+        node: Any = residue.grad_fn
+        epsilon = None if node is None else _EPSILON.get(node.name())
+        if epsilon is None or not node._saved_training:
+            return None
+        learner = node.next_functions[2][0]
+        bias = getattr(learner, "variable", None)
+        has_weight, has_bias = node._saved_weight is not None, bias is not None
+        if has_weight != has_bias or has_bias != (learner is not None):
+            return None
+        return cls(node, getattr(node, epsilon), bias)
+
+    def tensors(self) -> tuple[torch.Tensor, ...]:
+        """The input x, its mean, w/√(var + ε) and b."""
+        node = self._node
+        scale = node._saved_result2
+        if self._bias is None:
+            return node._saved_input, node._saved_result1, scale, torch.zeros_like(scale)
+        return node._saved_input, node._saved_result1, node._saved_weight * scale, self._bias
+
+    @staticmethod
+    def again(scalar: torch.Tensor, factor: float, *tensors: torch.Tensor) -> torch.Tensor:
+        """(x - mean)·scale + b in one pass over x: a batch normalisation by 0 + 1."""
+        x, mean, scale, bias = tensors
+        zero = torch.zeros_like(scale)
+        # the same kernel twice: behind a convolution each first one has to be fetched
+        w = torch.addcmul(zero, scale, scalar, value=factor)
+        b = torch.addcmul(zero, bias, scalar, value=factor)
+        return torch.native_batch_norm(x, w, b, mean, zero, False, 0.0, 1.0)[0]
+
+    def mean_square(self, *tensors: torch.Tensor) -> torch.Tensor:
+        """The mean of w² - ε·w²/(var + ε) + b², up to float noise relative to w²."""
+        _, _, scale, bias = tensors
+        weight = self._node._saved_weight
+        if weight is None:
+            weight = torch.ones_like(scale)
+        if weight.dtype in (torch.float16, torch.bfloat16):
+            scale, bias, weight = scale.float(), bias.float(), weight.float()
+        squares = torch.addcmul(bias * bias, weight, weight)
+        return squares.addcmul_(scale, scale, value=-self._epsilon).mean()

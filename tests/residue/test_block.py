@@ -1,0 +1,114 @@
+"""Residues as costs see them: right numbers, right gradients, and nothing more kept for them."""
+
+from collections.abc import Callable
+
+import pytest
+import timm
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+
+from fxtransport import Program, transportify
+from fxtransport.ir import Kind
+from fxtransport.nets import cifar_resnet, resnet_m
+from fxtransport.objectives import TransportCost
+from fxtransport.residue import Cost, Residue, mean_square_branch
+from tests.residue.formulas import formula
+
+
+def kept_bytes(run: Callable[[], object]) -> int:
+    """The bytes that autograd keeps of a forward pass, each storage once."""
+    storages: dict[int, int] = {}
+    alive: list[Tensor] = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        alive.append(tensor)
+        storages[tensor.untyped_storage()._cdata] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with saved_tensors_hooks(keep, lambda tensor: tensor):
+        returned = run()
+    assert returned is not None
+    return sum(storages.values())
+
+
+def vgg_like() -> nn.Module:
+    layers: list[nn.Module] = [nn.Conv2d(3, 8, 3, padding=1)]
+    for _ in range(4):
+        layers += [nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10))
+
+
+def vit() -> nn.Module:
+    options = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 4, "num_heads": 2}
+    return timm.create_model("vit_tiny_patch16_224", num_classes=10, **options)
+
+
+NETS: dict[str, Callable[[], nn.Module]] = {
+    "post-activation": lambda: cifar_resnet(26),
+    "post-activation of timm": lambda: timm.create_model("resnet18", num_classes=10),
+    "pre-activation": lambda: resnet_m(4, channels=8, in_chans=3, image_size=32),
+    "transformer": vit,
+    "layers": vgg_like,
+}
+
+
+def compiled(name: str, modules: int) -> Program:
+    torch.manual_seed(0)
+    return transportify(NETS[name](), torch.zeros(2, 3, 32, 32), modules=modules, verify=False)
+
+
+@pytest.mark.parametrize("modules", [1, 2])
+@pytest.mark.parametrize("residue", ["branch", "displacement"])
+@pytest.mark.parametrize("name", NETS)
+def test_costs_keep_next_to_nothing(name: str, residue: str, modules: int) -> None:
+    """Where neighbours keep x_m and x_{m+1}, or a batch norm what it reads: only vectors."""
+    program = compiled(name, modules).train()
+    cost = TransportCost(residue=residue, kinds=("identity",))
+    hidden: Tensor = torch.randn(4, 3, 32, 32)
+    for part in program.parts:
+        given = hidden
+        without = kept_bytes(lambda part=part, x=given: part(x, cost=None))
+        kept = kept_bytes(lambda part=part, x=given: part(x, cost=cost))
+        measured = part(given, cost=cost)
+        assert len(measured.energies) >= 2
+        assert kept < without * 1.01
+        hidden = measured.hidden.detach()
+
+
+@pytest.mark.parametrize("residue", ["branch", "displacement"])
+@pytest.mark.parametrize("name", NETS)
+def test_gradients_are_those_of_the_formula(name: str, residue: str) -> None:
+    """Of the cost alone, with everything computed again."""
+    program = compiled(name, 1).train()
+    images = torch.randn(4, 3, 32, 32)
+
+    cost = TransportCost(residue=residue, kinds=("identity",))
+
+    def by_formula(block: Residue) -> Tensor | None:
+        is_identity = block.kind is Kind.IDENTITY
+        return formula(getattr(block, residue), 2, "mean") if is_identity else None
+
+    def gradients(cost: Cost) -> tuple[Tensor | None, ...]:
+        energies = program.whole(images, cost=cost).energies
+        return torch.autograd.grad(energies.sum(), list(program.parameters()), allow_unused=True)
+
+    for found, expected in zip(gradients(cost), gradients(by_formula), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_autocast_measures_in_single_precision() -> None:
+    program = compiled("transformer", 2).train()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = program.parts[0](torch.randn(4, 3, 32, 32))
+    assert output.energies.dtype == torch.float32
+    output.energies.sum().backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in program.parts[0].parameters())
+
+
+def test_default_is_the_mean_square_of_branches() -> None:
+    program = compiled("post-activation", 1).eval()
+    images = torch.randn(2, 3, 32, 32)
+    expected = program.transport(images).energies
+    assert torch.equal(program.whole(images).energies, expected)
+    assert torch.equal(program.whole(images, cost=mean_square_branch).energies, expected)
