@@ -24,7 +24,7 @@ from fxtransport.errors import FxTransportError, RunInterruptedError, TrainingEr
 from fxtransport.passes.blame import MODEL_ERRORS, first_line
 from fxtransport.program import Program
 from fxtransport.storage import check_writable
-from fxtransport.training import FitReport, Observer, Trainer
+from fxtransport.training import FitReport, Observer, Trainer, keep_freed_memory
 from fxtransport.training.checkpoint import RunFolder
 from fxtransport.training.devices import peak_memory
 
@@ -44,6 +44,8 @@ def run_training(run: Path, config: Config, *, resume: bool) -> None:
         FxTransportError: something cannot be used, built, written or trained.
     """
     check_writable(run)
+    if device_of(config) == "cpu":
+        keep_freed_memory()
     goes_on = resume and RunFolder(run).has_checkpoint
     with building(config["model.name"]):
         recipe = recipe_of(config)

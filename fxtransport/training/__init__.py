@@ -1,5 +1,6 @@
 """Train programs: schedules, the trainer, evaluation, checkpoints."""
 
+from fxtransport.training.allocator import keep_freed_memory
 from fxtransport.training.evaluate import evaluate
 from fxtransport.training.reports import (
     Best,
@@ -45,4 +46,5 @@ __all__ = [
     "Trainer",
     "TrainerSettings",
     "evaluate",
+    "keep_freed_memory",
 ]

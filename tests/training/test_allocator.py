@@ -1,0 +1,55 @@
+"""Freed memory is kept where the C library can, and so a step faults no pages."""
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+FAULTS = """
+import resource, torch
+from fxtransport.training import keep_freed_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(5):
+        x = torch.ones(12 * 2**20)
+        y = x + 1
+        del x, y
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+faults()
+before = faults()
+kept = keep_freed_memory()
+faults()
+print(kept, before, faults())
+"""
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="is told to glibc")
+PLAIN = {k: v for k, v in os.environ.items() if k not in ("GLIBC_TUNABLES", "LD_PRELOAD")}
+
+
+def faults(**environment: str) -> tuple[bool, int, int]:
+    """Whether memory is kept in a process of its own, and pages taken anew before and after."""
+    found = subprocess.run(
+        [sys.executable, "-c", FAULTS],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=PLAIN | environment,
+    )
+    assert found.returncode == 0, found.stderr
+    kept, before, after = found.stdout.split()
+    return kept == "True", int(before), int(after)
+
+
+def test_pages_are_not_taken_again() -> None:
+    kept, before, after = faults()
+    assert kept
+    assert after < before / 10
+
+
+def test_settings_of_ones_own_stay() -> None:
+    kept, before, after = faults(MALLOC_MMAP_THRESHOLD_="65536")
+    assert not kept
+    assert after > before / 2
