@@ -54,10 +54,13 @@ class BatchNorm(Source):
     var/(var + ε), so that of a channel of the residue is w²·var/(var + ε) + b².
     """
 
-    def __init__(self, node: Any, epsilon: float, bias: torch.Tensor | None) -> None:
+    def __init__(
+        self, node: Any, epsilon: float, weight: torch.Tensor | None, bias: torch.Tensor | None
+    ) -> None:
         super().__init__()
         self._node = node
         self._epsilon = epsilon
+        self._weight = weight
         self._bias = bias
 
     @classmethod
@@ -73,19 +76,18 @@ class BatchNorm(Source):
         if epsilon is None or not node._saved_training:
             return None
         learner = node.next_functions[2][0]
-        bias = getattr(learner, "variable", None)
-        has_weight, has_bias = node._saved_weight is not None, bias is not None
-        if has_weight != has_bias or has_bias != (learner is not None):
+        weight, bias = node._saved_weight, getattr(learner, "variable", None)
+        if (weight is None) != (bias is None) or (bias is None) != (learner is None):
             return None
-        return cls(node, getattr(node, epsilon), bias)
+        return cls(node, getattr(node, epsilon), weight, bias)
 
     def tensors(self) -> tuple[torch.Tensor, ...]:
         """The input x, its mean, w/√(var + ε) and b."""
         node = self._node
-        scale = node._saved_result2
-        if self._bias is None:
-            return node._saved_input, node._saved_result1, scale, torch.zeros_like(scale)
-        return node._saved_input, node._saved_result1, node._saved_weight * scale, self._bias
+        x, mean, scale = node._saved_input, node._saved_result1, node._saved_result2
+        if self._weight is None or self._bias is None:
+            return x, mean, scale, torch.zeros_like(scale)
+        return x, mean, self._weight * scale, self._bias
 
     @staticmethod
     def again(scalar: torch.Tensor, factor: float, *tensors: torch.Tensor) -> torch.Tensor:
@@ -98,11 +100,9 @@ class BatchNorm(Source):
         return torch.native_batch_norm(x, w, b, mean, zero, False, 0.0, 1.0)[0]
 
     def mean_square(self, *tensors: torch.Tensor) -> torch.Tensor:
-        """The mean of w² - ε·w²/(var + ε) + b², up to float noise relative to w²."""
+        """The mean of w² + b² - ε·w²/(var + ε), up to float noise relative to w²."""
         _, _, scale, bias = tensors
-        weight = self._node._saved_weight
-        if weight is None:
-            weight = torch.ones_like(scale)
+        weight = torch.ones_like(scale) if self._weight is None else self._weight
         if weight.dtype in (torch.float16, torch.bfloat16):
             scale, bias, weight = scale.float(), bias.float(), weight.float()
         squares = torch.addcmul(bias * bias, weight, weight)
