@@ -22,7 +22,7 @@ import resource
 import statistics
 import time
 from concurrent.futures import ProcessPoolExecutor
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import click
 import timm
@@ -158,41 +158,49 @@ def pooled(runs: list[Process], ratio: Ratio, clock: str) -> list[float]:
 @click.option("--threads", default=1, show_default=True, help="Of the processor.")
 def main(device: str, processes: int, rounds: int, threads: int) -> None:
     """Measure, print and write what training by transport costs."""
+    runs = run_processes(device, processes, rounds, threads)
+    counting = [run for run in runs if run.keeps == (device == "cpu")]
+    other = [run for run in runs if run not in counting]
+    clock = "processor" if device == "cpu" else "wall"
+    title = f"ResNet-110, {SIZE}×{SIZE}, batch {BATCH}, {processes} processes of {rounds} rounds"
+    console = Console(width=140)
+    console.print(table_of(counting, other, clock, f"{title}, by {clock} time"))
+    for name in runs[0].times:
+        steps = [step.wall for run in counting for step in run.times[name]]
+        console.print(f"{name}: {spread(steps)} s a step")
+    if other:
+        for name, values in worth_of_keeping(counting, other).items():
+            console.print(f"memory kept over given back, {name}: {spread(values)}")
+        console.print(f"load of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    medians = {ratio.name: statistics.median(pooled(counting, ratio, clock)) for ratio in RATIOS}
+    raw = [run._asdict() for run in runs]
+    path = write("training_cost", device, {"title": title, "medians": medians, "processes": raw})
+    click.echo(f"written to {path.relative_to(path.parent.parent.parent)}")
+
+
+def run_processes(device: str, processes: int, rounds: int, threads: int) -> list[Process]:
+    """What each process measured, one behind the other."""
     runs: list[Process] = []
     kinds = (True, False) if device == "cpu" else (False,)
     for keeps in kinds * processes:
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
             runs.append(process.submit(measure, device, rounds, threads, keeps).result())
-    clock = "processor" if device == "cpu" else "wall"
-    title = f"ResNet-110, {SIZE}×{SIZE}, batch {BATCH}, {processes} processes of {rounds} rounds"
+    return runs
+
+
+def table_of(counting: list[Process], other: list[Process], clock: str, title: str) -> Table:
+    """The ratios, published and asked for, and those of processes that do not keep memory."""
     columns = ("median (middle half)", "of processes", "published", "target", "met")
-    given = ("memory given back",) if device == "cpu" else ()
-    table = Table("", *columns, *given, title=f"{title}, by {clock} time")
-    counting = [run for run in runs if run.keeps == (device == "cpu")]
-    other = [run for run in runs if run not in counting]
-    results: list[dict[str, Any]] = []
+    table = Table("", *columns, *(["memory given back"] if other else []), title=title)
     for ratio in RATIOS:
         found = pooled(counting, ratio, clock)
         medians = [statistics.median(ratios_of(run.times, ratio, clock)) for run in counting]
-        met = statistics.median(found) <= ratio.target
-        judged = (ratio.published, f"≤ {ratio.target}", "✓" if met else "✗")
-        beside = (quartiles(pooled(other, ratio, clock)),) if other else ()
         span = f"{min(medians):.3f}-{max(medians):.3f}"
+        met = "✓" if statistics.median(found) <= ratio.target else "✗"
+        judged = (ratio.published, f"≤ {ratio.target}", met)
+        beside = [quartiles(pooled(other, ratio, clock))] if other else []
         table.add_row(ratio.name, quartiles(found), span, *judged, *beside)
-        results.append({"ratio": ratio._asdict(), "median": statistics.median(found), "met": met})
-    console = Console(width=140)
-    console.print(table)
-    for name in runs[0].times:
-        steps = [step.wall for run in counting for step in run.times[name]]
-        console.print(f"{name}: {spread(steps)} s a step")
-    if other:
-        worth = worth_of_keeping(counting, other)
-        for name, values in worth.items():
-            console.print(f"memory kept over given back, {name}: {spread(values)}")
-        console.print(f"load of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
-    raw = {"processes": [run._asdict() for run in runs]}
-    path = write("training_cost", device, {"title": title, "results": results, **raw})
-    click.echo(f"written to {path.relative_to(path.parent.parent.parent)}")
+    return table
 
 
 def worth_of_keeping(kept: list[Process], given_back: list[Process]) -> dict[str, list[float]]:

@@ -44,7 +44,8 @@ def run_training(run: Path, config: Config, *, resume: bool) -> None:
         FxTransportError: something cannot be used, built, written or trained.
     """
     check_writable(run)
-    if device_of(config) == "cpu":
+    symbol, device = SYMBOLS.get(config["objective.method"], "λ"), device_of(config)
+    if device == "cpu":
         keep_freed_memory()
     goes_on = resume and RunFolder(run).has_checkpoint
     with building(config["model.name"]):
@@ -52,7 +53,6 @@ def run_training(run: Path, config: Config, *, resume: bool) -> None:
         program = recipe.program(new=not goes_on)
     click.echo(_headline(recipe, program), err=True)
     started = time.perf_counter()
-    symbol, device = SYMBOLS.get(config["objective.method"], "λ"), device_of(config)
     with shown_progress(symbol, device) as progress:
         report = _fit(run, recipe, program, progress, goes_on=goes_on)
     seconds = time.perf_counter() - started

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import torch
 
-from fxtransport.residue.sources import Source
+from fxtransport.residue.sources import Source, at_least_single
 
 Reduction = Literal["mean", "sum"]
 """Over batch, channels and positions; or over channels and positions, averaged over the batch."""
@@ -38,8 +38,7 @@ def mean_square(residue: torch.Tensor) -> torch.Tensor:
 
 
 def _mean_power(residue: torch.Tensor, p: float) -> torch.Tensor:
-    if residue.dtype in (torch.float16, torch.bfloat16):
-        residue = residue.float()
+    residue = at_least_single(residue)
     powers = residue.square() if p == 2 else residue.abs().pow(p)
     return powers.mean()
 

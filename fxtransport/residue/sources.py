@@ -5,6 +5,11 @@ from typing import Any
 import torch
 
 
+def at_least_single(tensor: torch.Tensor) -> torch.Tensor:
+    """In float32, if it is in half precision, which cannot hold sums of squares."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
 class Source:
     """What a residue is computed from once more in backward: here, the residue itself."""
 
@@ -75,9 +80,10 @@ class BatchNorm(Source):
         epsilon = None if node is None else _EPSILON.get(node.name())
         if epsilon is None or not node._saved_training:
             return None
-        learner = node.next_functions[2][0]
-        weight, bias = node._saved_weight, getattr(learner, "variable", None)
-        if (weight is None) != (bias is None) or (bias is None) != (learner is None):
+        # of parameters that learn, what adds up their gradients
+        accumulator = node.next_functions[2][0]
+        weight, bias = node._saved_weight, getattr(accumulator, "variable", None)
+        if (weight is None) != (bias is None) or (bias is None) != (accumulator is None):
             return None
         return cls(node, getattr(node, epsilon), weight, bias)
 
@@ -103,7 +109,6 @@ class BatchNorm(Source):
         """The mean of w² + b² - ε·w²/(var + ε), up to float noise relative to w²."""
         _, _, scale, bias = tensors
         weight = torch.ones_like(scale) if self._weight is None else self._weight
-        if weight.dtype in (torch.float16, torch.bfloat16):
-            scale, bias, weight = scale.float(), bias.float(), weight.float()
+        scale, bias, weight = map(at_least_single, (scale, bias, weight))
         squares = torch.addcmul(bias * bias, weight, weight)
         return squares.addcmul_(scale, scale, value=-self._epsilon).mean()

@@ -8,7 +8,13 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _NEVER = -1
 _LARGEST_TENSOR = 2**30
 """Bytes; what is larger is given back, so that the heap does not get holes of that size."""
-_SETTINGS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES", "LD_PRELOAD")
+MALLOC_SETTINGS = (
+    "MALLOC_TRIM_THRESHOLD_",
+    "MALLOC_MMAP_THRESHOLD_",
+    "GLIBC_TUNABLES",
+    "LD_PRELOAD",
+)
+"""Variables of the environment by which a user chooses how memory is allocated."""
 
 
 def keep_freed_memory() -> bool:
@@ -24,7 +30,7 @@ def keep_freed_memory() -> bool:
         Whether it does from now on: with glibc, unless the environment already says
         otherwise, by glibc's own variables or an allocator that is loaded instead.
     """
-    if platform.libc_ver()[0] != "glibc" or any(name in os.environ for name in _SETTINGS):
+    if platform.libc_ver()[0] != "glibc" or any(name in os.environ for name in MALLOC_SETTINGS):
         return False
     libc = ctypes.CDLL(None)
     kept = libc.mallopt(_M_TRIM_THRESHOLD, _NEVER)

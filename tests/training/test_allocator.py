@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from fxtransport.training.allocator import MALLOC_SETTINGS
+
 FAULTS = """
 import resource, torch
 from fxtransport.training import keep_freed_memory
@@ -26,7 +28,7 @@ faults()
 print(kept, before, faults())
 """
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="is told to glibc")
-PLAIN = {k: v for k, v in os.environ.items() if k not in ("GLIBC_TUNABLES", "LD_PRELOAD")}
+PLAIN = {name: value for name, value in os.environ.items() if name not in MALLOC_SETTINGS}
 
 
 def faults(**environment: str) -> tuple[bool, int, int]:
