@@ -6,24 +6,17 @@ import torch
 from hypothesis import strategies as st
 from torch import nn
 
-from tests.passes.blocks import (
-    Activation,
+from tests.passes.blocks import Activation, Block, Known, Noise, Recipe, Scale, Skip, Spelling
+from tests.passes.more_blocks import (
     Affine,
     Around,
-    Block,
     CountingResidual,
     Dense,
-    Known,
-    Noise,
     Plain,
-    Recipe,
     Repeated,
     RunningMean,
-    Scale,
-    Skip,
     Sliced,
     Slicing,
-    Spelling,
     Streams,
     SumOfConvolutions,
     Tokens,

@@ -1,0 +1,184 @@
+"""What is no saved program is refused in one line, and nothing of it runs."""
+
+import hashlib
+import json
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+
+from fxtransport import load
+from fxtransport.errors import SavedProgramError
+from fxtransport.storage import CODE, DESCRIPTION, WEIGHTS
+from tests.storage.programs import assert_same, refused
+
+
+@pytest.mark.parametrize("name", [DESCRIPTION, WEIGHTS])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        Path.unlink,
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(path.read_bytes()[:-9]),
+        lambda path: path.write_bytes(bytes(range(256)) * 4),
+        lambda path: path.write_bytes(b"\x80\x04" + pickle.dumps({"a": 1})),
+        lambda path: path.write_bytes(b"PK\x03\x04" + path.read_bytes()),
+        lambda path: (path.unlink(), path.mkdir()),
+    ],
+    ids=["missing", "empty", "truncated", "random", "pickle", "archive", "folder"],
+)
+def test_a_damaged_file_is_one_line(
+    folder: Path, name: str, damage: Callable[[Path], object]
+) -> None:
+    damage(folder / name)
+    assert str(folder) in refused(folder)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        "null",
+        "{}",
+        '"program"',
+        "3",
+        '{"format": 2}',
+        '{"format": 1}',
+        '{"format": {"a": 1}}',
+        "[" * 100_000,
+        '{"format": 1' + "0" * 5000 + "}",
+    ],
+)
+def test_json_of_another_shape(folder: Path, text: str) -> None:
+    (folder / DESCRIPTION).write_text(text)
+    refused(folder)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("format", 2, "has format 2; this version reads 1"),
+        ("model", "timm:no_such_model", "no model is called"),
+        ("model", "no/such/file.py:Net", "there is no such file"),
+        ("model", 3, "'model' is missing or odd"),
+        ("options", {"no_such_option": 1}, "unexpected keyword argument"),
+        ("options", {"width": "wide"}, "cannot load"),
+        ("options", {"pretrained": True}, "'pretrained' says where numbers come from"),
+        ("options", {"checkpoint_path": "x.pth"}, "'checkpoint_path' says where"),
+        ("options", [1], "'options' is missing or odd"),
+        ("inputs", [], "cannot load"),
+        ("inputs", [{"shape": [5], "dtype": "float32"}], "cannot load"),
+        ("inputs", [{"shape": [0], "dtype": "float32"}], "does not describe an input"),
+        ("inputs", [{"shape": [True], "dtype": "float32"}], "does not describe an input"),
+        ("inputs", [{"shape": "6", "dtype": "float32"}], "does not describe an input"),
+        ("inputs", [{"shape": [6], "dtype": "load"}], "does not describe an input"),
+        ("inputs", [[6]], "does not describe an input"),
+        ("pipeline", "partition{modules=2}", "cannot load"),
+        ("pipeline", "no_such_pass", "there is no pass"),
+        ("pipeline", "partition{modules=x}", "cannot be 'x'"),
+        ("pipeline", "partition{modules=99},taps,heads,lower", "cannot cut"),
+        ("pipeline", "partition{modules=3},taps,heads,lower", "is not the one that was saved"),
+        ("pipeline", "", "the pipeline is empty"),
+        ("graph_hash", "0" * 64, "install those versions"),
+        ("weights_hash", "0" * 64, "is damaged, or not the one"),
+        ("versions", [], "'versions' is missing or odd"),
+    ],
+)
+def test_a_wrong_value(folder: Path, key: str, value: object, words: str) -> None:
+    description = json.loads((folder / DESCRIPTION).read_text())
+    description[key] = value
+    (folder / DESCRIPTION).write_text(json.dumps(description))
+    assert words in refused(folder)
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ({"other": torch.zeros(2)}, "is of another model"),
+        ({}, "is of another model"),
+        ("reshaped", r"0.linear.weight is \(6, 1\), not \(6, 6\)"),
+    ],
+)
+def test_weights_of_another_model(folder: Path, state: Any, words: str) -> None:
+    """Even where the description has their hash."""
+    if state == "reshaped":
+        state = load(folder).state_dict()
+        state["0.linear.weight"] = torch.zeros(6, 1)
+    save_file(state, folder / WEIGHTS)
+    description = json.loads((folder / DESCRIPTION).read_text())
+    description["weights_hash"] = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+    (folder / DESCRIPTION).write_text(json.dumps(description))
+    with pytest.raises(SavedProgramError, match=words):
+        load(folder)
+
+
+def test_a_folder_that_is_none(tmp_path: Path) -> None:
+    assert "holds no program" in refused(tmp_path)
+    assert "holds no program" in refused(tmp_path / "nowhere")
+
+
+def test_no_file_of_the_folder_is_executed(folder: Path) -> None:
+    witness = folder / "executed"
+    (folder / CODE).write_text(f"import pathlib\npathlib.Path({str(witness)!r}).touch()\n")
+    description = json.loads((folder / DESCRIPTION).read_text())
+    description["model"] = f"{folder / CODE}:make"
+    (folder / DESCRIPTION).write_text(json.dumps(description))
+    assert "no file is executed" in refused(folder)
+    assert not witness.exists()
+
+
+def test_nothing_is_unpickled(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **options: object) -> None:
+        raise AssertionError("something was unpickled")
+
+    for owner, name in [
+        (pickle, "load"),
+        (pickle, "loads"),
+        (pickle, "Unpickler"),
+        (torch, "load"),
+    ]:
+        monkeypatch.setattr(owner, name, refuse)
+    load(folder)
+
+
+@given(data=st.data())
+@settings(max_examples=60)
+def test_a_truncation_anywhere_is_noticed(
+    saved: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    name = data.draw(st.sampled_from([DESCRIPTION, WEIGHTS]))
+    content = (saved / name).read_bytes()
+    # the last byte of the description is a line break, which nobody misses
+    kept = data.draw(st.integers(0, len(content) - 2))
+    folder = Path(shutil.copytree(saved, tmp_path_factory.mktemp("cut") / "net"))
+    (folder / name).write_bytes(content[:kept])
+    refused(folder)
+
+
+@given(data=st.data())
+@settings(max_examples=60)
+def test_a_changed_byte_is_noticed_or_harmless(
+    saved: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    """A changed description may still describe the same program; changed weights may not."""
+    name = data.draw(st.sampled_from([DESCRIPTION, WEIGHTS]))
+    content = bytearray((saved / name).read_bytes())
+    position = data.draw(st.integers(0, len(content) - 1))
+    content[position] ^= data.draw(st.integers(1, 255))
+    folder = Path(shutil.copytree(saved, tmp_path_factory.mktemp("flip") / "net"))
+    (folder / name).write_bytes(content)
+    if name == WEIGHTS:
+        refused(folder)
+        return
+    try:
+        loaded = load(folder)
+    except SavedProgramError:
+        return
+    assert_same(loaded, load(saved))
