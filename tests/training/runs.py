@@ -66,6 +66,15 @@ class Net(nn.Module):
         return logits
 
 
+class Shared(Net):
+    """The first and the last block have the same convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        first, last = self.blocks[0], self.blocks[3]
+        last.get_submodule("conv").weight = first.get_submodule("conv").weight
+
+
 def program_of(make: Callable[[], nn.Module] = Net, modules: int = 2, **options: Any) -> Program:
     """A program of seeded weights."""
     torch.manual_seed(0)

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from fxtransport import Program, transportify
-from fxtransport.errors import CheckpointError, TrainingError, UsageError
+from fxtransport import Program
+from fxtransport.errors import UsageError
 from fxtransport.objectives import lap, trgl, vangl
 from fxtransport.training import (
     EndToEnd,
@@ -21,17 +21,14 @@ from fxtransport.training import (
     Parallel,
     Phase,
     Position,
-    Schedule,
     Sequential,
     StepReport,
     Trainer,
     evaluate,
 )
-from fxtransport.training.checkpoint import RunFolder
 from tests.training.runs import (
     SCHEDULES,
-    SHAPE,
-    Net,
+    Shared,
     calm,
     program_of,
     samples,
@@ -234,36 +231,6 @@ def test_an_average_is_what_is_validated() -> None:
     assert report.exits != evaluate(program, validation_stream())
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
-def test_a_loss_that_is_not_finite_stops(name: str, tmp_path: Path) -> None:
-    class Poison(Observer):
-        def on_step(self, step: StepReport, position: Position) -> None:
-            if position.steps == 4:
-                trainer.program.get_parameter("stem.bias").data[0] = float("inf")
-
-    trainer = trainer_of(SCHEDULES[name], tmp_path, observers=[Poison()])
-    module = {"end-to-end": 1, "parallel": 0, "sequential": 1, "multi-lap": 1}[name]
-    message = (
-        rf"the loss of module {module} is (nan|inf) at step 5, in epoch 2; the last good "
-        r"checkpoint is .*checkpoint\.json, of step 3; "
-    )
-    with pytest.raises(TrainingError, match=message):
-        trainer.fit(train_stream(), validation_stream())
-    assert RunFolder(tmp_path).read().summary["position"]["steps"] == 3
-
-
-def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
-    class Poison(Observer):
-        def on_step(self, step: StepReport, position: Position) -> None:
-            if position.steps == 3:
-                trainer.program.get_parameter("head.bias").data[0] = float("nan")
-
-    trainer = trainer_of(Parallel(1), tmp_path, observers=[Poison()])
-    with pytest.raises(TrainingError, match=r"head\.bias .* is not finite after step 3"):
-        trainer.fit(train_stream())
-    assert RunFolder(tmp_path).read().summary["position"]["steps"] == 0
-
-
 def test_the_learning_rate_follows_each_modules_own_epochs() -> None:
     notes = Notes()
     trainer_of(SCHEDULES["multi-lap"], observers=[notes]).fit(train_stream())
@@ -307,21 +274,6 @@ def test_nothing_stays_deterministic() -> None:
     assert torch.are_deterministic_algorithms_enabled() == before
 
 
-class Shared(Net):
-    """The first and the last block have the same convolution."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        first, last = self.blocks[0], self.blocks[3]
-        last.get_submodule("conv").weight = first.get_submodule("conv").weight
-
-
-def test_shared_parameters_are_refused_by_name() -> None:
-    with pytest.raises(UsageError, match=r"blocks\.0\.conv\.weight \(modules 0, 1\).*end to end"):
-        trainer_of(Parallel(1), program=program_of(Shared))
-    trainer_of(EndToEnd(1), program=program_of(Shared)).fit(train_stream())
-
-
 def test_shared_parameters_are_saved_once(tmp_path: Path) -> None:
     program = program_of(Shared)
     trainer = trainer_of(EndToEnd(2), tmp_path, program=program)
@@ -334,48 +286,11 @@ def test_shared_parameters_are_saved_once(tmp_path: Path) -> None:
     resumed.load_best()
 
 
-@pytest.mark.parametrize(
-    ("kind", "schedule", "message"),
-    [
-        ("headless", Parallel(1), "module 0 has no auxiliary head"),
-        ("headless", Sequential(1), "module 0 has no auxiliary head"),
-        ("frozen", Parallel(1), "module 1 has no parameter that requires"),
-        ("meta", EndToEnd(1), "no parameters with numbers"),
-    ],
-)
-def test_programs_that_cannot_be_trained(kind: str, schedule: Schedule, message: str) -> None:
-    program = program_of(head="none" if kind == "headless" else "auto")
-    if kind == "frozen":
-        program.parts[1].requires_grad_(False)
-    if kind == "meta":
-        program = transportify(Net().to("meta"), torch.zeros(2, *SHAPE), verify=False)
-    with pytest.raises(UsageError, match=message):
-        trainer_of(schedule, program=program)
-
-
 def test_end_to_end_needs_no_heads() -> None:
     report = trainer_of(EndToEnd(1), program=program_of(head="none")).fit(
         train_stream(), validation_stream()
     )
     assert [exit.module for exit in report.exits] == [1]
-
-
-def test_a_device_that_is_not_there() -> None:
-    with pytest.raises(UsageError, match="the device 'cuda:77' cannot be used"):
-        trainer_of(Parallel(1), device="cuda:77")
-
-
-def test_data_that_is_not_there() -> None:
-    with pytest.raises(UsageError, match="nothing to train on"):
-        trainer_of(Parallel(1)).fit([])
-    with pytest.raises(UsageError, match="nothing to evaluate on"):
-        trainer_of(Parallel(1)).fit(train_stream(), [])
-
-
-def test_a_folder_that_cannot_be_written_is_noticed_at_once(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(CheckpointError, match="cannot write"):
-        trainer_of(Parallel(1), tmp_path / "file" / "run").fit(train_stream())
 
 
 def test_methods_of_the_papers() -> None:
@@ -403,15 +318,3 @@ def test_on_cuda(amp: str | None, tmp_path: Path) -> None:
     resumed: Trainer = trainer_of(Parallel(2), tmp_path, device="cuda", amp=amp, cache_hidden=True)
     resumed.restore()
     assert resumed.fit(train_stream(), validation_stream()) == report
-
-
-@pytest.mark.cuda
-def test_on_cuda_a_loss_is_noticed_before_it_is_saved(tmp_path: Path) -> None:
-    class Poison(Observer):
-        def on_step(self, step: StepReport, position: Position) -> None:
-            if position.steps == 4:
-                nn.init.constant_(trainer.program.get_parameter("head.bias"), float("nan"))
-
-    trainer = trainer_of(Parallel(3), tmp_path, device="cuda", observers=[Poison()])
-    with pytest.raises(TrainingError, match=r"of module 1 is nan at step 5.*of step 3"):
-        trainer.fit(train_stream())
