@@ -21,8 +21,8 @@ def keep_freed_memory() -> bool:
     """Make the C library keep freed memory, for the whole process and from now on.
 
     A step on the CPU frees what it has allocated. glibc gives large blocks back to the system
-    and takes them again in the next step, page by page: 4 % of the time for a ResNet-110 on
-    32×32, 7 % for a ResNet-18 on 224×224 with 7 % less memory (``benchmarks/training_cost.py``).
+    and takes them again in the next step, page by page: 10 % of the time of a ResNet-110 on
+    32×32, 46 % on 96×96, with 2 and 5 % less memory (``benchmarks/training_cost.py``).
     ``fxtransport train`` calls this on a CPU; a loop of your own may. On a GPU it changes
     nothing worth having.
 
