@@ -6,6 +6,7 @@ order, though not all of them. Blocks without a language, such as installation, 
 """
 
 import doctest
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -97,6 +98,46 @@ def test_links_lead_somewhere(page: Path) -> None:
             if anchor:
                 titles = re.findall(r"^#+ (.+)$", target.read_text(), re.MULTILINE)
                 assert anchor in [title.lower().replace(" ", "-") for title in titles], link
+
+
+def results(name: str) -> Any:
+    return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())["results"]
+
+
+PUBLISHED_SAVINGS = {("depth", 4): 24, ("depth", 8): 48, ("depth", 16): 58, ("weight", 4): 39}
+"""Of ResNet-110, percent."""
+
+
+def memory_rows() -> Iterator[str]:
+    """Of the table of memory in docs/training.md."""
+    for network in results("memory.fake"):
+        head = f"`{network['model']}`, {network['size']}×{network['size']}"
+        head += f" | {network['end_to_end_mib']:.0f} MiB"
+        saved = {
+            (row["balance"], row["modules"]): f"{row['saved']:.0f} %"
+            for row in network["rows"]
+            if row["objective"] == "TRGL"
+        }
+        if network["model"] == "resnet110":
+            for key, figure in PUBLISHED_SAVINGS.items():
+                saved[key] += f" ({figure} %)"
+        for k in sorted({modules for _, modules in saved}):
+            yield f"| {head} | {k} | {saved['depth', k]} | {saved['weight', k]} |"
+            head = " | "
+
+
+def time_rows() -> Iterator[str]:
+    """Of the table of times there."""
+    published = ("", "1.02", "1.06 (2 modules) to 1.16 (16)")
+    large, small = (results("training_cost.cpu")[size]["medians"] for size in ("96×96", "32×32"))
+    for name, figure in zip(large, published, strict=True):
+        yield f"| {name} | {large[name]:.3f} | {small[name]:.3f} | {figure} |"
+
+
+def test_tables_are_what_the_benchmarks_wrote() -> None:
+    page = (ROOT / "docs" / "training.md").read_text()
+    for rows in (memory_rows(), time_rows()):
+        assert "\n".join(rows) in page
 
 
 def test_the_readme_begins_with_the_two_commands() -> None:
