@@ -22,7 +22,7 @@ def keep_freed_memory() -> bool:
 
     A step on the CPU frees what it has allocated. glibc gives large blocks back to the system
     and takes them again in the next step, page by page: 10 % of the time of a ResNet-110 on
-    32×32, 46 % on 96×96, with 2 and 5 % less memory (``benchmarks/training_cost.py``).
+    32×32, 46 % on 96×96, there for 5 % less memory (``benchmarks/training_cost.py``).
     ``fxtransport train`` calls this on a CPU; a loop of your own may. On a GPU it changes
     nothing worth having.
 

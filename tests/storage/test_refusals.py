@@ -148,6 +148,13 @@ def test_nothing_is_unpickled(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
     load(folder)
 
 
+def with_content(saved: Path, target: Path, name: str, content: bytes) -> Path:
+    """A copy of a saved program of which one file holds something else."""
+    folder = Path(shutil.copytree(saved, target / "net"))
+    (folder / name).write_bytes(content)
+    return folder
+
+
 @given(data=st.data())
 @settings(max_examples=60)
 def test_a_truncation_anywhere_is_noticed(
@@ -157,9 +164,7 @@ def test_a_truncation_anywhere_is_noticed(
     content = (saved / name).read_bytes()
     # the last byte of the description is a line break, which nobody misses
     kept = data.draw(st.integers(0, len(content) - 2))
-    folder = Path(shutil.copytree(saved, tmp_path_factory.mktemp("cut") / "net"))
-    (folder / name).write_bytes(content[:kept])
-    refused(folder)
+    refused(with_content(saved, tmp_path_factory.mktemp("cut"), name, content[:kept]))
 
 
 @given(data=st.data())
@@ -172,8 +177,7 @@ def test_a_changed_byte_is_noticed_or_harmless(
     content = bytearray((saved / name).read_bytes())
     position = data.draw(st.integers(0, len(content) - 1))
     content[position] ^= data.draw(st.integers(1, 255))
-    folder = Path(shutil.copytree(saved, tmp_path_factory.mktemp("flip") / "net"))
-    (folder / name).write_bytes(content)
+    folder = with_content(saved, tmp_path_factory.mktemp("flip"), name, content)
     if name == WEIGHTS:
         refused(folder)
         return
