@@ -35,7 +35,7 @@ from workers import done_in_processes
 
 from fxtransport.nets import circles_resnet
 from fxtransport.objectives import TransportCost
-from fxtransport.residue import Cost, Residue
+from fxtransport.residue import Measure, Residue
 
 METHODS = ("vanilla", "fixed λ", "LAP")
 FIRST, RATE, EVERY = 0.1, 0.1, 5
@@ -112,7 +112,7 @@ def norm(residue: Residue) -> Tensor:
     return length
 
 
-COSTS: dict[str, Cost] = {
+COSTS: dict[str, Measure] = {
     "norm": norm,
     "sum": TransportCost(reduction="sum"),
     "mean": TransportCost(),

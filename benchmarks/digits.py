@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from fxtransport.data import load
 from fxtransport.objectives import Objective, logits_of
-from fxtransport.program import ModuleOutput, ProgramModule
-from fxtransport.residue import Cost
+from fxtransport.program import Part, PartOutput
+from fxtransport.residue import Measure
 
 VALIDATION, TEST = 0.3, 0.2
 """Shares: 431 digits to choose by (of what is no test), and 360 to test on."""
@@ -78,19 +78,19 @@ class SharedHead(nn.Module):
         head: Gives logits of what the module hands on.
     """
 
-    def __init__(self, part: ProgramModule, head: nn.Module) -> None:
+    def __init__(self, part: Part, head: nn.Module) -> None:
         super().__init__()
         self.part = part
         self.head = head
         self.index = part.index
 
-    def forward(self, hidden: Tensor, cost: Cost | None, head: bool = True) -> ModuleOutput:
+    def forward(self, hidden: Tensor, cost: Measure | None, head: bool = True) -> PartOutput:
         """What the module returns, and logits."""
-        output: ModuleOutput = self.part(hidden, cost=cost)
+        output: PartOutput = self.part(hidden, measure=cost)
         return output._replace(logits=self.head(output.hidden)) if head else output
 
 
-WithHead = ProgramModule | SharedHead
+WithHead = Part | SharedHead
 """A module that trains on the loss of its own logits."""
 
 
@@ -126,7 +126,7 @@ class Learners:
             hidden = images
             for part, optimizer in zip(self.modules, self.optimizers, strict=True):
                 optimizer.zero_grad()
-                output = part(hidden, cost=self.objective.cost)
+                output = part(hidden, measure=self.objective.cost)
                 self.objective(output, classes, module=part.index).total.backward()
                 optimizer.step()
                 hidden = output.hidden.detach()
@@ -137,7 +137,7 @@ def exits(modules: Sequence[WithHead], split: Split) -> list[float]:
     """The share of right answers in %, after each module."""
     hidden, shares = split.images, []
     for part in modules:
-        output = part.eval()(hidden, cost=None)
+        output = part.eval()(hidden, measure=None)
         right = logits_of(output.logits).argmax(-1) == split.classes
         shares.append(100 * right.float().mean().item())
         hidden = output.hidden
@@ -147,4 +147,4 @@ def exits(modules: Sequence[WithHead], split: Split) -> list[float]:
 @torch.no_grad()
 def passed_on(part: WithHead, split: Split) -> Split:
     """What a frozen module hands on."""
-    return Split(part.eval()(split.images, cost=None, head=False).hidden, split.classes)
+    return Split(part.eval()(split.images, measure=None, head=False).hidden, split.classes)

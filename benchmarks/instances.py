@@ -16,8 +16,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional as F
 
 from fxtransport import transportify
-from fxtransport.program import ModuleOutput, Program
-from fxtransport.residue import Cost
+from fxtransport.program import PartOutput, Program
+from fxtransport.residue import Measure
 
 State = dict[str, Tensor]
 
@@ -29,9 +29,9 @@ class Whole(nn.Module):
         super().__init__()
         self.program = program
 
-    def forward(self, x: Tensor, cost: Cost | None) -> ModuleOutput:
+    def forward(self, x: Tensor, cost: Measure | None) -> PartOutput:
         """What ``program.whole`` returns."""
-        output: ModuleOutput = self.program.whole(x, cost=cost)
+        output: PartOutput = self.program.whole(x, measure=cost)
         return output
 
 
@@ -72,7 +72,7 @@ class Instances:
         cost: Of each residual block.
     """
 
-    def __init__(self, models: Sequence[nn.Module], cost: Cost) -> None:
+    def __init__(self, models: Sequence[nn.Module], cost: Measure) -> None:
         self.whole = Whole(transportify(models[0]))
         self.cost = cost
         trained = {name for name, p in models[0].named_parameters() if p.requires_grad}
@@ -137,7 +137,7 @@ class Instances:
         output = functional_call(self.whole, state, (x,), {"cost": self.cost})
         loss = F.cross_entropy(output.logits, targets)
         multiplier = multiplier + rate * loss.detach()
-        total = multiplier * loss + weight * output.energies.sum()
+        total = multiplier * loss + weight * output.costs.sum()
         return total, (loss.detach(), multiplier)
 
     def _logits(self, parameters: State, buffers: State, x: Tensor) -> Tensor:

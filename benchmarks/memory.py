@@ -23,7 +23,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed._tools.mem_tracker import MemTracker
 
-from fxtransport import Program, ProgramModule, transportify
+from fxtransport import Part, Program, transportify
 from fxtransport.nets import resnet110
 from fxtransport.objectives import Objective, TransportCost, trgl, vangl
 from fxtransport.training import OptimizerSettings, TrainerSettings, steps
@@ -55,9 +55,7 @@ OBJECTIVES: dict[str, Callable[[], Objective]] = {
 OTHERS = ("swin_tiny_patch4_window7_224", "vit_small_patch16_224", "resnet50")
 
 
-def peak(
-    program: Program, parts: tuple[ProgramModule, ...], objective: Objective, size: int
-) -> int:
+def peak(program: Program, parts: tuple[Part, ...], objective: Objective, size: int) -> int:
     """The peak of the second training step of some modules, in bytes."""
     with FakeTensorMode() as mode:
         fake = without_data(program, mode)

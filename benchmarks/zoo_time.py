@@ -25,10 +25,9 @@ from timm.layers import get_notrace_functions, get_notrace_modules
 from torch import nn
 from torchvision.models.feature_extraction import NodePathTracer
 
-from fxtransport.errors import ModelNameError
+from fxtransport.errors import MODEL_ERRORS, ModelNameError
 from fxtransport.models import build, resolve
 from fxtransport.names import list_models
-from fxtransport.passes.blame import MODEL_ERRORS
 from fxtransport.zoo.study import study
 
 MEDIAN, MOST = 1.0, 30.0

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from fxtransport.models import ModelSpec
-    from fxtransport.submodule import Part
+    from fxtransport.submodule import Target
 
 Result = TypeVar("Result")
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -100,7 +100,7 @@ def _attempt(
     name: str, as_json: bool, is_one_of_many: bool, work: Callable[["ModelSpec"], None]
 ) -> int:
     """Do something with one model. Returns the exit code that it alone would give."""
-    from fxtransport.passes.blame import MODEL_ERRORS
+    from fxtransport.errors import MODEL_ERRORS
 
     try:
         spec = _resolved(name)
@@ -158,7 +158,7 @@ class Chosen:
     def compile(
         self,
         spec: "ModelSpec",
-        work: "Callable[[ModelSpec, Part], Result]",
+        work: "Callable[[ModelSpec, Target], Result]",
         *,
         numbers: bool,
     ) -> Result:
@@ -171,7 +171,7 @@ class Chosen:
         """
         from fxtransport.compiler import example_of
         from fxtransport.models import build, input_spec
-        from fxtransport.submodule import Part, part_of, whole_or_backbone
+        from fxtransport.submodule import Target, part_of, whole_or_backbone
 
         path = self.submodule or spec.submodule
         whole = replace(spec, submodule="")
@@ -185,7 +185,7 @@ class Chosen:
         if path:
             return work(replace(whole, submodule=path), part_of(model, example.inputs, path))
 
-        def attempt(part: Part) -> Result:
+        def attempt(part: Target) -> Result:
             done = work(replace(whole, submodule=part.path), part)
             if part.refusal is not None:
                 why = str(part.refusal).partition(". ")[0]
@@ -193,7 +193,7 @@ class Chosen:
                 click.echo(message, err=True)
             return done
 
-        return whole_or_backbone(Part(model, example), attempt)
+        return whole_or_backbone(Target(model, example), attempt)
 
 
 def exit_code(error: Exception) -> int:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from fxtransport.cli.common import debug_option, out_console
-from fxtransport.cli.runs.config import read_run
+from fxtransport.runs.config import read_run
 
 if TYPE_CHECKING:
-    from fxtransport.cli.runs.parts import TrainedRun
+    from fxtransport.runs.load import TrainedRun
 
 
 def _parse_exit(_: click.Context, parameter: click.Parameter, text: str | None) -> str | None:
@@ -66,10 +66,10 @@ def evaluate(
     given = {path: value for path, value in changes.items() if value is not None}
     config = read_run(run).with_changes(given, run)
 
-    from fxtransport.cli.runs.parts import load_run
-    from fxtransport.cli.runs.settings import objective_of, settings_of
     from fxtransport.cli.runs.table import show_exits
     from fxtransport.errors import UsageError
+    from fxtransport.runs.load import load_run
+    from fxtransport.runs.settings import objective_of, settings_of
     from fxtransport.training import evaluate as measure
     from fxtransport.training.devices import place
 

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING
 import click
 
 from fxtransport.cli.common import debug_option
-from fxtransport.cli.runs.config import read_run
-from fxtransport.cli.words import plural
 from fxtransport.errors import UsageError
+from fxtransport.report.words import plural
+from fxtransport.runs.config import read_run
 
 if TYPE_CHECKING:
     import torch
 
-    from fxtransport.cli.runs.parts import TrainedRun
-    from fxtransport.program import Program
+    from fxtransport.runs.load import TrainedRun
 
 
 @click.command()
@@ -57,27 +56,12 @@ def export(run: Path, output: Path, best: bool, average: bool | None, force: boo
         raise UsageError(f"{output} is there already: give another -o, or --force")
     config = read_run(run)
 
-    from fxtransport.cli.runs.parts import load_run
+    from fxtransport.runs.load import load_run
+    from fxtransport.weights import model_state
 
     found = load_run(run, config, last=not best, average=average)
     _write(output, model_state(found.program), metadata(found))
     click.echo(_headline(found, output), err=True)
-
-
-def model_state(program: "Program") -> "dict[str, torch.Tensor]":
-    """The state of a program's model, under the model's own names, without auxiliary heads.
-
-    Tensors that share memory are copied, for safetensors keeps none twice.
-    """
-    import torch
-
-    from fxtransport.program import HEADS
-
-    return {
-        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, tensor in program.state_dict().items()
-        if not name.startswith(f"{HEADS}.")
-    }
 
 
 def metadata(found: "TrainedRun") -> dict[str, str]:

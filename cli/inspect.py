@@ -9,9 +9,9 @@ from fxtransport.cli.common import Chosen, compiling, each_model, model_options,
 
 if TYPE_CHECKING:
     from fxtransport.models import ModelSpec
-    from fxtransport.passes.base import Unit
     from fxtransport.passes.pipeline import PassRun
-    from fxtransport.submodule import Part
+    from fxtransport.submodule import Target
+    from fxtransport.unit import Unit
 
 DEFAULT = "boundaries,taps"
 
@@ -46,16 +46,16 @@ def inspect(
     """
     if sum((code, dot, diff, as_json)) > 1:
         raise click.UsageError("--code, --dot, --diff and --json exclude one another; give one")
-    from fxtransport.cli import graph_text, graph_view
-    from fxtransport.passes.base import Unit
     from fxtransport.passes.pipeline import Pipeline, run_passes
+    from fxtransport.report import graph_text, graph_view
+    from fxtransport.unit import Unit
 
     passes = Pipeline.parse(pipeline).passes
     numbers = any(p.name == "verify" for p in passes)
 
     chosen = Chosen(pretrained, input_size, submodule)
 
-    def compiled(spec: "ModelSpec", part: "Part") -> "tuple[ModelSpec, Unit, list[PassRun]]":
+    def compiled(spec: "ModelSpec", part: "Target") -> "tuple[ModelSpec, Unit, list[PassRun]]":
         runs: list[PassRun] = []
         unit = Unit(part.model, part.example)
         return spec, run_passes(unit, passes, after=after, observe=runs.append), runs
@@ -81,8 +81,8 @@ def inspect(
 
 def description(unit: "Unit", canonical: str) -> dict[str, Any]:
     """What ``--json`` prints. Shapes are without the batch."""
-    from fxtransport.cli.graph_text import module_numbers
     from fxtransport.ir import Boundaries, Layers, Residuals
+    from fxtransport.report.graph_text import module_numbers
 
     numbers = module_numbers(unit)
     residuals = unit.fact(Residuals).found if unit.has(Residuals) else ()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fxtransport.models import ModelSpec
     from fxtransport.passes.base import Pass
     from fxtransport.program import Program
-    from fxtransport.submodule import Part
+    from fxtransport.submodule import Target
 
 MODULES = 4
 """K where neither ``--modules`` nor ``--cut`` is given."""
@@ -110,14 +110,14 @@ def split(
     chosen = Chosen(pretrained, input_size, submodule)
     numbers = not no_verify or output is not None
 
-    def compiled(spec: "ModelSpec", part: "Part") -> "tuple[ModelSpec, Part, Program]":
+    def compiled(spec: "ModelSpec", part: "Target") -> "tuple[ModelSpec, Target, Program]":
         from fxtransport.compiler import compile_program
 
         suited = _without_heads(passes) if part.path else passes
         return spec, part, compile_program(part.model, part.example, suited)
 
     def work(spec: "ModelSpec") -> None:
-        from fxtransport.cli.split_table import show
+        from fxtransport.report.split_table import show
 
         with compiling(spec.canonical):
             spec, part, program = chosen.compile(spec, compiled, numbers=numbers)
@@ -137,9 +137,10 @@ def _check_output(output: str, names: tuple[str, ...]) -> None:
     """Before anything is compiled."""
     if len(names) > 1:
         raise click.UsageError("--output saves one program; give one model")
-    from fxtransport.storage import check_writable
+    from fxtransport.errors import SavedProgramError
+    from fxtransport.files import check_writable
 
-    check_writable(output)
+    check_writable(output, SavedProgramError)
 
 
 def _passes(

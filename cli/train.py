@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fxtransport.cli.common import debug_option
-from fxtransport.cli.runs.config import CONFIG, parse_assignments, read, read_run, resolved
 from fxtransport.cli.runs.options import GroupedCommand, given, key_options, merged
+from fxtransport.runs.config import CONFIG, parse_assignments, read, read_run, resolved
 
 if TYPE_CHECKING:
-    from fxtransport.cli.runs.config import Config, Values
+    from fxtransport.runs.config import Config, Values
 
 
 @click.command(cls=GroupedCommand)

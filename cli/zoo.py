@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from fxtransport.cli.common import out_console
-from fxtransport.cli.words import plural
 from fxtransport.names import SOURCES, Source
+from fxtransport.report.words import plural
 
 if TYPE_CHECKING:
     from fxtransport.zoo.record import Record

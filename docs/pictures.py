@@ -7,8 +7,8 @@ from rich.console import Console
 
 from fxtransport import transportify
 from fxtransport.cli.split import summary
-from fxtransport.cli.split_table import show
 from fxtransport.models import build, resolve
+from fxtransport.report.split_table import show
 
 COMMAND = "fxtransport split swin_tiny --modules 4 --equal-weight"
 

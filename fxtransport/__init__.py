@@ -1,21 +1,16 @@
-"""Compile any timm or torchvision model into a program of modules that are trained by transport.
+"""Compile any timm or torchvision model into a program of parts that are trained by transport.
 
-The public names are imported when they are first used, so that the command line answers
-before torch is loaded.
+The public names are imported when they are first used, so that the command line answers before
+torch is loaded, and so that what runs programs does not load what compiles them. The stub beside
+this file, ``__init__.pyi``, tells type checkers where they are.
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from fxtransport.compiler import transportify
-    from fxtransport.program import ModuleOutput, Program, ProgramModule, TransportOutput
-    from fxtransport.storage import load, save
 
 _HOMES = {
-    "ModuleOutput": "fxtransport.program",
+    "Part": "fxtransport.program",
+    "PartOutput": "fxtransport.program",
     "Program": "fxtransport.program",
-    "ProgramModule": "fxtransport.program",
     "TransportOutput": "fxtransport.program",
     "load": "fxtransport.storage",
     "save": "fxtransport.storage",
@@ -23,9 +18,9 @@ _HOMES = {
 }
 
 __all__ = [
-    "ModuleOutput",
+    "Part",
+    "PartOutput",
     "Program",
-    "ProgramModule",
     "TransportOutput",
     "load",
     "save",
@@ -37,3 +32,7 @@ def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module 'fxtransport' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -21,15 +21,17 @@ from fxtransport.ir import (
     VerificationReport,
     Weight,
 )
-from fxtransport.passes.base import Example, Pass, Unit
+from fxtransport.lowered import Lowered
+from fxtransport.passes.base import Pass
 from fxtransport.passes.costs import CountCosts
 from fxtransport.passes.heads import PlanHeads
-from fxtransport.passes.lower import Lower, Lowered
+from fxtransport.passes.lower import Lower
 from fxtransport.passes.partition import Partition
 from fxtransport.passes.pipeline import PassRun, Pipeline, run_passes
 from fxtransport.passes.taps import TapResidues
 from fxtransport.passes.verify import Verify
 from fxtransport.program import Facts, Program
+from fxtransport.unit import Example, Unit
 
 Option = TypeVar("Option", Balance, Weight, HeadKind, Kind)
 
@@ -153,7 +155,7 @@ def program_of(unit: Unit, pipeline: Pipeline) -> Program:
         for head in heads.values():
             head.to(device=first.device, dtype=first.dtype)
     facts = Facts(
-        pipeline=pipeline,
+        pipeline=str(pipeline),
         example=unit.example,
         graph=unit.traced(),
         shapes=unit.fact(Shapes),

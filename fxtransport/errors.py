@@ -76,3 +76,22 @@ class RunInterruptedError(FxTransportError):
         super().__init__(message)
         self.signal = signal
         self.exit_code = 128 + signal
+
+
+MODEL_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    NameError,
+    NotImplementedError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What a forward that is given an input it cannot take may raise."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, without a full stop."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

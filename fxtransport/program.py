@@ -8,10 +8,9 @@ from torch import fx, nn
 
 from fxtransport.errors import UsageError
 from fxtransport.ir import HeadPlan, Layer, PartitionPlan, Residual, Shapes, VerificationReport
-from fxtransport.passes.base import Example
-from fxtransport.passes.lower import Lowered, LoweredModule
-from fxtransport.passes.pipeline import Pipeline
-from fxtransport.residue import Cost, mean_square, mean_square_branch
+from fxtransport.lowered import Lowered, LoweredPart
+from fxtransport.residue import Measure, mean_square, mean_square_branch
+from fxtransport.unit import Example
 
 HEADS = "auxiliary_heads"
 """The prefix of the auxiliary heads in a program's ``state_dict``."""
@@ -30,7 +29,7 @@ class TransportOutput(NamedTuple):
     """The mean square of each residue: 1-D, as long as ``residues``."""
 
 
-class ModuleOutput(NamedTuple):
+class PartOutput(NamedTuple):
     """What a module of a program returns."""
 
     hidden: Any
@@ -38,14 +37,15 @@ class ModuleOutput(NamedTuple):
     last module, what the model returns."""
     logits: Any
     """B×classes, of the module's head; None where it has none, or it is not run."""
-    energies: torch.Tensor
-    """What each residual block inside costs: 1-D; empty without a cost."""
+    costs: torch.Tensor
+    """What was measured of each residual block inside: 1-D; empty without a measure."""
 
 
 class Facts(NamedTuple):
     """What the compiler found out about the model, from what, and by which passes."""
 
-    pipeline: Pipeline
+    pipeline: str
+    """The passes in the order in which they ran, with their options."""
     example: Example
     graph: fx.Graph
     shapes: Shapes
@@ -96,10 +96,10 @@ class Program(nn.Module):
             named = {str(k): head for k, head in heads.items()}
             self.add_module(HEADS, nn.ModuleDict(named))
         self._parts = tuple(
-            ProgramModule(self, k, module, heads.get(k)) for k, module in enumerate(lowered.modules)
+            Part(self, k, module, heads.get(k)) for k, module in enumerate(lowered.parts)
         )
         # in a tuple, so that it is no submodule
-        self._whole = (ProgramModule(self, 0, lowered.whole, None),)
+        self._whole = (Part(self, 0, lowered.whole, None),)
 
     def forward(self, *inputs: Any, **named: Any) -> Any:
         """What the model returns, bit for bit."""
@@ -116,18 +116,23 @@ class Program(nn.Module):
         return TransportOutput(output, tuple(residues), _stack(self, map(mean_square, residues)))
 
     @property
-    def parts(self) -> "tuple[ProgramModule, ...]":
+    def parts(self) -> "tuple[Part, ...]":
         """The K modules, in order. ``part(hidden)`` chained over them is the program."""
         return self._parts
 
     @property
-    def whole(self) -> "ProgramModule":
+    def whole(self) -> "Part":
         """The program as one module: what the model returns, and what its blocks cost.
 
         It has no auxiliary heads, and its parameters are the model's own. End-to-end training
         is the training of ``(program.whole,)``.
         """
         return self._whole[0]
+
+    @property
+    def graph_hash(self) -> str:
+        """A hash of what the program computes and where it is cut."""
+        return self.lowered.hash
 
     @property
     def code(self) -> str:
@@ -169,7 +174,7 @@ class Program(nn.Module):
             part.refresh()
 
 
-class ProgramModule(nn.Module):
+class Part(nn.Module):
     """One of a program's modules: a range of its blocks, with an auxiliary head.
 
     It is a view: its submodules and parameters are the program's own, under their full
@@ -179,7 +184,7 @@ class ProgramModule(nn.Module):
     """
 
     def __init__(
-        self, program: Program, index: int, lowered: LoweredModule, head: nn.Module | None
+        self, program: Program, index: int, lowered: LoweredPart, head: nn.Module | None
     ) -> None:
         super().__init__()
         self.index = index
@@ -194,26 +199,26 @@ class ProgramModule(nn.Module):
         self.refresh()
 
     def forward(
-        self, hidden: Any, cost: Cost | None = mean_square_branch, head: bool = True
-    ) -> ModuleOutput:
+        self, hidden: Any, measure: Measure | None = mean_square_branch, head: bool = True
+    ) -> PartOutput:
         """Run the module's blocks and head.
 
         Args:
             hidden: What the module before returned as ``.hidden``; for the first module, the
                 program's input (a tuple if there are several).
-            cost: What a residual block costs, such as the ``cost`` of an objective. By default
-                the mean square of its branch. With None, nothing is measured.
+            measure: What is measured of a residual block, such as the ``cost`` of an objective.
+                By default the mean square of its branch. With None, nothing is measured.
             head: Whether the auxiliary head is run, if there is one.
         """
         state = hidden if isinstance(hidden, tuple) else (hidden,)
-        returned, costs = self._lowered.function.call(self._program, *state, cost)
+        returned, costs = self._lowered.function.call(self._program, *state, measure)
         stacked = _stack(self._program, [c for c in costs if c is not None])
         if self.is_last:
-            return ModuleOutput(returned, returned, stacked)
+            return PartOutput(returned, returned, stacked)
         classifier = self.auxiliary_head if head else None
         logits = None if classifier is None else classifier(*self._tensors(returned))
         left = returned[0] if len(returned) == 1 else tuple(returned)
-        return ModuleOutput(left, logits, stacked)
+        return PartOutput(left, logits, stacked)
 
     @property
     def auxiliary_head(self) -> nn.Module | None:

@@ -5,31 +5,28 @@ the graph and one of the weights), ``weights.safetensors``, and ``graph.py``, fo
 never executed.
 """
 
-import hashlib
 import json
 import os
 import tempfile
 from dataclasses import asdict, dataclass, fields
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
 
 from fxtransport.compiler import compile_program
-from fxtransport.errors import FxTransportError, SavedProgramError
+from fxtransport.errors import MODEL_ERRORS, FxTransportError, SavedProgramError
+from fxtransport.files import check_writable, file_hash, library_versions, read_json
 from fxtransport.models import build, resolve
-from fxtransport.passes.base import Example
-from fxtransport.passes.blame import MODEL_ERRORS
 from fxtransport.passes.pipeline import Pipeline
 from fxtransport.program import Program
+from fxtransport.unit import Example
+from fxtransport.weights import distinct_state, load_weights, match_dtypes
 
 FORMAT = 1
 DESCRIPTION, WEIGHTS, CODE = "program.json", "weights.safetensors", "graph.py"
-LIBRARIES = ("fxtransport", "torch", "torchvision", "timm")
 
 _FETCHING = ("pretrained", "checkpoint_path", "weights", "weights_backbone", "device")
 """Options that say where a model's numbers come from; a saved program's are in its folder."""
@@ -54,7 +51,7 @@ def save(program: Program, folder: str | os.PathLike[str], model: str, **options
         ModelNameError: the model's name is not known.
     """
     target, canonical = Path(folder), resolve(model).canonical
-    check_writable(target)
+    check_writable(target, SavedProgramError)
     _check_options(options)
     state = distinct_state(program)
     if any(tensor.is_meta for tensor in state.values()):
@@ -66,7 +63,7 @@ def save(program: Program, folder: str | os.PathLike[str], model: str, **options
         with tempfile.TemporaryDirectory(dir=target, prefix=".saving") as beside:
             new = Path(beside)
             save_file(state, new / WEIGHTS)
-            (new / CODE).write_text(readable(program), encoding="utf-8")
+            (new / CODE).write_text(program.lowered.text(), encoding="utf-8")
             # safetensors makes files for their owner alone
             (new / WEIGHTS).chmod((new / CODE).stat().st_mode)
             description = _describe(program, canonical, options, new / WEIGHTS)
@@ -94,45 +91,13 @@ def load(folder: str | os.PathLike[str]) -> Program:
     saved = Description.read(source / DESCRIPTION)
     state = _read_weights(source / WEIGHTS, saved.weights_hash)
     program = _rebuild(source, saved, state)
-    if graph_hash(program) != saved.graph_hash:
+    if program.graph_hash != saved.graph_hash:
         raise SavedProgramError(
             f"the graph of {saved.model} is not the one that was saved in {folder} (with "
             f"{', '.join(f'{k} {v}' for k, v in saved.versions.items())}); install those versions"
         )
     load_weights(program, state, source / WEIGHTS)
     return program
-
-
-def graph_hash(program: Program) -> str:
-    """A hash of what a program computes and where it is cut."""
-    lowered = program.lowered
-    text = [lowered.transport.source, *(m.function.source for m in lowered.modules)]
-    return hashlib.sha256("\0".join(text).encode()).hexdigest()
-
-
-def readable(program: Program) -> str:
-    """The generated Python of a program, to read."""
-    lowered = program.lowered
-    parts = [("transport", lowered.transport.source)]
-    parts += [(f"module {k}", m.function.source) for k, m in enumerate(lowered.modules)]
-    header = '"""What the program runs. For reading: this file is never executed."""\n'
-    return header + "".join(f"\n# {name}\n{source.strip()}\n" for name, source in parts)
-
-
-def check_writable(folder: str | os.PathLike[str]) -> None:
-    """See that a folder can be made, if it is not there, and files be written in it.
-
-    Raises:
-        SavedProgramError: they cannot.
-    """
-    there = Path(folder).absolute()
-    while not there.exists() and there != there.parent:
-        there = there.parent
-    try:
-        with tempfile.TemporaryFile(dir=there):
-            pass
-    except OSError as error:
-        raise SavedProgramError(f"cannot write into {folder}: {error.strerror}") from error
 
 
 @dataclass(frozen=True)
@@ -162,18 +127,7 @@ class Description:
         Raises:
             SavedProgramError: there is none, or it is damaged, or of something else.
         """
-        if not path.is_file():
-            raise SavedProgramError(f"{path.parent} holds no program: it has no {path.name}")
-        try:
-            text = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise SavedProgramError(f"{path} is damaged: {error}") from error
-        if not isinstance(text, dict) or "format" not in text:
-            raise SavedProgramError(f"{path} does not describe a program of fxtransport")
-        if text["format"] != FORMAT:
-            raise SavedProgramError(
-                f"{path} has format {text['format']!r}; this version reads {FORMAT}"
-            )
+        text = read_json(path, "program", FORMAT, SavedProgramError)
         for field in fields(cls):
             kind = getattr(field.type, "__origin__", field.type)
             assert isinstance(kind, type)
@@ -211,11 +165,11 @@ def _describe(
             {"shape": list(x.shape[1:]), "dtype": str(x.dtype).removeprefix("torch.")}
             for x in facts.example.inputs
         ],
-        pipeline=str(facts.pipeline),
+        pipeline=facts.pipeline,
         cuts=[cut.path for cut in facts.partition.cuts],
-        graph_hash=graph_hash(program),
+        graph_hash=program.graph_hash,
         weights_hash=file_hash(weights),
-        versions={name: version(name) for name in LIBRARIES},
+        versions=library_versions(),
     )
 
 
@@ -252,34 +206,8 @@ def _rebuild(source: Path, saved: Description, state: dict[str, torch.Tensor]) -
     except MODEL_ERRORS as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise SavedProgramError(f"cannot load {source}: {reason}") from error
-    _match_dtypes(program, state)
+    match_dtypes(program, state)
     return program
-
-
-def _match_dtypes(program: nn.Module, state: dict[str, torch.Tensor]) -> None:
-    """Give every tensor the dtype that it was saved with."""
-    for name, tensor in [*program.named_parameters(), *program.named_buffers()]:
-        if name in state:
-            tensor.data = tensor.data.to(state[name].dtype)
-
-
-def distinct_state(program: Program) -> dict[str, torch.Tensor]:
-    """A copy of the state; tensors that share memory are in it once, as safetensors wants."""
-    seen: set[tuple[object, ...]] = set()
-    distinct = {}
-    for name, tensor in program.state_dict().items():
-        storage = tensor.untyped_storage()._cdata
-        key = (storage, tensor.storage_offset(), tensor.shape, tensor.stride())
-        if key not in seen:
-            seen.add(key)
-            distinct[name] = tensor.detach().clone(memory_format=torch.contiguous_format)
-    return distinct
-
-
-def file_hash(path: Path) -> str:
-    """The SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_weights(path: Path, expected: str) -> dict[str, torch.Tensor]:
@@ -293,30 +221,3 @@ def _read_weights(path: Path, expected: str) -> dict[str, torch.Tensor]:
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise SavedProgramError(f"{path} is damaged: {error}") from error
-
-
-def load_weights(program: Program, state: dict[str, torch.Tensor], path: Path) -> None:
-    """Give a program the weights that :func:`distinct_state` returned.
-
-    Args:
-        program: What to load into.
-        state: The weights.
-        path: Where they are from, for errors.
-
-    Raises:
-        SavedProgramError: they are of another model.
-    """
-    present = program.state_dict()
-    expected = distinct_state(program)
-    if state.keys() != expected.keys():
-        odd = sorted(state.keys() ^ expected.keys())
-        raise SavedProgramError(f"{path} is of another model: {', '.join(odd[:5])} differ")
-    for name, tensor in state.items():
-        if tensor.shape != present[name].shape:
-            raise SavedProgramError(
-                f"{path} is of another model: {name} is {tuple(tensor.shape)}, "
-                f"not {tuple(present[name].shape)}"
-            )
-    with torch.no_grad():
-        for name, tensor in state.items():
-            present[name].copy_(tensor)

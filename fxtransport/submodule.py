@@ -12,11 +12,10 @@ import torch
 from torch import nn
 
 from fxtransport.compiler import example_of
-from fxtransport.errors import TraceError, UsageError
+from fxtransport.errors import MODEL_ERRORS, TraceError, UsageError, first_line
 from fxtransport.models import submodule_of
-from fxtransport.passes.base import Example
-from fxtransport.passes.blame import MODEL_ERRORS, first_line
-from fxtransport.passes.shadow import shadow_of
+from fxtransport.tracing.shadow import shadow_of
+from fxtransport.unit import Example
 
 Result = TypeVar("Result")
 
@@ -25,7 +24,7 @@ BACKBONE = "backbone"
 
 
 @dataclass(frozen=True)
-class Part:
+class Target:
     """What of a model is compiled."""
 
     model: nn.Module
@@ -38,7 +37,7 @@ class Part:
 
 def part_of(
     model: nn.Module, inputs: Sequence[torch.Tensor], path: str, size: tuple[int, ...] | None = None
-) -> Part:
+) -> Target:
     """A submodule, with the example that the model's forward gives it.
 
     Where a model only changes the size of an image first, as detectors do, the image itself
@@ -62,14 +61,14 @@ def part_of(
     """
     part = submodule_of(model, path)
     if size is not None:
-        return Part(part, example_of(part, torch.empty(2, *size, device="meta")), path)
+        return Target(part, example_of(part, torch.empty(2, *size, device="meta")), path)
     given = _given(model, inputs, path)
     if _is_resized(given, inputs) and takes(part, inputs):
         given = tuple(inputs)
-    return Part(part, example_of(part, given), path)
+    return Target(part, example_of(part, given), path)
 
 
-def whole_or_backbone(whole: Part, work: Callable[[Part], Result]) -> Result:
+def whole_or_backbone(whole: Target, work: Callable[[Target], Result]) -> Result:
     """Do something with a model, or with its backbone where the whole cannot be one graph.
 
     Args:

@@ -12,12 +12,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from fxtransport.errors import UsageError
-from fxtransport.ir import Costs, NodeCost, Value
-from fxtransport.passes.base import Pass, Unit
-from fxtransport.passes.blame import blaming
-from fxtransport.passes.guards import guard
-from fxtransport.passes.shadow import shadow_of
-from fxtransport.passes.trace import Origins
+from fxtransport.ir import Costs, NodeCost, Origins, Value
+from fxtransport.passes.base import Pass
+from fxtransport.runtime import guard
+from fxtransport.tracing.error_context import blaming
+from fxtransport.tracing.shadow import shadow_of
+from fxtransport.unit import Unit
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from torch import fx
 
+from fxtransport.analysis.layouts import LayoutFinder
 from fxtransport.errors import UsageError
 from fxtransport.ir import (
     Boundary,
@@ -13,13 +14,13 @@ from fxtransport.ir import (
     HeadPlan,
     HeadSpec,
     Layout,
+    Origins,
     PartitionPlan,
+    Recording,
     Shapes,
 )
-from fxtransport.passes.base import Pass, Unit
-from fxtransport.passes.layouts import LayoutFinder
-from fxtransport.passes.recording import Recording
-from fxtransport.passes.trace import Origins
+from fxtransport.passes.base import Pass
+from fxtransport.unit import Unit
 
 _MAP_DIMS = (1, 2, 3)
 _NO_HEAD = "choose another cut, or leave the heads out (--head none)"

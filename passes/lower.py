@@ -1,7 +1,7 @@
 """Turn the graph into Python functions: the whole forward, the tapped one, and each module's."""
 
 import linecache
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -9,46 +9,10 @@ import torch
 from torch import fx, nn
 
 from fxtransport.ir import Costs, PartitionPlan, Tap, Taps
-from fxtransport.passes.base import Pass, Unit
-from fxtransport.residue import copied, measured
-
-
-@dataclass(frozen=True)
-class Function:
-    """A generated function. Its first argument is a module with the model's submodules."""
-
-    call: Callable[..., Any]
-    source: str
-    inputs: tuple[str, ...]
-
-    def __deepcopy__(self, memo: object) -> "Function":
-        return self
-
-
-@dataclass(frozen=True)
-class LoweredModule:
-    """One module of the partition."""
-
-    function: Function
-    """Takes a cost last. Returns the hidden state that leaves, a tuple, and what each residual
-    block inside costs, a list: None where the cost says so, or where no cost is given."""
-    owned: tuple[str, ...]
-    """The paths of the submodules, parameters and buffers that it uses; of a submodule that
-    it alone uses, only the outermost path."""
-    residues: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Lowered:
-    """The functions that a program runs."""
-
-    forward: Function
-    """Returns what the model returns."""
-    transport: Function
-    """Returns what the model returns, and the residues, a list."""
-    modules: tuple[LoweredModule, ...]
-    whole: LoweredModule
-    """The model as one module, which returns what the model returns."""
+from fxtransport.lowered import Function, Lowered, LoweredPart
+from fxtransport.passes.base import Pass
+from fxtransport.runtime import copied, measured
+from fxtransport.unit import Unit
 
 
 @dataclass(frozen=True)
@@ -75,7 +39,7 @@ class Lower(Pass):
             Lowered(
                 forward=function(f"{name} forward", inputs, needed, returned),
                 transport=function(f"{name} transport", inputs, tapped, (returned, residues)),
-                modules=lower_modules(unit),
+                parts=lower_parts(unit),
                 whole=lower_whole(unit),
             )
         )
@@ -94,7 +58,7 @@ def _made_of(residues: Iterable[fx.Node], taps: Taps) -> set[fx.Node]:
     return found
 
 
-def lower_whole(unit: Unit) -> LoweredModule:
+def lower_whole(unit: Unit) -> LoweredPart:
     """The whole model as one module."""
     graph, model, taps = unit.traced(), unit.model, unit.fact(Taps)
     nodes = [n for n in graph.nodes if n.op != "output"]
@@ -102,14 +66,14 @@ def lower_whole(unit: Unit) -> LoweredModule:
     returned = graph.output_node().args[0]
     name = f"{type(model).__name__} whole"
     kept = _kept(taps, nodes, (), unit.fact(Costs))
-    return LoweredModule(
+    return LoweredPart(
         measuring_function(name, inputs, nodes, returned, taps, kept),
         owned=(*model._modules, *model._parameters, *model._buffers),
         residues=taps.residues,
     )
 
 
-def lower_modules(unit: Unit) -> tuple[LoweredModule, ...]:
+def lower_parts(unit: Unit) -> tuple[LoweredPart, ...]:
     """The function of each module of the partition."""
     graph, model = unit.traced(), unit.model
     plan, taps = unit.fact(PartitionPlan), unit.fact(Taps)
@@ -135,7 +99,7 @@ def lower_modules(unit: Unit) -> tuple[LoweredModule, ...]:
         residues.append(tuple(t.residue for t in taps.found if nodes[t.sum] in body))
         start = end
     owned = owned_paths(model, targets)
-    return tuple(LoweredModule(*each) for each in zip(functions, owned, residues, strict=True))
+    return tuple(LoweredPart(*each) for each in zip(functions, owned, residues, strict=True))
 
 
 def owned_paths(model: nn.Module, targets: Sequence[set[str]]) -> list[tuple[str, ...]]:

@@ -1,6 +1,6 @@
 """Cut the graph into modules."""
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar
@@ -8,6 +8,17 @@ from typing import ClassVar
 import numpy as np
 from torch import fx
 
+from fxtransport.analysis.bottleneck import (
+    Goal,
+    Heaviest,
+    Total,
+    best_cuts,
+    lightest_bottleneck,
+    most_parts,
+    squares,
+)
+from fxtransport.analysis.hand_cuts import boundaries_by_hand
+from fxtransport.analysis.line import FREE, Line, cost_of
 from fxtransport.errors import PartitionError
 from fxtransport.ir import (
     Balance,
@@ -15,28 +26,13 @@ from fxtransport.ir import (
     Boundary,
     Costs,
     Layers,
-    NodeCost,
     PartitionPlan,
     Residuals,
     Segment,
     Weight,
 )
-from fxtransport.passes.base import Pass, Unit
-from fxtransport.passes.bottleneck import (
-    Goal,
-    Heaviest,
-    Matrix,
-    Steps,
-    Total,
-    best_cuts,
-    lightest_bottleneck,
-    most_parts,
-    range_costs,
-    squares,
-)
-from fxtransport.passes.hand_cuts import boundaries_by_hand
-
-_FREE = NodeCost({}, 0, {})
+from fxtransport.passes.base import Pass
+from fxtransport.unit import Unit
 
 _WORTH_IT = 0.6
 """How heavy the heaviest module may be, relative to what cuts through one tensor allow, for
@@ -161,73 +157,6 @@ class Partition(Pass):
         return [after - before for before, after in pairwise(ends)]
 
 
-class Line:
-    """The graph as a line, with the boundaries, the start and the end as its points."""
-
-    def __init__(self, unit: Unit, boundaries: Sequence[Boundary]) -> None:
-        nodes = list(unit.traced().nodes)
-        position = {node.name: i for i, node in enumerate(nodes)}
-        self.boundaries = sorted(boundaries, key=lambda b: position[b.after])
-        ends = [position[b.after] + 1 for b in self.boundaries]
-        self._stretches = [
-            nodes[start:end] for start, end in zip([0, *ends], [*ends, len(nodes)], strict=True)
-        ]
-        self._costs = unit.fact(Costs)
-        units = [0, *(b.units for b in self.boundaries), unit.fact(Boundaries).units]
-        self._units = np.array(units, dtype=np.int64)
-        self._by_weight: dict[Weight, Matrix] = {}
-
-    @property
-    def steps(self) -> Steps:
-        """Which modules may be: those of at least one depth unit, and the whole."""
-        allowed: Steps = self._units[None, :] > self._units[:, None]
-        allowed[0, -1] = True
-        return np.triu(allowed, 1)
-
-    def cost(self, balance: Balance, weight: Weight) -> Matrix:
-        """The cost of every range between two points."""
-        if balance is Balance.DEPTH:
-            return np.triu(self._units[None, :] - self._units[:, None], 1)
-        if weight not in self._by_weight:
-            things = [things_of(nodes, self._costs, weight) for nodes in self._stretches]
-            self._by_weight[weight] = range_costs(things)
-        return self._by_weight[weight]
-
-    def oddness(self, unit: Unit, parts: int) -> Matrix:
-        """How unnatural it is to end a part at each point.
-
-        What counts is how many levels deep in the user's modules the cut lies, then whether
-        several tensors cross there. A cut at which no module ends lies deepest.
-        """
-        paths = {path for path, _ in unit.model.named_modules()}
-        deepest = 1 + max(path.count(".") for path in paths)
-        levels = [b.path.count(".") if b.path in paths else deepest for b in self.boundaries]
-        odd = [
-            level * parts + (not b.single) for level, b in zip(levels, self.boundaries, strict=True)
-        ]
-        return np.broadcast_to(np.array([0, *odd, 0], dtype=np.int64), (len(odd) + 2, len(odd) + 2))
-
-
-def things_of(nodes: Iterable[fx.Node], costs: Costs, weight: Weight) -> dict[Hashable, int]:
-    """What nodes cost together: the things that count once, with what each costs."""
-    things: dict[Hashable, int] = {}
-    for node in nodes:
-        cost = costs.nodes.get(node.name, _FREE)
-        match weight:
-            case Weight.ACTIVATIONS:
-                things.update(cost.saved.items())
-            case Weight.PARAMETERS:
-                things.update(cost.parameters.items())
-            case Weight.FLOPS:
-                things[node.name] = cost.flops
-    return things
-
-
-def cost_of(nodes: Iterable[fx.Node], costs: Costs, weight: Weight) -> int:
-    """What nodes cost together."""
-    return sum(things_of(nodes, costs, weight).values())
-
-
 def segments_between(unit: Unit, cuts: Sequence[Boundary]) -> tuple[Segment, ...]:
     """The modules that cuts in execution order make, and what they cost."""
     nodes: list[fx.Node] = list(unit.traced().nodes)
@@ -278,5 +207,5 @@ def _blocks(unit: Unit) -> list[tuple[str, str]]:
     return [
         (str(node.target), node.name)
         for node in unit.traced().nodes
-        if node.op == "call_module" and costs.get(node.name, _FREE).parameters
+        if node.op == "call_module" and costs.get(node.name, FREE).parameters
     ]

@@ -17,15 +17,14 @@ from typing import Any, TypedDict, Union, get_args, get_origin, get_type_hints
 from torch import fx
 
 from fxtransport.errors import PipelineError
-from fxtransport.passes.base import Pass, Unit
+from fxtransport.passes.base import Pass
+from fxtransport.unit import Unit
 
 REGISTRY: dict[str, str] = {
     "record": "Record",
-    "additions": "Additions",
-    "units": "FindUnits",
-    "trace": "Trace",
     "residuals": "FindResiduals",
     "layers": "FindLayers",
+    "trace": "Trace",
     "boundaries": "FindBoundaries",
     "costs": "CountCosts",
     "partition": "Partition",

@@ -5,10 +5,12 @@ from typing import ClassVar
 
 import torch
 
-from fxtransport.passes.base import Pass, Unit
-from fxtransport.passes.blame import blaming
-from fxtransport.passes.recording import Recorder, Recording, module_calls
-from fxtransport.passes.shadow import plainly, shadow_of
+from fxtransport.ir import Recording
+from fxtransport.passes.base import Pass
+from fxtransport.tracing.error_context import blaming
+from fxtransport.tracing.recorder import Recorder, module_calls
+from fxtransport.tracing.shadow import plainly, shadow_of
+from fxtransport.unit import Unit
 
 
 @dataclass(frozen=True)

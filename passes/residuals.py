@@ -1,69 +1,285 @@
-"""Say which nodes of the graph are residual additions, skips and branches."""
+"""Find out which additions of a recording are residual, by dataflow alone.
 
-import math
-from collections.abc import Iterable
+An addition is residual when one operand is the block's input, or that input through a
+shortcut, and the other depends on it through something learned. What a block's input is
+follows from the graph: the value that dominates the branch, an argument of the module that
+adds, or the result of the residual addition before. Class names play no part.
+"""
+
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fxtransport.ir import Residual, Residuals
-from fxtransport.passes.additions import Addition, RecordedAdditions, Term
-from fxtransport.passes.base import Pass, Unit
-from fxtransport.passes.trace import Origins
+from fxtransport.analysis.dataflow import ACTIVATIONS, ADDS, NORMS, VIEWS, Dataflow
+from fxtransport.ir import Addition, Kind, RecordedAdditions, Recording, Term
+from fxtransport.passes.base import Pass
+from fxtransport.unit import Unit
 
 
 @dataclass(frozen=True)
 class FindResiduals(Pass):
-    """Find the nodes of each residual addition: the sum, its skip and its branch."""
+    """Find the residual additions of the recording, and of what kind each is."""
 
     name: ClassVar[str] = "residuals"
-    requires: ClassVar[tuple[type, ...]] = (RecordedAdditions, Origins)
-    provides: ClassVar[tuple[type, ...]] = (Residuals,)
+    requires: ClassVar[tuple[type, ...]] = (Recording,)
+    provides: ClassVar[tuple[type, ...]] = (RecordedAdditions,)
 
     def run(self, unit: Unit) -> Unit:
-        """Add the residuals."""
-        origins = unit.fact(Origins)
-        additions = unit.fact(RecordedAdditions).found
-        numbers = stage_numbers(a.shape for a in additions)
-        found = tuple(
-            _residual(a, stage, origins) for a, stage in zip(additions, numbers, strict=True)
-        )
-        return unit.with_facts(Residuals(found))
+        """Add the residual additions."""
+        return unit.with_facts(RecordedAdditions(find_additions(unit.fact(Recording))))
 
 
-def stage_numbers(shapes: Iterable[tuple[int, ...]]) -> list[int]:
-    """The number of each shape's stage: a stage is a run of one shape.
+def find_additions(recording: Recording) -> tuple[Addition, ...]:
+    """The residual additions of a recording, in execution order."""
+    flow = Dataflow(recording)
+    found: dict[int, Addition] = {}
+    streams: set[int] = set()
+    for i, op in enumerate(recording.ops):
+        if op.base_name not in ADDS or len(op.inputs) != 2:
+            continue
+        terms = sum_terms(flow, i)
+        addition = _classify(flow, i, terms, streams)
+        if addition is None:
+            continue
+        for inner in {t.op for t in terms} - {i}:
+            # x + attn(x) + mlp(x) is one residual, not two
+            if inner in found and found[inner].skip_root == addition.skip_root:
+                del found[inner]
+        found[i] = addition
+        streams.update(op.outputs)
+    return tuple(found[i] for i in sorted(found))
 
-    Shapes with as many elements count as one, for blocks that add once to a map and once to
-    the map's tokens.
 
-    >>> stage_numbers([(4, 4, 8), (16, 8), (4, 8), (16, 8)])
-    [0, 0, 1, 2]
+def sum_terms(flow: Dataflow, op: int) -> list[Term]:
+    """The operands of a sum.
+
+    A sum that only one sum of the same module call reads is taken apart.
     """
-    numbers: list[int] = []
-    last: int | None = None
-    for shape in shapes:
-        size = math.prod(shape)
-        numbers.append(numbers[-1] + (size != last) if numbers else 0)
-        last = size
-    return numbers
+    recording = flow.recording
+    terms: list[Term] = []
+    for k, value in enumerate(recording.ops[op].inputs):
+        inner = recording.producer[value]
+        if (
+            inner is not None
+            and recording.ops[inner].base_name in ADDS
+            and len(recording.ops[inner].inputs) == 2
+            and recording.ops[inner].call == recording.ops[op].call
+            and len(recording.uses[value]) == 1
+            and recording.shapes[value] == recording.shapes[recording.ops[op].outputs[0]]
+        ):
+            terms.extend(sum_terms(flow, inner))
+        else:
+            terms.append(Term(op, k, value))
+    return terms
 
 
-def _residual(addition: Addition, stage: int, origins: Origins) -> Residual:
-    def node_of(term: Term) -> str | None:
-        operands = origins.operands[term.op]
-        return operands[term.operand] if addition.path in origins.opened else None
+@dataclass(frozen=True)
+class _Candidate:
+    """A sum, with one of its terms taken for the skip."""
 
-    skip, branch = node_of(addition.skip), [node_of(t) for t in addition.branch]
-    known = tuple(b for b in branch if b is not None)
-    assert not addition.tapped or (skip is not None and len(known) == len(branch)), (
-        f"{addition.path} was opened for its residual, whose operands are no nodes"
+    flow: Dataflow
+    op: int
+    skip: Term
+    others: tuple[Term, ...]
+    streams: frozenset[int] | set[int]
+    """The results of the residual additions before."""
+
+
+def _classify(flow: Dataflow, op: int, terms: list[Term], streams: set[int]) -> Addition | None:
+    shape = flow.recording.shapes[flow.recording.ops[op].outputs[0]]
+    full = [t for t in terms if flow.recording.shapes[t.value] == shape]
+    for find in (_identity, _shortcut, _inner):
+        for skip in full:
+            others = tuple(t for t in terms if t is not skip)
+            match = find(_Candidate(flow, op, skip, others, streams))
+            if match is not None:
+                kind, root = match
+                return Addition(flow.recording.path(op), kind, op, skip, others, root, shape)
+    return None
+
+
+Match = tuple[Kind, int] | None
+"""The kind, and the value that the skip is a view of or that its shortcut starts from."""
+
+
+def _identity(c: _Candidate) -> Match:
+    """The skip is the block's input itself, or a view of it."""
+    flow = c.flow
+    chain = flow.view_chain(c.skip.value)
+    for call in _extents(c):
+        roots = {t.value: _reaches(flow, chain, t.value, call) for t in c.others}
+        branch = {value: root for value, root in roots.items() if root is not None}
+        if not branch:
+            continue
+        for value, root in branch.items():
+            if not _is_learned(flow, root, value, call):
+                return None
+            if not _is_block_input(c, chain, root, value, call):
+                return None
+            if _is_gate(flow, c.skip.value, value):
+                return None
+        return Kind.IDENTITY, chain[-1]
+    return None
+
+
+def _shortcut(c: _Candidate) -> Match:
+    """The skip is the block's input through a batch norm, a projection or a pooling."""
+    flow = c.flow
+    chain, names = shortcut_chain(flow, c.skip.value)
+    branch = [t.value for t in c.others]
+    for call in _extents(c):
+        sources = [s for v in branch if (s := _reaches(flow, chain, v, call)) is not None]
+        if not sources:
+            continue
+        source = min(sources, key=chain.index)
+        on_the_way = set().union(*names[: chain.index(source)])
+        if on_the_way <= VIEWS:
+            return None
+        if not any(_is_learned(flow, source, v, call) for v in branch):
+            return None
+        if on_the_way <= VIEWS | NORMS:
+            return Kind.IDENTITY_BN, source
+        if on_the_way <= VIEWS | NORMS | ACTIVATIONS:
+            # what is only activated is no shortcut, but a tensor inside the branch (Res2Net)
+            return None
+        # a sum of parallel linear branches is no residual
+        if not any(_is_nonlinear(flow, source, v, call) for v in branch):
+            return None
+        return Kind.PROJECTION, source
+    return None
+
+
+def _inner(c: _Candidate) -> Match:
+    """The skip is an internal tensor of a branch, or another slice of what it starts from."""
+    recording = c.flow.recording
+    chain = c.flow.view_chain(c.skip.value)
+    floor = recording.calls[recording.ops[c.op].call].first
+    for term in c.others:
+        reach = c.flow.back(term.value, floor)
+        root = next((v for v in chain if v in reach.values and recording.depends[v]), None)
+        if root is None or term.value in chain:
+            continue
+        if any(c.flow.is_learned(recording.ops[i]) for i in c.flow.between(root, reach)):
+            return Kind.INNER, root
+    return None
+
+
+def _extents(c: _Candidate) -> list[int]:
+    """The module calls within which the branch must start.
+
+    That is the one that adds, and, where it only adds what it is given, its caller.
+    """
+    flow, calls = c.flow, c.flow.recording.calls
+    values = [t.value for t in (c.skip, *c.others)]
+    extents = []
+    for call in flow.callers(flow.recording.ops[c.op].call):
+        extents.append(call)
+        first = calls[call].first
+        if any(flow.position(flow.view_chain(v)[-1]) >= first for v in values):
+            break
+    return extents
+
+
+def _reaches(flow: Dataflow, chain: list[int], value: int, call: int) -> int | None:
+    """The first of a chain of views that a value depends on, within a module call.
+
+    A dependence through a slice that shares nothing with the chain's own does not count.
+    """
+    floor = flow.recording.calls[call].first
+    reach = flow.back(value, floor)
+    for k, root in enumerate(chain):
+        if root not in reach.values or root == value:
+            continue
+        if k == 0:
+            return root
+        own = chain[k - 1]
+        readers = [i for i in flow.recording.uses[root] if i in reach.ops]
+        for i in readers:
+            outputs = [v for v in flow.recording.ops[i].outputs if v in reach.values]
+            if any(v != own and not flow.disjoint(v, own) for v in outputs):
+                return root
+    return None
+
+
+def _is_learned(flow: Dataflow, root: int, value: int, call: int) -> bool:
+    reach = flow.back(value, flow.recording.calls[call].first, stop=root)
+    return any(flow.is_learned(flow.recording.ops[i]) for i in flow.between(root, reach))
+
+
+def _is_nonlinear(flow: Dataflow, root: int, value: int, call: int) -> bool:
+    reach = flow.back(value, flow.recording.calls[call].first, stop=root)
+    return any(not flow.is_affine(flow.recording.ops[i]) for i in flow.between(root, reach))
+
+
+def _is_gate(flow: Dataflow, skip: int, value: int) -> bool:
+    """Whether a branch is a scaled copy of the skip, x + x·g(x), as in GRN."""
+    while (op := flow.op_of(value)) is not None:
+        data = flow.data_inputs(op)
+        if op.base_name == "mul" and skip in op.inputs:
+            return True
+        if op.base_name not in {"mul", "add", "addcmul"} or len(data) != 1:
+            return False
+        value = data[0]
+    return False
+
+
+def _is_block_input(c: _Candidate, chain: list[int], root: int, value: int, call: int) -> bool:
+    """Whether a skip is the block's input.
+
+    It is if it dominates the branch, or is an argument of the module that adds, or the
+    result of the residual addition before.
+    """
+    flow = c.flow
+    arguments = flow.recording.calls[call].inputs
+    if any(v in arguments or v in c.streams for v in chain):
+        return True
+    position = flow.position(root)
+    reach = flow.back(value, stop=root)
+    return all(
+        v == root or flow.position(v) >= position or not flow.recording.depends[v]
+        for v in reach.values
     )
-    return Residual(
-        path=addition.path,
-        kind=addition.kind,
-        node=origins.op_nodes[addition.op],
-        skip=skip,
-        branch=known,
-        shape=addition.shape[1:],
-        stage=stage,
-    )
+
+
+def shortcut_chain(flow: Dataflow, value: int) -> tuple[list[int], list[set[str]]]:
+    """What a shortcut may start from, outwards, and the operations of each step.
+
+    A shortcut is affine; it may start with one pre-activation (norm, then activation).
+    """
+    chain, names = [value], list[set[str]]()
+    while (step := _shortcut_step(flow, chain[-1])) is not None:
+        source, on_the_way = step
+        chain.append(source)
+        names.append(on_the_way)
+        if on_the_way & ACTIVATIONS:
+            break
+    return chain, names
+
+
+def _shortcut_step(flow: Dataflow, value: int) -> tuple[int, set[str]] | None:
+    op = flow.op_of(value)
+    if op is None:
+        return None
+    name, data = op.base_name, flow.data_inputs(op)
+    if len(data) == 1 and flow.is_affine(op):
+        return data[0], {name}
+    if len(data) == 1 and name in ACTIVATIONS:
+        norm = flow.op_of(data[0])
+        if norm is not None and norm.base_name in NORMS:
+            return norm.inputs[0], {name, norm.base_name}
+    if name == "cat":
+        return _common_source(flow, data)
+    if not data and name in VIEWS:
+        return op.inputs[0], {name}
+    return None
+
+
+def _common_source(flow: Dataflow, values: list[int]) -> tuple[int, set[str]] | None:
+    """What all operands of a concatenation come from, each through a shortcut."""
+    chains = [shortcut_chain(flow, v) for v in values]
+    if not chains:
+        return None
+    for source in chains[0][0]:
+        if all(source in chain for chain, _ in chains):
+            steps = [n for chain, names in chains for n in names[: chain.index(source)]]
+            return source, set[str]({"cat"}).union(*steps)
+    return None

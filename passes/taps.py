@@ -9,13 +9,27 @@ from typing import Any, ClassVar
 import torch
 from torch import fx
 
+from fxtransport.analysis.dataflow import ACTIVATIONS, VIEWS
 from fxtransport.errors import UsageError
-from fxtransport.ir import TAPPED_KINDS, Kind, Layer, Layers, Residual, Residuals, Shapes, Tap, Taps
-from fxtransport.passes.additions import Addition, RecordedAdditions
-from fxtransport.passes.base import Pass, Unit
-from fxtransport.passes.dataflow import ACTIVATIONS, VIEWS
-from fxtransport.passes.recording import ALIAS, Recording
-from fxtransport.passes.trace import Origins
+from fxtransport.ir import (
+    ALIAS,
+    TAPPED_KINDS,
+    Addition,
+    Kind,
+    Layer,
+    Layers,
+    Origins,
+    RecordedAdditions,
+    Recording,
+    Residual,
+    Residuals,
+    Shapes,
+    Tap,
+    Taps,
+)
+from fxtransport.passes.base import Pass
+from fxtransport.runtime import add_out_of_place
+from fxtransport.unit import Unit
 
 
 @dataclass(frozen=True)
@@ -69,12 +83,6 @@ def _with_shapes(shapes: Shapes, added: list[fx.Node]) -> Shapes:
     for node in added:
         specs[node.name] = specs[node.all_input_nodes[0].name]
     return replace(shapes, specs=specs)
-
-
-def add_out_of_place(branch: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """``branch += other`` without overwriting the branch; the dtype stays the branch's."""
-    total = branch + other
-    return total if total.dtype == branch.dtype else total.to(branch.dtype)
 
 
 class _Tapper:

@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -10,38 +10,25 @@ from torch import fx
 from torch.fx.node import map_arg
 
 from fxtransport.errors import TraceError
-from fxtransport.ir import Shapes, TensorSpec
-from fxtransport.passes.additions import RecordedAdditions
-from fxtransport.passes.base import Example, Pass, Unit
-from fxtransport.passes.blame import blaming
-from fxtransport.passes.free_functions import FreeFunction
-from fxtransport.passes.merge_modes import Choices, merge_modes
-from fxtransport.passes.recording import Recorder, Recording, tensors_in
-from fxtransport.passes.shadow import plainly, shadow_of
-from fxtransport.passes.tracer import ValueTracer
-from fxtransport.passes.units import RecordedLayers
-
-
-@dataclass(frozen=True)
-class Origins:
-    """Where a graph's nodes come from."""
-
-    owners: Mapping[str, str]
-    """For each node, the path of the module whose code made it."""
-    op_nodes: tuple[str, ...]
-    """For each operation of the recording, the node that runs it."""
-    operands: tuple[tuple[str | None, ...], ...]
-    """For each operation, the nodes that its tensors come from; None inside a closed module."""
-    opened: frozenset[str]
-    """The paths of the modules that are not nodes themselves."""
-
-    def with_choices(self, choices: Choices) -> "Origins":
-        """What nodes come from once operands were replaced by a choice between two modes."""
-        operands = tuple(
-            tuple(o and choices.get((node, o), o) for o in own)
-            for node, own in zip(self.op_nodes, self.operands, strict=True)
-        )
-        return replace(self, operands=operands)
+from fxtransport.ir import (
+    Layers,
+    Origins,
+    RecordedAdditions,
+    RecordedLayers,
+    Recording,
+    Residuals,
+    Shapes,
+    TensorSpec,
+)
+from fxtransport.passes.base import Pass
+from fxtransport.tracing.error_context import blaming
+from fxtransport.tracing.free_functions import FreeFunction
+from fxtransport.tracing.merge_modes import merge_modes
+from fxtransport.tracing.naming import name_layers, name_residuals
+from fxtransport.tracing.recorder import Recorder, tensors_in
+from fxtransport.tracing.shadow import plainly, shadow_of
+from fxtransport.tracing.tracer import ValueTracer
+from fxtransport.unit import Example, Unit
 
 
 @dataclass(frozen=True)
@@ -50,7 +37,7 @@ class Trace(Pass):
 
     name: ClassVar[str] = "trace"
     requires: ClassVar[tuple[type, ...]] = (Recording, RecordedAdditions, RecordedLayers)
-    provides: ClassVar[tuple[type, ...]] = (Origins, Shapes)
+    provides: ClassVar[tuple[type, ...]] = (Origins, Shapes, Residuals, Layers)
     rewrites: ClassVar[bool] = True
 
     open: tuple[str, ...] = ()
@@ -75,7 +62,14 @@ class Trace(Pass):
         check_aligned(unit.fact(Recording), tracer.recorder)
         remove_unused(graph)
         sink_attributes(graph)
-        return unit.with_graph(graph, origins, shapes_of(graph, tracer.values, unit.example))
+        recording = unit.fact(Recording)
+        return unit.with_graph(
+            graph,
+            origins,
+            shapes_of(graph, tracer.values, unit.example),
+            name_residuals(unit.fact(RecordedAdditions), origins),
+            name_layers(unit.fact(RecordedLayers), recording, origins),
+        )
 
     def _opened(self, unit: Unit) -> frozenset[str]:
         paths = [a.path for a in unit.fact(RecordedAdditions).found if a.tapped]

@@ -8,14 +8,14 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from fxtransport.errors import GuardError, UsageError, VerificationError
+from fxtransport.errors import MODEL_ERRORS, GuardError, UsageError, VerificationError, first_line
 from fxtransport.ir import Check, VerificationReport
-from fxtransport.passes.base import Example, Pass, Unit
-from fxtransport.passes.blame import MODEL_ERRORS, first_line
-from fxtransport.passes.lower import Lowered
-from fxtransport.passes.recording import tensors_in
-from fxtransport.passes.shadow import without_checkpoints
+from fxtransport.lowered import Lowered
+from fxtransport.passes.base import Pass
 from fxtransport.residue import mean_square_branch
+from fxtransport.tracing.recorder import tensors_in
+from fxtransport.tracing.shadow import without_checkpoints
+from fxtransport.unit import Example, Unit
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Verify(Pass):
                 "build it on a device, or skip verification"
             )
         checks: list[Check] = []
-        chain = len(unit.fact(Lowered).modules) > 1
+        chain = len(unit.fact(Lowered).parts) > 1
         for mode in ("train", "eval"):
             for batch_size in self.batch_sizes:
                 checks.append(self._check(unit, mode, batch_size, chain))
@@ -168,8 +168,8 @@ def copy_but_parameters(model: nn.Module) -> nn.Module:
 def run_chain(model: nn.Module, lowered: Lowered, inputs: Sequence[torch.Tensor]) -> Any:
     """What the modules compute, one behind the other, on a model's parameters."""
     state: Any = tuple(inputs)
-    for module in lowered.modules:
-        state, _ = module.function.call(model, *state, mean_square_branch)
+    for part in lowered.parts:
+        state, _ = part.function.call(model, *state, mean_square_branch)
     return state
 
 

@@ -7,11 +7,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from fxtransport.passes.base import Example, Pass, Unit
-from fxtransport.passes.lower import Lower, Lowered
+from fxtransport.lowered import Lowered
+from fxtransport.passes.base import Pass
+from fxtransport.passes.lower import Lower
 from fxtransport.passes.partition import Partition
 from fxtransport.passes.pipeline import run_passes
 from fxtransport.passes.taps import TapResidues
+from fxtransport.unit import Example, Unit
 
 Call = Callable[..., Any]
 """A function of a model and its inputs."""

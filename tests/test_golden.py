@@ -13,9 +13,9 @@ import torch
 from torch import fx
 
 from fxtransport.ir import Layers, Residuals, Shapes, Taps, VerificationReport
-from fxtransport.passes.base import Unit
 from fxtransport.passes.pipeline import run_passes
 from fxtransport.passes.verify import Verify
+from fxtransport.unit import Unit
 from tests.compiling import assert_identical, compiled, original, outcome, transport
 from tests.patterns import PATTERNS, Pattern
 

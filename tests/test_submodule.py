@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from fxtransport.compiler import transportify
 from fxtransport.errors import ModelNameError, TraceError, UsageError
 from fxtransport.models import build, resolve
-from fxtransport.passes.base import Example
-from fxtransport.submodule import Part, part_of, whole_or_backbone
+from fxtransport.submodule import Target, part_of, whole_or_backbone
+from fxtransport.unit import Example
 from tests.compiling import assert_identical
 
 
@@ -106,15 +106,15 @@ def test_a_path_that_is_not_there() -> None:
         part_of(Detector(), inputs(), "backbon")
 
 
-def compile_it(part: Part) -> tuple[str, TraceError | None]:
+def compile_it(part: Target) -> tuple[str, TraceError | None]:
     transportify(part.model, part.example.inputs, verify=False)
     return part.path, part.refusal
 
 
 def test_the_whole_if_it_can_be_and_else_the_backbone() -> None:
     model = Detector()
-    assert whole_or_backbone(Part(model.backbone, Example(inputs())), compile_it) == ("", None)
-    path, refusal = whole_or_backbone(Part(model, Example(inputs())), compile_it)
+    assert whole_or_backbone(Target(model.backbone, Example(inputs())), compile_it) == ("", None)
+    path, refusal = whole_or_backbone(Target(model, Example(inputs())), compile_it)
     assert path == "backbone"
     assert "has data-dependent control flow" in str(refusal)
 
@@ -126,7 +126,7 @@ def test_the_whole_is_blamed_if_neither_can_be() -> None:
 
     for model in (Worse(), nn.Sequential(Worse())):
         with pytest.raises(TraceError, match=r"Worse\) has data-dependent"):
-            whole_or_backbone(Part(model, Example(inputs())), compile_it)
+            whole_or_backbone(Target(model, Example(inputs())), compile_it)
 
 
 @pytest.mark.slow

@@ -6,9 +6,9 @@ from typing import Any, TypeVar
 
 import click
 
-from fxtransport.cli.runs.config import KEYS, Values, parse_pair
-from fxtransport.cli.runs.keys import By, Key
 from fxtransport.errors import UsageError
+from fxtransport.runs.config import KEYS, Values, parse_pair
+from fxtransport.runs.keys import By, Key
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

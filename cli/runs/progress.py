@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from fxtransport.cli.words import plural, size, three_digits
+from fxtransport.report.words import plural, size, three_digits
 from fxtransport.training import (
     EpochReport,
     ModuleEpoch,

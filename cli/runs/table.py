@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fxtransport.cli.words import plural, size
+from fxtransport.report.words import plural, size
 from fxtransport.training import Exit, FitReport
 
 if TYPE_CHECKING:

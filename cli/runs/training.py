@@ -8,22 +8,28 @@ import click
 import torch
 
 from fxtransport.cli.common import out_console
-from fxtransport.cli.runs.config import CONFIG, Config
-from fxtransport.cli.runs.parts import building
 from fxtransport.cli.runs.progress import shown_progress
-from fxtransport.cli.runs.recipe import Recipe, recipe_of
-from fxtransport.cli.runs.settings import (
+from fxtransport.cli.runs.table import show
+from fxtransport.errors import (
+    MODEL_ERRORS,
+    FxTransportError,
+    RunInterruptedError,
+    SavedProgramError,
+    TrainingError,
+    first_line,
+)
+from fxtransport.files import check_writable
+from fxtransport.program import Program
+from fxtransport.runs.config import CONFIG, Config
+from fxtransport.runs.load import building
+from fxtransport.runs.recipe import Recipe, recipe_of
+from fxtransport.runs.settings import (
     device_of,
     objective_of,
     optimizer_of,
     schedule_of,
     settings_of,
 )
-from fxtransport.cli.runs.table import show
-from fxtransport.errors import FxTransportError, RunInterruptedError, TrainingError
-from fxtransport.passes.blame import MODEL_ERRORS, first_line
-from fxtransport.program import Program
-from fxtransport.storage import check_writable
 from fxtransport.training import FitReport, Observer, Trainer, keep_freed_memory
 from fxtransport.training.checkpoint import RunFolder
 from fxtransport.training.devices import peak_memory
@@ -43,7 +49,7 @@ def run_training(run: Path, config: Config, *, resume: bool) -> None:
     Raises:
         FxTransportError: something cannot be used, built, written or trained.
     """
-    check_writable(run)
+    check_writable(run, SavedProgramError)
     symbol, device = SYMBOLS.get(config["objective.method"], "λ"), device_of(config)
     if device == "cpu":
         keep_freed_memory()

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fxtransport.data.streams import Samples, derived_seed
+from fxtransport.data.streams import Samples
 from fxtransport.errors import UsageError
+from fxtransport.randomness import derived_seed
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from torch.nn import functional as F
 
 from fxtransport.data.cut import Cut, Parts
 from fxtransport.data.sets import ImageSet
-from fxtransport.data.streams import Batch, TensorSamples, derived_seed
+from fxtransport.data.streams import Batch, TensorSamples
 from fxtransport.errors import UsageError
+from fxtransport.randomness import derived_seed
 
 DIGITS = tuple("0123456789")
 DIGIT_SIZE = (1, 8, 8)

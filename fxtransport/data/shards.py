@@ -16,14 +16,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from fxtransport.data.sets import Place, create
-from fxtransport.data.streams import (
-    Batch,
-    Mix,
-    derived_seed,
-    generator,
-    isolated,
-    leave_signals_to_the_parent,
-)
+from fxtransport.data.streams import Batch, Mix, generator, leave_signals_to_the_parent
+from fxtransport.randomness import derived_seed, isolated
 
 Transform = Callable[[Image.Image], Tensor]
 

@@ -6,21 +6,18 @@ own, and the global generators of Python, NumPy and torch, which dropout uses, a
 were.
 """
 
-import hashlib
 import math
-import random
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeAlias
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from fxtransport.errors import UsageError
+from fxtransport.randomness import derived_seed, isolated
 
 Batch: TypeAlias = tuple[Tensor, Tensor]
 """Inputs, B×…, and targets: classes, B int64, or with mixup probabilities, B×num_classes."""
@@ -196,36 +193,10 @@ class Draw(NamedTuple):
     seed: int
 
 
-def derived_seed(*numbers: int) -> int:
-    """A seed of 64 bits that is a function of these numbers alone.
-
-    >>> derived_seed(0, 1) == derived_seed(0, 1), derived_seed(0, 1) == derived_seed(1, 0)
-    (True, False)
-    """
-    # not NumPy's SeedSequence, to which (0,) and (0, 0) are the same
-    return int.from_bytes(hashlib.blake2b(repr(numbers).encode(), digest_size=8).digest())
-
-
 def generator(*numbers: int) -> torch.Generator:
     """A generator of its own, seeded by these numbers."""
     # torch takes a seed as a signed number of 64 bits
     return torch.Generator().manual_seed(derived_seed(*numbers) >> 1)
-
-
-@contextmanager
-def isolated(seed: int) -> Iterator[None]:
-    """Seed the global generators of Python, NumPy and torch's CPU, and put them back after."""
-    states = random.getstate(), np.random.get_state(), torch.default_generator.get_state()
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    # not torch.manual_seed, which seeds the accelerators too
-    torch.default_generator.manual_seed(seed >> 1)
-    try:
-        yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.default_generator.set_state(states[2])
 
 
 def _cut(order: list[int], size: int, start: int, stop: int) -> Iterator[list[int]]:

@@ -7,13 +7,7 @@ example. On the command line it is ``nets:resnet110`` and so on.
 
 from fxtransport.nets.blocks import BasicBlock, LinearBlock, Network, PreActBlock
 from fxtransport.nets.initialisation import Method, initialize
-from fxtransport.nets.networks import (
-    cifar_resnet,
-    circles_resnet,
-    km_resnet,
-    resnet110,
-    resnet_m,
-)
+from fxtransport.nets.networks import cifar_resnet, circles_resnet, km_resnet, resnet110, resnet_m
 
 __all__ = [
     "BasicBlock",

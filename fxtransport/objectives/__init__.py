@@ -1,10 +1,6 @@
 """Objectives: what a program, or each of its modules, is trained for. No loops."""
 
-from fxtransport.objectives.classification import (
-    Classification,
-    CrossEntropy,
-    ReverseCrossEntropy,
-)
+from fxtransport.objectives.classification import Classification, CrossEntropy, ReverseCrossEntropy
 from fxtransport.objectives.methods import fixed, lap, plain, trgl, trgl_multipliers, vangl
 from fxtransport.objectives.objective import Loss, Objective, logits_of
 from fxtransport.objectives.transport import TransportCost

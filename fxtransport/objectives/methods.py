@@ -11,7 +11,7 @@ from fxtransport.objectives.weights import (
     NoCost,
     Order,
 )
-from fxtransport.residue import Cost
+from fxtransport.residue import Measure
 
 _MEAN_SQUARE = TransportCost()
 
@@ -22,7 +22,7 @@ def lap(
     every: int,
     *,
     order: Order = "code",
-    cost: Cost = _MEAN_SQUARE,
+    cost: Measure = _MEAN_SQUARE,
     label_smoothing: float = 0.0,
 ) -> Objective:
     """The least action principle: L + C/λ, with λ += τ·L every s steps (LAP 5.3; THESIS 3.4).
@@ -42,7 +42,9 @@ def lap(
     return Objective(CrossEntropy(label_smoothing), cost, weighting)
 
 
-def fixed(weight: float, *, cost: Cost = _MEAN_SQUARE, label_smoothing: float = 0.0) -> Objective:
+def fixed(
+    weight: float, *, cost: Measure = _MEAN_SQUARE, label_smoothing: float = 0.0
+) -> Objective:
     """A fixed weight: L + λ·C (THESIS F.3).
 
     Args:
@@ -57,7 +59,7 @@ def trgl(
     tau: float,
     *,
     doubled: bool = False,
-    cost: Cost = _MEAN_SQUARE,
+    cost: Measure = _MEAN_SQUARE,
     label_smoothing: float = 0.0,
 ) -> Objective:
     """Transport-regularised greedy learning: module k minimises L + C_k/(2τ_k) (THESIS 4).
@@ -80,7 +82,7 @@ def trgl_multipliers(
     every: int,
     *,
     order: Order = "code",
-    cost: Cost = _MEAN_SQUARE,
+    cost: Measure = _MEAN_SQUARE,
     label_smoothing: float = 0.0,
 ) -> Objective:
     """TRGL with multipliers: λ_k·L + C_k, with λ_k += h·L_k every s steps (THESIS eq. 33).

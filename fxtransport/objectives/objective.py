@@ -9,7 +9,7 @@ from torch import nn
 from fxtransport.errors import UsageError
 from fxtransport.objectives.classification import Classification
 from fxtransport.objectives.weights import Weighting
-from fxtransport.residue import Cost
+from fxtransport.residue import Measure
 
 _LOGITS = ("logits", "out")
 """Under which names a model returns its logits among other things."""
@@ -23,7 +23,7 @@ class Output(Protocol):
         """B×C, or what holds them."""
 
     @property
-    def energies(self) -> torch.Tensor:
+    def costs(self) -> torch.Tensor:
         """What each residual block costs, 1-D."""
 
 
@@ -46,7 +46,7 @@ class Objective(nn.Module):
     Its ``state_dict`` holds the multipliers, one for each module. Give ``objective.cost`` to
     the modules of a program, so that they measure what it needs, and no more::
 
-        output = part(hidden, cost=objective.cost)
+        output = part(hidden, measure=objective.cost)
         objective(output, targets, module=part.index).total.backward()
 
     Args:
@@ -55,14 +55,14 @@ class Objective(nn.Module):
         weighting: How the two are weighed.
     """
 
-    def __init__(self, classification: Classification, cost: Cost, weighting: Weighting) -> None:
+    def __init__(self, classification: Classification, cost: Measure, weighting: Weighting) -> None:
         super().__init__()
         self.classification = classification
         self.weighting = weighting
         self._cost = cost
 
     @property
-    def cost(self) -> Cost | None:
+    def cost(self) -> Measure | None:
         """What a residual block costs; None where nothing is to be measured."""
         return self._cost if self.weighting.penalises else None
 
@@ -97,7 +97,7 @@ class Objective(nn.Module):
         weight = self.weighting.weight(module)
         if not self.weighting.penalises:
             return Loss(loss, loss.detach(), None, weight)
-        cost = output.energies.sum()
+        cost = output.costs.sum()
         total = self.weighting.weigh(loss, cost, module)
         return Loss(total, loss.detach(), cost.detach(), weight)
 

@@ -1,15 +1,13 @@
 """Residual blocks as transport costs see them, and what they cost."""
 
-from fxtransport.residue.block import Cost, Residue, copied, mean_square_branch, measured
+from fxtransport.residue.block import Measure, Residue, mean_square_branch
 from fxtransport.residue.powers import Reduction, mean_square, power_cost
 
 __all__ = [
-    "Cost",
+    "Measure",
     "Reduction",
     "Residue",
-    "copied",
     "mean_square",
     "mean_square_branch",
-    "measured",
     "power_cost",
 ]

@@ -75,30 +75,10 @@ class Residue:
         return Difference(self.output, self.skip) if self._kept and exact else None
 
 
-Cost = Callable[[Residue], torch.Tensor | None]
+Measure = Callable[[Residue], torch.Tensor | None]
 """What a residual block costs, a scalar; None where it is not penalised."""
 
 
 def mean_square_branch(residue: Residue) -> torch.Tensor:
     """The mean square of a block's branch: what the modules of a program return by default."""
     return power_cost(residue.branch, 2, "mean", residue.branch_source)
-
-
-def measured(
-    cost: Cost | None,
-    kind: str,
-    branches: tuple[torch.Tensor, ...],
-    skip: torch.Tensor,
-    output: torch.Tensor,
-    kept: bool,
-    activated: bool,
-) -> torch.Tensor | None:
-    """What a residual block costs; None if nothing is to be measured. Generated code calls it."""
-    if cost is None:
-        return None
-    return cost(Residue(Kind(kind), branches, skip, output, kept, activated))
-
-
-def copied(cost: Cost | None, value: torch.Tensor) -> torch.Tensor | None:
-    """A copy of what the model overwrites before it is measured, if it is to be measured."""
-    return None if cost is None else value.clone()

@@ -14,14 +14,7 @@ from fxtransport.training.reports import (
     Position,
     StepReport,
 )
-from fxtransport.training.schedules import (
-    EndToEnd,
-    MultiLap,
-    Parallel,
-    Phase,
-    Schedule,
-    Sequential,
-)
+from fxtransport.training.schedules import EndToEnd, MultiLap, Parallel, Phase, Schedule, Sequential
 from fxtransport.training.settings import OptimizerSettings, TrainerSettings
 from fxtransport.training.trainer import Trainer
 

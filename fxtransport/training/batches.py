@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from fxtransport.data.streams import derived_seed, isolated
 from fxtransport.errors import UsageError
+from fxtransport.randomness import derived_seed, isolated
 
 
 @runtime_checkable

@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 
 from fxtransport.program import Program
-from fxtransport.storage import distinct_state, load_weights
 from fxtransport.training.checkpoint import RunFolder, Weights
 from fxtransport.training.reports import Best, Exit
+from fxtransport.weights import distinct_state, load_weights
 
 
 class BestExit:

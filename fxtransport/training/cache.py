@@ -15,11 +15,10 @@ from safetensors import safe_open
 from torch import nn
 
 from fxtransport.data import OrderedStream, Samples, ShuffledStream
-from fxtransport.data.streams import isolated
 from fxtransport.errors import UsageError
+from fxtransport.randomness import isolated, random_state
 from fxtransport.training.batches import Epochs
 from fxtransport.training.checkpoint import RunFolder
-from fxtransport.training.randomness import random_state
 
 TARGETS = "targets"
 _NAMES = {

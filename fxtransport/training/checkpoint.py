@@ -9,9 +9,8 @@ no longer names is deleted after that. So at every moment it describes something
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +19,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from fxtransport.errors import CheckpointError
-from fxtransport.storage import LIBRARIES, file_hash
+from fxtransport.files import file_hash, library_versions, path_beside, put, read_json
 from fxtransport.training.flatten import Flattened, unflatten
 
 FORMAT = 1
 CHECKPOINT = "checkpoint.json"
-_BESIDE = ".new"
-_OURS = ("last-*.safetensors", "best-*.safetensors", f"*{_BESIDE}")
+_OURS = ("last-*.safetensors", "best-*.safetensors", "*.new")
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,7 @@ class RunFolder:
         last = self.write_tensors("last", flat.tensors)
         content = {
             "format": FORMAT,
-            "versions": {library: version(library) for library in LIBRARIES},
+            "versions": library_versions(),
             "summary": checkpoint.summary,
             "tensors": asdict(last),
             "best": checkpoint.best and asdict(checkpoint.best),
@@ -111,25 +109,17 @@ class RunFolder:
         Raises:
             CheckpointError: of an error of the system, in one line.
         """
-        beside = self.path / (name + _BESIDE)
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            yield beside
+            with path_beside(self.path / name) as beside:
+                yield beside
         except (OSError, SafetensorError) as error:
             reason = getattr(error, "strerror", None) or error
             left = "; the last checkpoint there is whole" if self.has_checkpoint else ""
             raise CheckpointError(f"cannot write into {self.path}: {reason}{left}") from error
-        finally:
-            with suppress(OSError):
-                beside.unlink(missing_ok=True)
 
     def put(self, beside: Path, name: str) -> None:
         """Flush a file to the disk and give it its name in the folder."""
-        # safetensors makes files for their owner alone
-        beside.chmod(0o666 & ~_umask())
-        _flush(beside)
-        os.replace(beside, self.path / name)  # noqa: PTH105
-        _flush(self.path)
+        put(beside, self.path / name)
 
     def read(self) -> Checkpoint:
         """The last checkpoint.
@@ -138,7 +128,7 @@ class RunFolder:
             CheckpointError: there is none, or it is damaged, or of something else.
         """
         path = self.path / CHECKPOINT
-        found = self._read_json(path)
+        found = read_json(path, "checkpoint", FORMAT, CheckpointError)
         try:
             last = Weights(**found["tensors"])
             best = Weights(**found["best"]) if found["best"] else None
@@ -177,38 +167,8 @@ class RunFolder:
             )
         return path
 
-    def _read_json(self, path: Path) -> dict[str, Any]:
-        if not path.is_file():
-            raise CheckpointError(f"{self.path} holds no checkpoint: it has no {path.name}")
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise CheckpointError(f"{path} is damaged: {error}") from error
-        if not isinstance(found, dict) or "format" not in found:
-            raise CheckpointError(f"{path} is no checkpoint of fxtransport")
-        if found["format"] != FORMAT:
-            raise CheckpointError(
-                f"{path} has format {found['format']!r}; this version reads {FORMAT}"
-            )
-        return found
-
     def _delete_all_but(self, kept: set[str]) -> None:
         for pattern in _OURS:
             for path in self.path.glob(pattern):
                 if path.name not in kept:
                     path.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _flush(path: Path) -> None:
-    """Have the system write a file, or a folder's entries, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -58,7 +58,7 @@ def evaluate(
             hidden, targets = moved(inputs, device), moved(classes, device)
             with autocast(device, amp):
                 for k, part in enumerate(parts[: max(wanted) + 1]):
-                    output = part(hidden, cost=None, head=k in sums)
+                    output = part(hidden, measure=None, head=k in sums)
                     if k in sums:
                         sums[k] += _sums(logits_of(output.logits), targets)
                     hidden = output.hidden

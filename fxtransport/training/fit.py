@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from fxtransport.data.streams import isolated
 from fxtransport.errors import CheckpointError, RunInterruptedError, UsageError
-from fxtransport.storage import distinct_state, load_weights
+from fxtransport.randomness import deterministic_algorithms, isolated, seed_all
 from fxtransport.training.batches import Batches, Epochs
 from fxtransport.training.cache import cacheable, cached
 from fxtransport.training.checkpoint import CHECKPOINT
@@ -15,10 +14,10 @@ from fxtransport.training.devices import moved, peak_memory, reset_peak_memory
 from fxtransport.training.engine import Engine
 from fxtransport.training.evaluate import evaluate
 from fxtransport.training.interrupts import SignalWatch
-from fxtransport.training.randomness import deterministic_algorithms, seed_all
 from fxtransport.training.reports import EpochReport, Exit, FitReport, Observer, Plan
 from fxtransport.training.saver import Saver
 from fxtransport.training.steps import LossError
+from fxtransport.weights import distinct_state, load_weights
 
 RESULTS = "results.json"
 

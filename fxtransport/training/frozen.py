@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from fxtransport.program import ModuleOutput, Program
+from fxtransport.program import PartOutput, Program
 from fxtransport.training.steps import autocast
 
 
@@ -25,7 +25,7 @@ class FrozenModules:
     def __init__(
         self,
         program: Program,
-        runs: Sequence[Callable[..., ModuleOutput]],
+        runs: Sequence[Callable[..., PartOutput]],
         device: torch.device,
         drift: bool = False,
         amp: str | None = None,
@@ -55,7 +55,7 @@ class FrozenModules:
         try:
             with autocast(self._device, self._amp):
                 for run in self._runs:
-                    hidden = run(hidden, cost=None, head=False).hidden
+                    hidden = run(hidden, measure=None, head=False).hidden
         finally:
             self._switch(training=True)
         return hidden

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from fxtransport.program import ModuleOutput, ProgramModule
+from fxtransport.program import Part, PartOutput
 from fxtransport.training.optimizers import create_optimizer, create_scheduler
 from fxtransport.training.settings import OptimizerSettings, TrainerSettings
 
@@ -28,7 +28,7 @@ class Learner:
 
     def __init__(
         self,
-        part: ProgramModule,
+        part: Part,
         exit: int,
         epochs: int,
         optimizer: OptimizerSettings,
@@ -95,7 +95,7 @@ class Learner:
         self.epochs, self.steps = state["epochs"], state["steps"]
 
 
-def compiled(part: ProgramModule, settings: TrainerSettings) -> Callable[..., ModuleOutput]:
+def compiled(part: Part, settings: TrainerSettings) -> Callable[..., PartOutput]:
     """The module's forward, compiled if that is wanted."""
     if settings.compile is None:
         return part

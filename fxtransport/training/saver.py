@@ -5,8 +5,8 @@ from dataclasses import asdict
 from typing import Any
 
 from fxtransport.errors import CheckpointError, TrainingError, UsageError
+from fxtransport.randomness import restore_random_state
 from fxtransport.training.checkpoint import CHECKPOINT, Checkpoint, RunFolder
-from fxtransport.training.randomness import restore_random_state
 from fxtransport.training.reports import Position
 from fxtransport.training.state import RunState
 from fxtransport.training.steps import LossError

@@ -12,12 +12,11 @@ from timm.utils.model_ema import ModelEmaV3
 from fxtransport.errors import CheckpointError, TrainingError
 from fxtransport.objectives import Objective
 from fxtransport.program import Program
-from fxtransport.storage import graph_hash
+from fxtransport.randomness import random_state
 from fxtransport.training.best import BestExit
 from fxtransport.training.checkpoint import Checkpoint
 from fxtransport.training.learner import Learner
 from fxtransport.training.meter import Meter
-from fxtransport.training.randomness import random_state
 from fxtransport.training.reports import Best, Exit, Position
 from fxtransport.training.schedules import Schedule
 from fxtransport.training.settings import OptimizerSettings, TrainerSettings
@@ -144,7 +143,7 @@ def describe_run(
 ) -> dict[str, Any]:
     """What must be the same when a run is resumed, as JSON."""
     found = {
-        "program": graph_hash(program),
+        "program": program.graph_hash,
         # a cost of one's own may be a function, which is elsewhere in every process
         "objective": re.sub(r" at 0x[0-9a-fA-F]+", "", repr(objective)),
         "schedule": repr(schedule),

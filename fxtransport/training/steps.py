@@ -105,7 +105,7 @@ def _train_piece(
 ) -> ModuleStep:
     """Forward and backward of one piece of a batch."""
     with autocast(targets.device, amp):
-        output = learner.run(pieces[i], cost=objective.cost)
+        output = learner.run(pieces[i], measure=objective.cost)
         # of a batch in pieces, the first advances the multipliers
         loss = objective(output, targets, module=learner.index, update=i == 0)
     pieces[i] = None if learner.part.is_last else detached(output.hidden)

@@ -3,15 +3,12 @@
 import json
 import platform
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TextIO
 
-from fxtransport.errors import UsageError
-from fxtransport.passes.blame import first_line
+from fxtransport.errors import UsageError, first_line
+from fxtransport.files import library_versions
 from fxtransport.zoo.record import Options, Record
-
-LIBRARIES = ("fxtransport", "torch", "torchvision", "timm")
 
 
 @dataclass(frozen=True)
@@ -27,8 +24,7 @@ class Records:
 
 def header(options: Options) -> dict[str, object]:
     """The first line of a file of records: what they depend on."""
-    libraries = {name: version(name) for name in LIBRARIES}
-    return {**libraries, "python": platform.python_version(), **asdict(options)}
+    return {**library_versions(), "python": platform.python_version(), **asdict(options)}
 
 
 def read_records(file: Path) -> Records:

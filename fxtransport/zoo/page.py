@@ -5,7 +5,7 @@ from pathlib import Path
 from statistics import median
 
 from fxtransport.errors import UsageError
-from fxtransport.zoo.file import LIBRARIES
+from fxtransport.files import LIBRARIES
 from fxtransport.zoo.record import Record
 from fxtransport.zoo.summary import Summary, refusals, substitutes, summarize, summarize_as
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from fxtransport.compiler import compile_passes, example_of
-from fxtransport.errors import FxTransportError, PartitionError
+from fxtransport.errors import MODEL_ERRORS, FxTransportError, PartitionError, first_line
 from fxtransport.ir import (
     Balance,
     Boundaries,
@@ -21,13 +21,13 @@ from fxtransport.ir import (
     VerificationReport,
 )
 from fxtransport.models import ModelSpec, build, input_spec, resolve
-from fxtransport.passes.base import Pass, Unit
-from fxtransport.passes.blame import MODEL_ERRORS, first_line
+from fxtransport.passes.base import Pass
 from fxtransport.passes.boundaries import FindBoundaries
 from fxtransport.passes.costs import CountCosts
 from fxtransport.passes.partition import Partition
 from fxtransport.passes.pipeline import run_passes
-from fxtransport.submodule import Part, part_of, takes, whole_or_backbone
+from fxtransport.submodule import Target, part_of, takes, whole_or_backbone
+from fxtransport.unit import Unit
 from fxtransport.zoo.record import Options, Record, Refusal, Verified
 
 MODULES = (2, 4, 8)
@@ -112,22 +112,22 @@ def _since(start: float) -> float:
     return round(time.process_time() - start, 3)
 
 
-def _compiled(record: Record, spec: ModelSpec, submodule: str | None) -> tuple[Record, Part]:
+def _compiled(record: Record, spec: ModelSpec, submodule: str | None) -> tuple[Record, Target]:
     model = build(spec, device="meta")
     example = example_of(model, input_spec(model, spec).example())
 
-    def structure(part: Part) -> tuple[Record, Part]:
+    def structure(part: Target) -> tuple[Record, Target]:
         return _structure(record, part), part
 
     if submodule is not None:
         return structure(part_of(model, example.inputs, submodule))
-    found, part = whole_or_backbone(Part(model, example), structure)
+    found, part = whole_or_backbone(Target(model, example), structure)
     if part.refusal is not None:
         found = replace(found, whole=refusal_of(part.refusal))
     return found, part
 
 
-def _structure(record: Record, part: Part) -> Record:
+def _structure(record: Record, part: Target) -> Record:
     unit = run_passes(Unit(part.model, part.example), [CountCosts(), FindBoundaries()])
     # what is left of a compile: it may refuse, too
     rest = [p for p in _compile_passes(1, verify=False) if not isinstance(p, CountCosts)]
@@ -156,7 +156,7 @@ def _imbalance(unit: Unit, modules: int) -> float | None:
     return round(unit.fact(PartitionPlan).imbalance, 4)
 
 
-def _verify(spec: ModelSpec, on_meta: Part, record: Record) -> Verified:
+def _verify(spec: ModelSpec, on_meta: Target, record: Record) -> Verified:
     """Compile once more, with numbers, at the smallest input."""
     start = time.process_time()
     inputs = _smallest(on_meta)
@@ -181,7 +181,7 @@ def _compile_passes(modules: int, *, verify: bool) -> tuple[Pass, ...]:
     )
 
 
-def _smallest(part: Part) -> tuple[torch.Tensor, ...]:
+def _smallest(part: Target) -> tuple[torch.Tensor, ...]:
     """The smallest of a few inputs that a model takes in both modes; its own if none."""
     own = part.example.inputs
     if min(x.dim() for x in own) < 4:

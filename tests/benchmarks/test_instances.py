@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from fxtransport import transportify
 from fxtransport.nets import circles_resnet
 from fxtransport.objectives import Objective, TransportCost, fixed, plain, trgl_multipliers
-from fxtransport.residue import Cost
+from fxtransport.residue import Measure
 
 STEPS, BATCH, EVERY = 7, 10, 2
-COSTS: dict[str, Cost] = {"norm": norm, "sum": TransportCost(reduction="sum")}
+COSTS: dict[str, Measure] = {"norm": norm, "sum": TransportCost(reduction="sum")}
 
 
-def objectives(cost: Cost) -> list[Objective]:
+def objectives(cost: Measure) -> list[Objective]:
     """Vanilla, a fixed weight, and LAP as λL + C."""
     lap = trgl_multipliers(0.1, 0.5, EVERY, order="text", cost=cost)
     return [plain(), fixed(0.3, cost=cost), lap]
@@ -44,7 +44,7 @@ def train_alone(model: nn.Module, objective: Objective, x: Tensor, y: Tensor) ->
     program.train()
     for points, classes in zip(x.split(BATCH), y.split(BATCH), strict=True):
         optimizer.zero_grad()
-        output = program.whole(points, cost=objective.cost)
+        output = program.whole(points, measure=objective.cost)
         objective(output, classes).total.backward()
         optimizer.step()
 

@@ -15,8 +15,8 @@ import pytest
 
 import fxtransport.cli.split
 from fxtransport.cli.main import COMMANDS, cli
-from fxtransport.cli.words import bar, count, size
 from fxtransport.errors import VerificationError
+from fxtransport.report.words import bar, count, size
 from tests.cli.conftest import Command
 
 SURFACE = Path(__file__).with_name("surface.txt")

@@ -12,8 +12,8 @@ from rich.console import Console
 
 from fxtransport import load, transportify
 from fxtransport.cli.split import summary
-from fxtransport.cli.split_table import place, show
 from fxtransport.models import build, resolve
+from fxtransport.report.split_table import place, show
 from tests.cli.conftest import Command
 
 KEYS = {"model", "balance", "weight", "modules", "bottleneck", "lower_bound", "imbalance", "cuts"}

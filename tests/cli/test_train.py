@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fxtransport.cli.runs.config import read_run
+from fxtransport.runs.config import read_run
 from tests.cli.conftest import Command, in_process
 from tests.cli.running import SMALL, last_weights, state_of, trained, write_net
 

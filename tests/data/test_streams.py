@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from timm.data.mixup import Mixup
 
 from fxtransport.data import OrderedStream, ShuffledStream, TensorSamples
-from fxtransport.data.streams import Batch, Subset, derived_seed
+from fxtransport.data.streams import Batch, Subset
 from fxtransport.errors import UsageError
+from fxtransport.randomness import derived_seed
 
 
 @dataclass(frozen=True)

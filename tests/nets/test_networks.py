@@ -10,14 +10,7 @@ from torch import nn
 from fxtransport import transportify
 from fxtransport.errors import UsageError
 from fxtransport.ir import Kind
-from fxtransport.nets import (
-    Network,
-    cifar_resnet,
-    circles_resnet,
-    km_resnet,
-    resnet110,
-    resnet_m,
-)
+from fxtransport.nets import Network, cifar_resnet, circles_resnet, km_resnet, resnet110, resnet_m
 
 IDENTITIES = {
     "resnet_m": (lambda: resnet_m(image_size=8, channels=4), 9),

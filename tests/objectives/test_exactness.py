@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fxtransport import Program, ProgramModule, transportify
+from fxtransport import Part, Program, transportify
 from fxtransport.objectives import (
     Objective,
     TransportCost,
@@ -77,7 +77,7 @@ class Loop:
         self.program = program.train()
         self.objective = objective
         whole = len(program.parts) == 1
-        self.parts: tuple[ProgramModule, ...] = (program.whole,) if whole else program.parts
+        self.parts: tuple[Part, ...] = (program.whole,) if whole else program.parts
         self.scales = scales
         self.optimizers = [
             torch.optim.SGD(part.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-3)
@@ -85,8 +85,8 @@ class Loop:
         ]
         objective.prepare(len(self.parts))
 
-    def step(self, part: ProgramModule, x: Tensor, targets: Tensor) -> tuple[Tensor, Record]:
-        output = part(x, cost=self.objective.cost)
+    def step(self, part: Part, x: Tensor, targets: Tensor) -> tuple[Tensor, Record]:
+        output = part(x, measure=self.objective.cost)
         loss = self.objective(output, targets, module=part.index)
         (self.scales[part.index] * loss.total).backward()
         others = [q for p in self.parts if p is not part for q in p.parameters()]
@@ -116,7 +116,7 @@ class Loop:
                     x = images
                     with torch.no_grad():
                         for before in self.parts[: part.index]:
-                            x = before.eval()(x, cost=None, head=False).hidden
+                            x = before.eval()(x, measure=None, head=False).hidden
                     yield self.step(part.train(), x, targets)[1]
 
 

@@ -51,16 +51,16 @@ def test_costs(
             powers = value.abs() ** p
             expected.append(powers.mean() if reduction == "mean" else powers.sum() / len(IMAGES))
     cost = TransportCost(p=p, reduction=reduction, residue=residue)
-    found = program_of(net).whole(IMAGES, cost=cost).energies
+    found = program_of(net).whole(IMAGES, measure=cost).costs
     assert len(found) == (4 if residue == "branch" else 3)
     torch.testing.assert_close(found, torch.stack(expected))
 
 
 def test_kinds_are_a_choice() -> None:
     program = program_of(net_of(PostActivation))
-    every = program.whole(IMAGES).energies
-    identity = program.whole(IMAGES, cost=TransportCost(kinds=("identity",))).energies
-    projection = program.whole(IMAGES, cost=TransportCost(kinds=("projection",))).energies
+    every = program.whole(IMAGES).costs
+    identity = program.whole(IMAGES, measure=TransportCost(kinds=("identity",))).costs
+    projection = program.whole(IMAGES, measure=TransportCost(kinds=("projection",))).costs
     torch.testing.assert_close(identity, every[[0, 1, 3]])
     torch.testing.assert_close(projection, every[[2]])
 
@@ -73,7 +73,7 @@ def test_layers_are_penalised_by_their_displacement(residue: str) -> None:
     for _ in range(3):
         layers += [nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(inplace=True)]
     net = nn.Sequential(*layers)
-    found = program_of(net).whole(IMAGES, cost=TransportCost(residue=residue)).energies
+    found = program_of(net).whole(IMAGES, measure=TransportCost(residue=residue)).costs
     x, expected = net[0](IMAGES), []
     for first in (1, 4, 7):
         y = net[first : first + 3](x)
@@ -85,8 +85,8 @@ def test_layers_are_penalised_by_their_displacement(residue: str) -> None:
 @pytest.mark.parametrize("objective", [lap(1, 1, 1), trgl(0.5), vangl()])
 def test_a_module_without_blocks_costs_nothing(objective: Objective) -> None:
     net = nn.Sequential(nn.Conv2d(2, 4, 1), nn.Flatten(), nn.Linear(144, 3))
-    output = program_of(net).whole(IMAGES, cost=objective.cost)
-    assert len(output.energies) == 0
+    output = program_of(net).whole(IMAGES, measure=objective.cost)
+    assert len(output.costs) == 0
     loss = objective(output, torch.zeros(5, dtype=torch.int64))
     assert loss.total == loss.classification
 
@@ -104,11 +104,11 @@ def test_without_a_cost_no_residue_is_touched(monkeypatch: pytest.MonkeyPatch) -
     assert head is not None
     ran = list[object]()
     head.register_forward_hook(lambda *arguments: ran.append(arguments))
-    output = program.parts[0](IMAGES, cost=vangl().cost, head=False)
-    assert len(output.energies) == 0
+    output = program.parts[0](IMAGES, measure=vangl().cost, head=False)
+    assert len(output.costs) == 0
     assert output.logits is None
     assert not ran
-    assert program.parts[0](IMAGES, cost=None).logits.shape == (5, 3)
+    assert program.parts[0](IMAGES, measure=None).logits.shape == (5, 3)
     with pytest.raises(AssertionError, match="measured"):
         program.parts[0](IMAGES)
 
@@ -136,10 +136,10 @@ def test_parts_compile_with_a_cost(residue: str) -> None:
     program = program_of(net_of(PostActivation), modules=2)
     part, cost = program.parts[0], TransportCost(p=3, residue=residue)
     compiled = torch.compile(part, fullgraph=True, backend="aot_eager")
-    found, expected = compiled(IMAGES, cost=cost), part(IMAGES, cost=cost)
-    torch.testing.assert_close(found.energies, expected.energies)
+    found, expected = compiled(IMAGES, measure=cost), part(IMAGES, measure=cost)
+    torch.testing.assert_close(found.costs, expected.costs)
     gradients = [
-        torch.autograd.grad(output.energies.sum() + output.logits.sum(), list(part.parameters()))
+        torch.autograd.grad(output.costs.sum() + output.logits.sum(), list(part.parameters()))
         for output in (found, expected)
     ]
     torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6)

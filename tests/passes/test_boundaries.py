@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from fxtransport.analysis.places import boundary_at
 from fxtransport.ir import Boundaries, Boundary
 from fxtransport.models import build, resolve
-from fxtransport.passes.boundaries import FindBoundaries, boundary_at
+from fxtransport.passes.boundaries import FindBoundaries
 from tests.compiling import run_on
 
 

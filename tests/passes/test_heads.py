@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from fxtransport.analysis.layouts import LayoutFinder
 from fxtransport.errors import UsageError
 from fxtransport.heads import build_head
 from fxtransport.ir import (
@@ -15,17 +16,16 @@ from fxtransport.ir import (
     HeadPlan,
     HeadSpec,
     Layout,
+    Origins,
     PartitionPlan,
+    Recording,
     Shapes,
 )
 from fxtransport.models import build, resolve
-from fxtransport.passes.base import Example, Unit
 from fxtransport.passes.heads import PlanHeads, hidden_at
-from fxtransport.passes.layouts import LayoutFinder
 from fxtransport.passes.partition import Partition
 from fxtransport.passes.pipeline import run_passes
-from fxtransport.passes.recording import Recording
-from fxtransport.passes.trace import Origins
+from fxtransport.unit import Example, Unit
 
 FIRST, LAST, VECTOR = Layout.CHANNELS_FIRST, Layout.CHANNELS_LAST, Layout.VECTOR
 

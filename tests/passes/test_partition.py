@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import fx, nn
 
+from fxtransport.analysis.bottleneck import minimal_bottleneck, most_parts, range_costs
 from fxtransport.errors import PartitionError
 from fxtransport.ir import (
     Balance,
@@ -19,6 +20,7 @@ from fxtransport.ir import (
     Kind,
     Layers,
     NodeCost,
+    Origins,
     PartitionPlan,
     Residual,
     Residuals,
@@ -27,11 +29,9 @@ from fxtransport.ir import (
     TensorSpec,
     Weight,
 )
-from fxtransport.passes.base import Example, Unit
-from fxtransport.passes.bottleneck import minimal_bottleneck, most_parts, range_costs
 from fxtransport.passes.partition import Partition
 from fxtransport.passes.pipeline import run_passes
-from fxtransport.passes.trace import Origins
+from fxtransport.unit import Example, Unit
 
 THINGS = st.dictionaries(st.integers(0, 5), st.just(1), max_size=3)
 

@@ -24,8 +24,8 @@ from fxtransport.passes.pipeline import (
     run_passes,
     with_requirements,
 )
-from fxtransport.passes.residuals import FindResiduals
 from fxtransport.passes.trace import Trace
+from fxtransport.tracing.naming import FindResiduals
 from tests.compiling import unit_of
 
 PATHS = st.text(string.ascii_lowercase + string.digits + '._ ,{}="\\\n', min_size=1)

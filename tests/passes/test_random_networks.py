@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from fxtransport.ir import PartitionPlan, Residuals
-from fxtransport.passes.lower import Lowered
-from fxtransport.passes.recording import tensors_in
+from fxtransport.lowered import Lowered
 from fxtransport.residue import mean_square, mean_square_branch
+from fxtransport.tracing.recorder import tensors_in
 from tests.compiling import Call, assert_identical, compiled, forward, original, transport
 from tests.passes.blocks import recording_residues
 from tests.passes.networks import Network, networks
@@ -108,13 +108,13 @@ def test_modules_in_a_row_are_the_network(
     modules = data.draw(st.integers(1, len(network.known())))
     unit = compiled(network, *SHAPE, modules=modules)
     lowered, plan = unit.fact(Lowered), unit.fact(PartitionPlan)
-    assert len(lowered.modules) == modules
+    assert len(lowered.parts) == modules
     assert sum(s.residuals for s in plan.segments) == len(network.known())
 
     def chain(model: nn.Module, x: Tensor) -> tuple[Any, list[Tensor]]:
         state: Any = (x,)
         energies: list[Tensor] = []
-        for module in lowered.modules:
+        for module in lowered.parts:
             state, found = module.function.call(model, *state, mean_square_branch)
             energies += found
         return state, energies

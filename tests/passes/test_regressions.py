@@ -7,9 +7,9 @@ import torchvision
 from torch import Tensor, fx, nn
 
 from fxtransport.errors import GuardError, TraceError
-from fxtransport.ir import VerificationReport
+from fxtransport.ir import Origins, VerificationReport
 from fxtransport.passes.pipeline import run_passes
-from fxtransport.passes.trace import Origins, Trace
+from fxtransport.passes.trace import Trace
 from fxtransport.passes.verify import Verify
 from tests.compiling import assert_identical, compiled, forward, transport, unit_of
 

@@ -8,12 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from fxtransport.ir import Layers, Residuals, Taps
-from fxtransport.passes.base import Unit
-from fxtransport.passes.lower import Lower, Lowered
+from fxtransport.lowered import Lowered
+from fxtransport.passes.lower import Lower
 from fxtransport.passes.pipeline import run_passes
-from fxtransport.passes.taps import TapResidues, add_out_of_place
+from fxtransport.passes.taps import TapResidues
 from fxtransport.passes.trace import Trace
 from fxtransport.residue import Residue
+from fxtransport.runtime import add_out_of_place
+from fxtransport.unit import Unit
 from tests.compiling import (
     assert_identical,
     compiled,

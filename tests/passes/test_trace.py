@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, fx, nn
 
 from fxtransport.errors import TraceError
-from fxtransport.ir import Residuals
+from fxtransport.ir import Origins, Residuals
 from fxtransport.models import build, resolve
 from fxtransport.passes.record import Record
-from fxtransport.passes.residuals import FindResiduals
-from fxtransport.passes.trace import Origins, Trace
+from fxtransport.passes.trace import Trace
+from fxtransport.tracing.naming import FindResiduals
 from tests.compiling import assert_identical, compiled, forward, original, outcome, run_on
 from tests.passes.tracing import BranchesOnMode, Dropping, Wrapped, assert_same, traced
 

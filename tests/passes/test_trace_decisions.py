@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from fxtransport.errors import GuardError, TraceError
 from fxtransport.models import build, resolve
-from fxtransport.passes.guards import guard
+from fxtransport.runtime import guard
 from tests.compiling import assert_identical, compiled, forward
 from tests.passes.tracing import BranchesOnMode, Dropping, Wrapped, assert_same, line_of, traced
 

@@ -17,9 +17,9 @@ from torch import nn
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.models.segmentation import fcn_resnet50, lraspp_mobilenet_v3_large
 
-from fxtransport.ir import TAPPED_KINDS
+from fxtransport.ir import TAPPED_KINDS, RecordedAdditions
 from fxtransport.models import build, resolve
-from fxtransport.passes.additions import Additions, RecordedAdditions
+from fxtransport.passes.residuals import FindResiduals
 from tests.compiling import run_on
 
 DATA = Path(__file__).parents[1] / "data" / "residual_truth.json"
@@ -58,7 +58,7 @@ def built(name: str) -> nn.Module:
 
 @pytest.mark.parametrize("truth", [scored(truth) for truth in TRUTHS])
 def test_the_additions_are_those_of_the_source(truth: dict[str, Any]) -> None:
-    unit = run_on(built(truth["model"]), tuple(truth["input_size"]), Additions())
+    unit = run_on(built(truth["model"]), tuple(truth["input_size"]), FindResiduals())
     found = unit.fact(RecordedAdditions).found
     tapped = [[a.path, str(a.kind)] for a in found if a.kind in TAPPED_KINDS]
     assert tapped == truth["blocks"]

@@ -11,11 +11,11 @@ from torch import nn
 from fxtransport.compiler import compile_passes, example_of
 from fxtransport.errors import UsageError, VerificationError
 from fxtransport.ir import HeadKind, VerificationReport
-from fxtransport.passes.base import Unit
-from fxtransport.passes.lower import Function, Lowered
+from fxtransport.lowered import Function, Lowered
 from fxtransport.passes.pipeline import run_passes
 from fxtransport.passes.verify import Verify
-from fxtransport.residue import Cost
+from fxtransport.residue import Measure
+from fxtransport.unit import Unit
 
 
 class Block(nn.Module):
@@ -116,7 +116,7 @@ def test_wrong_chain_is_found(unit: Unit) -> None:
     good = unit.fact(Lowered)
     first = good.modules[0]
 
-    def doubled(model: nn.Module, x: torch.Tensor, cost: Cost | None) -> Any:
+    def doubled(model: nn.Module, x: torch.Tensor, cost: Measure | None) -> Any:
         state, energies = first.function.call(model, x, cost)
         return tuple(2 * t for t in state), energies
 

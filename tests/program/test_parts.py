@@ -17,7 +17,7 @@ def test_parts_chain_to_the_program(net: Net, images: torch.Tensor) -> None:
     for part in program.parts:
         out = part(hidden)
         assert out.logits.shape == (5, 5)
-        energies.append(out.energies)
+        energies.append(out.costs)
         hidden = out.hidden
     assert torch.equal(hidden, program(images))
     assert torch.equal(out.logits, program(images))

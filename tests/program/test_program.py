@@ -12,7 +12,7 @@ from torch import nn
 
 from fxtransport import transportify
 from fxtransport.errors import PartitionError, TraceError, UsageError
-from fxtransport.passes.recording import tensors_in
+from fxtransport.tracing.recorder import tensors_in
 from tests.program.nets import EXAMPLE, Block, Net, by_hand
 
 

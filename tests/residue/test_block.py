@@ -12,7 +12,7 @@ from fxtransport import Program, transportify
 from fxtransport.ir import Kind
 from fxtransport.nets import cifar_resnet, resnet_m
 from fxtransport.objectives import TransportCost
-from fxtransport.residue import Cost, Residue, mean_square_branch
+from fxtransport.residue import Measure, Residue, mean_square_branch
 from tests.residue.formulas import formula
 
 
@@ -68,10 +68,10 @@ def test_costs_keep_next_to_nothing(name: str, residue: str, modules: int) -> No
     hidden: Tensor = torch.randn(4, 3, 32, 32)
     for part in program.parts:
         given = hidden
-        without = kept_bytes(lambda part=part, x=given: part(x, cost=None))
-        kept = kept_bytes(lambda part=part, x=given: part(x, cost=cost))
-        measured = part(given, cost=cost)
-        assert len(measured.energies) >= 2
+        without = kept_bytes(lambda part=part, x=given: part(x, measure=None))
+        kept = kept_bytes(lambda part=part, x=given: part(x, measure=cost))
+        measured = part(given, measure=cost)
+        assert len(measured.costs) >= 2
         assert kept < without * 1.01
         hidden = measured.hidden.detach()
 
@@ -89,8 +89,8 @@ def test_gradients_are_those_of_the_formula(name: str, residue: str) -> None:
         is_identity = block.kind is Kind.IDENTITY
         return formula(getattr(block, residue), 2, "mean") if is_identity else None
 
-    def gradients(cost: Cost) -> tuple[Tensor | None, ...]:
-        energies = program.whole(images, cost=cost).energies
+    def gradients(cost: Measure) -> tuple[Tensor | None, ...]:
+        energies = program.whole(images, measure=cost).costs
         return torch.autograd.grad(energies.sum(), list(program.parameters()), allow_unused=True)
 
     for found, expected in zip(gradients(cost), gradients(by_formula), strict=True):
@@ -101,8 +101,8 @@ def test_autocast_measures_in_single_precision() -> None:
     program = compiled("transformer", 2).train()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         output = program.parts[0](torch.randn(4, 3, 32, 32))
-    assert output.energies.dtype == torch.float32
-    output.energies.sum().backward()
+    assert output.costs.dtype == torch.float32
+    output.costs.sum().backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in program.parts[0].parameters())
 
 
@@ -110,5 +110,5 @@ def test_default_is_the_mean_square_of_branches() -> None:
     program = compiled("post-activation", 1).eval()
     images = torch.randn(2, 3, 32, 32)
     expected = program.transport(images).energies
-    assert torch.equal(program.whole(images).energies, expected)
-    assert torch.equal(program.whole(images, cost=mean_square_branch).energies, expected)
+    assert torch.equal(program.whole(images).costs, expected)
+    assert torch.equal(program.whole(images, measure=mean_square_branch).costs, expected)

@@ -14,15 +14,7 @@ import torch
 from fxtransport import Program, transportify
 from fxtransport.data import Splits, load
 from fxtransport.errors import UsageError
-from fxtransport.objectives import (
-    Objective,
-    fixed,
-    lap,
-    plain,
-    trgl,
-    trgl_multipliers,
-    vangl,
-)
+from fxtransport.objectives import Objective, fixed, lap, plain, trgl, trgl_multipliers, vangl
 from fxtransport.training import (
     EndToEnd,
     EpochReport,

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fxtransport import ModuleOutput, Program
+from fxtransport import PartOutput, Program
 from fxtransport.objectives import Objective, lap, vangl
 from fxtransport.training import OptimizerSettings, TrainerSettings
 from fxtransport.training.learner import Learner
@@ -139,7 +139,7 @@ def test_one_graph_at_a_time(pieces: int) -> None:
         counts = [sum(r() is not None for r in refs) for refs in (Watched.saved, returned)]
         alive.append((counts[0], counts[1]))
 
-    def after(_: nn.Module, inputs: Any, output: ModuleOutput) -> None:
+    def after(_: nn.Module, inputs: Any, output: PartOutput) -> None:
         returned.extend(map(weakref.ref, output))
 
     for part in program.parts:

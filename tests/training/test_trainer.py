@@ -58,7 +58,7 @@ def by_hand(name: str, program: Program) -> None:
     ]
 
     def train(k: int, hidden: Any, targets: Tensor) -> Any:
-        output = parts[k](hidden, cost=goal.cost)
+        output = parts[k](hidden, measure=goal.cost)
         optimizers[k].zero_grad()
         goal(output, targets, module=k).total.backward()
         optimizers[k].step()
@@ -77,7 +77,7 @@ def by_hand(name: str, program: Program) -> None:
                 train(0, images, targets)
             else:
                 with torch.no_grad():
-                    hidden = parts[0](images, cost=None, head=False).hidden
+                    hidden = parts[0](images, measure=None, head=False).hidden
                 train(1, hidden, targets)
 
 

@@ -6,10 +6,10 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from fxtransport.cli.runs.config import KEYS
 from fxtransport.cli.runs.options import TITLES, given, merged
 from fxtransport.cli.train import train
 from fxtransport.errors import UsageError
+from fxtransport.runs.config import KEYS
 from tests.cli.conftest import Command
 
 

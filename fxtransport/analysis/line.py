@@ -1,0 +1,80 @@
+"""The graph as a line of points, and what lies between two of them."""
+
+from collections.abc import Hashable, Iterable, Sequence
+
+import numpy as np
+from torch import fx
+
+from fxtransport.analysis.bottleneck import Matrix, Steps, range_costs
+from fxtransport.ir import Balance, Boundaries, Boundary, Costs, NodeCost, Weight
+from fxtransport.unit import Unit
+
+FREE = NodeCost({}, 0, {})
+"""What a node costs that a pass added."""
+
+
+class Line:
+    """The graph as a line, with the boundaries, the start and the end as its points."""
+
+    def __init__(self, unit: Unit, boundaries: Sequence[Boundary]) -> None:
+        nodes = list(unit.traced().nodes)
+        position = {node.name: i for i, node in enumerate(nodes)}
+        self.boundaries = sorted(boundaries, key=lambda b: position[b.after])
+        ends = [position[b.after] + 1 for b in self.boundaries]
+        self._stretches = [
+            nodes[start:end] for start, end in zip([0, *ends], [*ends, len(nodes)], strict=True)
+        ]
+        self._costs = unit.fact(Costs)
+        units = [0, *(b.units for b in self.boundaries), unit.fact(Boundaries).units]
+        self._units = np.array(units, dtype=np.int64)
+        self._by_weight: dict[Weight, Matrix] = {}
+
+    @property
+    def steps(self) -> Steps:
+        """Which modules may be: those of at least one depth unit, and the whole."""
+        allowed: Steps = self._units[None, :] > self._units[:, None]
+        allowed[0, -1] = True
+        return np.triu(allowed, 1)
+
+    def cost(self, balance: Balance, weight: Weight) -> Matrix:
+        """The cost of every range between two points."""
+        if balance is Balance.DEPTH:
+            return np.triu(self._units[None, :] - self._units[:, None], 1)
+        if weight not in self._by_weight:
+            things = [things_of(nodes, self._costs, weight) for nodes in self._stretches]
+            self._by_weight[weight] = range_costs(things)
+        return self._by_weight[weight]
+
+    def oddness(self, unit: Unit, parts: int) -> Matrix:
+        """How unnatural it is to end a part at each point.
+
+        What counts is how many levels deep in the user's modules the cut lies, then whether
+        several tensors cross there. A cut at which no module ends lies deepest.
+        """
+        paths = {path for path, _ in unit.model.named_modules()}
+        deepest = 1 + max(path.count(".") for path in paths)
+        levels = [b.path.count(".") if b.path in paths else deepest for b in self.boundaries]
+        odd = [
+            level * parts + (not b.single) for level, b in zip(levels, self.boundaries, strict=True)
+        ]
+        return np.broadcast_to(np.array([0, *odd, 0], dtype=np.int64), (len(odd) + 2, len(odd) + 2))
+
+
+def things_of(nodes: Iterable[fx.Node], costs: Costs, weight: Weight) -> dict[Hashable, int]:
+    """What nodes cost together: the things that count once, with what each costs."""
+    things: dict[Hashable, int] = {}
+    for node in nodes:
+        cost = costs.nodes.get(node.name, FREE)
+        match weight:
+            case Weight.ACTIVATIONS:
+                things.update(cost.saved.items())
+            case Weight.PARAMETERS:
+                things.update(cost.parameters.items())
+            case Weight.FLOPS:
+                things[node.name] = cost.flops
+    return things
+
+
+def cost_of(nodes: Iterable[fx.Node], costs: Costs, weight: Weight) -> int:
+    """What nodes cost together."""
+    return sum(things_of(nodes, costs, weight).values())

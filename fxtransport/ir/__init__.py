@@ -1,0 +1,78 @@
+"""The facts that passes find out about a model, as frozen dataclasses.
+
+Facts live here, never in strings on nodes. This package imports nothing of the library.
+"""
+
+from fxtransport.ir.choices import TAPPED_KINDS, Balance, HeadKind, Kind, Layout, Weight
+from fxtransport.ir.graph import (
+    Layer,
+    Layers,
+    Origins,
+    Residual,
+    Residuals,
+    Shapes,
+    Tap,
+    Taps,
+    TensorSpec,
+)
+from fxtransport.ir.partition import (
+    Boundaries,
+    Boundary,
+    Costs,
+    HeadPlan,
+    HeadSpec,
+    NodeCost,
+    PartitionPlan,
+    Segment,
+    Value,
+)
+from fxtransport.ir.recording import (
+    ALIAS,
+    Addition,
+    Call,
+    Op,
+    RecordedAdditions,
+    RecordedLayer,
+    RecordedLayers,
+    Recording,
+    Term,
+)
+from fxtransport.ir.verification import Check, VerificationReport
+
+__all__ = [
+    "ALIAS",
+    "TAPPED_KINDS",
+    "Addition",
+    "Balance",
+    "Boundaries",
+    "Boundary",
+    "Call",
+    "Check",
+    "Costs",
+    "HeadKind",
+    "HeadPlan",
+    "HeadSpec",
+    "Kind",
+    "Layer",
+    "Layers",
+    "Layout",
+    "NodeCost",
+    "Op",
+    "Origins",
+    "PartitionPlan",
+    "RecordedAdditions",
+    "RecordedLayer",
+    "RecordedLayers",
+    "Recording",
+    "Residual",
+    "Residuals",
+    "Segment",
+    "Shapes",
+    "Tap",
+    "Taps",
+    "TensorSpec",
+    "Term",
+    "Value",
+    "VerificationReport",
+    "Weight",
+]

@@ -1,0 +1,66 @@
+"""The choices that users have, and the kinds of things that are found."""
+
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """What the skip operand of a residual addition is; see ``docs/residuals.md``."""
+
+    IDENTITY = "identity"
+    """The block's input itself, or a view or slice of it."""
+    PROJECTION = "projection"
+    """The block's input through a learned, scaled or pooling shortcut."""
+    IDENTITY_BN = "identity_bn"
+    """The block's input through a bare batch normalisation."""
+    INNER = "inner"
+    """Inside a branch, not the block's own addition; never tapped."""
+
+
+TAPPED_KINDS = (Kind.IDENTITY, Kind.PROJECTION, Kind.IDENTITY_BN)
+"""Kinds whose residues are outputs of a program."""
+
+
+class Balance(StrEnum):
+    """What the modules of a partition have in equal amounts."""
+
+    DEPTH = "depth"
+    """Residual blocks (THESIS 4.5.3, equally deep)."""
+    WEIGHT = "weight"
+    """A cost (THESIS 4.5.3, equally heavy)."""
+
+
+class Weight(StrEnum):
+    """The cost that is balanced when modules are equally heavy."""
+
+    ACTIVATIONS = "activations"
+    """Bytes saved for backward at a batch size."""
+    PARAMETERS = "parameters"
+    """Number of parameters."""
+    FLOPS = "flops"
+    """Floating-point operations of one forward pass of one sample, a multiply-add as two."""
+
+
+class HeadKind(StrEnum):
+    """The architecture of an auxiliary classifier."""
+
+    AUTO = "auto"
+    """Chosen by the layout of the hidden tensor."""
+    CONV = "conv"
+    """3×3 convolution, ReLU, average pool, batch norm, linear (DGL style)."""
+    TOKEN = "token"
+    """Layer norm, mean over positions, linear."""
+    NONE = "none"
+    """No auxiliary classifier."""
+    MODEL = "model"
+    """The model's own head, at the end of the last module."""
+
+
+class Layout(StrEnum):
+    """Where a hidden tensor keeps its channels."""
+
+    CHANNELS_FIRST = "channels_first"
+    """B×C, followed by any number of positions: NCHW, NCDHW."""
+    CHANNELS_LAST = "channels_last"
+    """B, any number of positions, C: NHWC, B×N×C."""
+    VECTOR = "vector"
+    """B×C."""

@@ -1,0 +1,1 @@
+"""What is said of a program: summaries, tables, graphs as text, Graphviz."""

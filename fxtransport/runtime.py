@@ -1,0 +1,94 @@
+"""What generated code calls while a program runs: guards, modes, and what measures residues."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import TypeVar
+
+import torch
+
+from fxtransport.errors import GuardError
+from fxtransport.ir import Kind
+from fxtransport.residue import Measure, Residue
+
+Value = TypeVar("Value")
+
+
+def guard(value: object, expected: object, where: str) -> None:
+    """Refuse an input whose shape takes another path through the model.
+
+    Raises:
+        GuardError: the value differs from that of the example the graph was built on.
+    """
+    if value != expected:
+        what, found = ("a value", type(value).__name__) if expected is None else ("a number", value)
+        raise GuardError(
+            f"this program was compiled for inputs where {what} in {where} is {expected!r}, "
+            f"and this input makes it {found}; compile again with an example of this shape"
+        )
+
+
+def run_if(
+    training: bool, function: Callable[..., Value], *args: object, **kwargs: object
+) -> Value | None:
+    """What a module returns in train mode, and None in eval mode, where it is not run."""
+    return function(*args, **kwargs) if training else None
+
+
+def if_training(function: Callable[..., Value]) -> Callable[..., Value | None]:
+    """A function of a flag and the arguments of another, which it calls if the flag is set."""
+
+    def conditional(training: bool, *args: object, **kwargs: object) -> Value | None:
+        return run_if(training, function, *args, **kwargs)
+
+    # generated code calls it by this name
+    conditional.__name__ = conditional.__qualname__ = f"{function.__name__}_if_training"
+    return conditional
+
+
+def choose(training: bool, in_train: Value, in_eval: Value) -> Value:
+    """One of two values, by a module's ``training`` flag."""
+    return in_train if training else in_eval
+
+
+def call_without_gradient(function: Callable[..., Value], *args: object, **kwargs: object) -> Value:
+    """What a function or module returns, cut off from the graph of autograd."""
+    with torch.no_grad():
+        return function(*args, **kwargs)
+
+
+@cache
+def without_gradient(function: Callable[..., Value]) -> Callable[..., Value]:
+    """A function that the model calls under ``torch.no_grad``, so that its graph does, too."""
+
+    def cut_off(*args: object, **kwargs: object) -> Value:
+        return call_without_gradient(function, *args, **kwargs)
+
+    # generated code calls it by this name
+    cut_off.__name__ = cut_off.__qualname__ = f"{function.__name__}_without_gradient"
+    return cut_off
+
+
+def add_out_of_place(branch: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """``branch += other`` without overwriting the branch; the dtype stays the branch's."""
+    total = branch + other
+    return total if total.dtype == branch.dtype else total.to(branch.dtype)
+
+
+def measured(
+    cost: Measure | None,
+    kind: str,
+    branches: tuple[torch.Tensor, ...],
+    skip: torch.Tensor,
+    output: torch.Tensor,
+    kept: bool,
+    activated: bool,
+) -> torch.Tensor | None:
+    """What a residual block costs; None if nothing is to be measured. Generated code calls it."""
+    if cost is None:
+        return None
+    return cost(Residue(Kind(kind), branches, skip, output, kept, activated))
+
+
+def copied(cost: Measure | None, value: torch.Tensor) -> torch.Tensor | None:
+    """A copy of what the model overwrites before it is measured, if it is to be measured."""
+    return None if cost is None else value.clone()

@@ -1,0 +1,193 @@
+"""A recording: every tensor operation of one forward pass, with the module that ran it.
+
+Operations are seen below autograd, as ATen operators, so that control flow is concrete and
+composite functions are already taken apart. Values are in single-assignment form: an
+operation in place makes a new value, and a tensor that shares its storage is read as a new
+value too, which depends on both.
+"""
+
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from fxtransport.ir import ALIAS, Call, Op, Recording
+
+READS_VALUES = frozenset(
+    {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim", "equal"}
+)
+"""Operations whose result is not a tensor, or one whose shape depends on values."""
+
+
+class DataDependentError(RuntimeError):
+    """A forward pass without data came to an operation that needs the values of a tensor."""
+
+
+def tensors_in(value: Any) -> list[torch.Tensor]:
+    """The tensors in nested tuples, lists, dicts and dataclasses, in order."""
+    found: list[torch.Tensor] = []
+    for leaf in tree_leaves(value):
+        if isinstance(leaf, torch.Tensor):
+            found.append(leaf)
+        elif is_dataclass(leaf) and not isinstance(leaf, type):
+            found.extend(t for f in fields(leaf) for t in tensors_in(getattr(leaf, f.name)))
+    return found
+
+
+@dataclass
+class Recorder(TorchDispatchMode):
+    """Records the tensor operations that run while it is active.
+
+    Tensors are kept until the recorder goes, so that no two share an identity; meta
+    tensors cost nothing.
+    """
+
+    ops: list[Op] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
+    shapes: list[tuple[int, ...]] = field(default_factory=list)
+    storages: list[int] = field(default_factory=list)
+    depends: list[bool] = field(default_factory=list)
+    producer: list[int | None] = field(default_factory=list)
+    mutators: set[str] = field(default_factory=set)
+    observe: Callable[[int, tuple[torch.Tensor, ...]], None] | None = None
+    """Called behind each operation with its index and the tensors that it read."""
+    failed_path: str | None = None
+    """The path of the innermost module whose forward raised."""
+
+    def __post_init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._value: dict[int, int] = {}
+        self._kept: list[torch.Tensor] = []
+        self._storage: dict[int, int] = {}
+        self._written: dict[int, int] = {}
+        self._stack: list[int] = []
+
+    def mark_inputs(self, inputs: Sequence[torch.Tensor]) -> None:
+        """Declare the model's inputs, on which other values depend."""
+        for x in inputs:
+            self._new_value(x, depends=True, producer=None)
+
+    def finish(self, returned: Any) -> Recording:
+        """What was recorded of a forward pass that returned this."""
+        outputs = tuple(map(self._read, tensors_in(returned)))
+        uses: list[list[int]] = [[] for _ in self.shapes]
+        for i, op in enumerate(self.ops):
+            for value in op.inputs:
+                uses[value].append(i)
+        return Recording(
+            tuple(self.ops),
+            tuple(self.calls),
+            tuple(self.producer),
+            tuple(self.shapes),
+            tuple(self.storages),
+            tuple(self.depends),
+            tuple(tuple(u) for u in uses),
+            outputs,
+            frozenset(self.mutators),
+        )
+
+    @contextmanager
+    def calling(self, path: str, arguments: Any) -> Iterator[None]:
+        """The operations inside belong to a run of the module at ``path``."""
+        inputs = frozenset(map(self._read, tensors_in(arguments)))
+        parent = self._stack[-1] if self._stack else None
+        self.calls.append(Call(path, parent, len(self.ops), inputs))
+        self._stack.append(len(self.calls) - 1)
+        returned = False
+        try:
+            yield
+            returned = True
+        finally:
+            self._stack.pop()
+            if not returned and self.failed_path is None:
+                self.failed_path = path
+
+    @property
+    def current_path(self) -> str:
+        """The path of the module that is running."""
+        return self.calls[self._stack[-1]].path if self._stack else ""
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        tensors = tuple(tensors_in((args, kwargs) if kwargs else args))
+        name = func.overloadpacket.__name__
+        if name in READS_VALUES:
+            raise DataDependentError(f"the value of a tensor is asked for ({name})")
+        inputs = tuple(self._read(t) for t in tensors)
+        try:
+            out = func(*args, **(kwargs or {}))
+        except NotImplementedError as error:  # for one, a mask as an index
+            raise DataDependentError(f"the value of a tensor is asked for ({name})") from error
+        index = len(self.ops)
+        depends = any(self.depends[v] for v in inputs)
+        outputs, writes = [], False
+        for t in tensors_in(out):
+            written = id(t) in self._value
+            value = self._new_value(t, depends=depends, producer=index)
+            outputs.append(value)
+            if written:
+                writes = True
+                self._written[self._storage[id(t)]] = value
+        constants = tuple(a for a in args if not isinstance(a, torch.Tensor))
+        self.ops.append(Op(name, inputs, tuple(outputs), self._stack[-1], constants, writes))
+        if self.observe is not None:
+            self.observe(index, tensors)
+        return out
+
+    def _read(self, tensor: torch.Tensor) -> int:
+        """The value that a tensor has now."""
+        value = self._value.get(id(tensor))
+        if value is None:
+            return self._new_value(tensor, depends=False, producer=None)
+        written = self._written.get(self._storage[id(tensor)])
+        if written is None or written <= value:
+            return value
+        depends = self.depends[value] or self.depends[written]
+        merged = self._new_value(tensor, depends=depends, producer=len(self.ops))
+        call = self._stack[-1] if self._stack else 0
+        self.ops.append(Op(ALIAS, (value, written), (merged,), call))
+        return merged
+
+    def _new_value(self, tensor: torch.Tensor, *, depends: bool, producer: int | None) -> int:
+        value = len(self.shapes)
+        self._value[id(tensor)] = value
+        self._storage[id(tensor)] = tensor.untyped_storage()._cdata
+        self._kept.append(tensor)
+        self.shapes.append(tuple(tensor.shape))
+        self.storages.append(self._storage[id(tensor)])
+        self.depends.append(depends)
+        self.producer.append(producer)
+        return value
+
+
+@contextmanager
+def module_calls(recorder: Recorder, root: nn.Module) -> Iterator[None]:
+    """Tell a recorder which module of ``root`` runs, while active."""
+    paths = {module: path for path, module in root.named_modules()}
+    call = nn.Module.__call__
+
+    def recorded_call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        if module not in paths:
+            return call(module, *args, **kwargs)
+        before = tree_leaves((args, kwargs))
+        with recorder.calling(paths[module], before):
+            returned = call(module, *args, **kwargs)
+        after = tree_leaves((args, kwargs))
+        if len(before) != len(after) or any(map(operator.is_not, before, after)):
+            recorder.mutators.add(paths[module])
+        return returned
+
+    with mock.patch.object(nn.Module, "__call__", recorded_call):
+        yield

@@ -1,0 +1,73 @@
+"""What passes hand on: a model on its way through the compiler, with what is known of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Self, TypeVar
+
+import torch
+from torch import fx, nn
+
+from fxtransport.errors import PipelineError
+
+Fact = TypeVar("Fact")
+
+
+@dataclass(frozen=True)
+class Example:
+    """The inputs that a model is compiled for; their values do not matter, only shapes.
+
+    The first dimension of every tensor is the batch. It may differ later; the others may
+    where the model itself allows it.
+    """
+
+    inputs: tuple[torch.Tensor, ...]
+
+    @property
+    def batch_size(self) -> int:
+        """The first dimension of the first input."""
+        return self.inputs[0].shape[0]
+
+    def resized(self, batch_size: int, device: torch.device | str) -> tuple[torch.Tensor, ...]:
+        """Uninitialised inputs of another batch size."""
+        return tuple(
+            torch.empty((batch_size, *x.shape[1:]), dtype=x.dtype, device=device)
+            for x in self.inputs
+        )
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A model on its way through the compiler. A pass returns a new unit.
+
+    ``model`` is the user's and is never changed.
+    """
+
+    model: nn.Module
+    example: Example
+    graph: fx.Graph | None = None
+    facts: Mapping[type, object] = field(default_factory=dict)
+
+    def fact(self, kind: type[Fact]) -> Fact:
+        """The fact of this type, which an earlier pass provided."""
+        found = self.facts.get(kind)
+        if not isinstance(found, kind):
+            raise PipelineError(f"no pass has provided {kind.__name__} yet")
+        return found
+
+    def has(self, kind: type) -> bool:
+        """Whether a pass has provided this fact."""
+        return kind in self.facts
+
+    def traced(self) -> fx.Graph:
+        """The graph, which the pass ``trace`` provides."""
+        if self.graph is None:
+            raise PipelineError("there is no graph yet; run the pass trace first")
+        return self.graph
+
+    def with_facts(self, *facts: object) -> Self:
+        """A unit that has these facts besides."""
+        return replace(self, facts={**self.facts, **{type(f): f for f in facts}})
+
+    def with_graph(self, graph: fx.Graph, *facts: object) -> Self:
+        """A unit with another graph, and these facts besides."""
+        return replace(self.with_facts(*facts), graph=graph)

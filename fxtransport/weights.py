@@ -1,0 +1,67 @@
+"""The weights of a program as tensors by name: what is saved, and how it is loaded."""
+
+from pathlib import Path
+
+import torch
+
+from fxtransport.errors import SavedProgramError
+from fxtransport.program import HEADS, Program
+
+
+def distinct_state(program: Program) -> dict[str, torch.Tensor]:
+    """A copy of the state; tensors that share memory are in it once, as safetensors wants."""
+    seen: set[tuple[object, ...]] = set()
+    distinct = {}
+    for name, tensor in program.state_dict().items():
+        storage = tensor.untyped_storage()._cdata
+        key = (storage, tensor.storage_offset(), tensor.shape, tensor.stride())
+        if key not in seen:
+            seen.add(key)
+            distinct[name] = tensor.detach().clone(memory_format=torch.contiguous_format)
+    return distinct
+
+
+def model_state(program: Program) -> dict[str, torch.Tensor]:
+    """A copy of the model's state under the model's own names, on the CPU, without heads.
+
+    Tensors that share memory are copied each, for the plain model's library expects them all.
+    """
+    return {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in program.state_dict().items()
+        if not name.startswith(f"{HEADS}.")
+    }
+
+
+def match_dtypes(program: Program, state: dict[str, torch.Tensor]) -> None:
+    """Give every parameter and buffer the dtype of the tensor of its name, where there is one."""
+    for name, tensor in [*program.named_parameters(), *program.named_buffers()]:
+        if name in state:
+            tensor.data = tensor.data.to(state[name].dtype)
+
+
+def load_weights(program: Program, state: dict[str, torch.Tensor], path: Path) -> None:
+    """Give a program the weights that :func:`distinct_state` returned.
+
+    Args:
+        program: What to load into.
+        state: The weights.
+        path: Where they are from, for errors.
+
+    Raises:
+        SavedProgramError: they are of another model.
+    """
+    present = program.state_dict()
+    expected = distinct_state(program)
+    if state.keys() != expected.keys():
+        odd = sorted(state.keys() ^ expected.keys())
+        raise SavedProgramError(f"{path} is of another model: {', '.join(odd[:5])} differ")
+    for name, tensor in state.items():
+        if tensor.shape != present[name].shape:
+            raise SavedProgramError(
+                f"{path} is of another model: {name} is {tuple(tensor.shape)}, "
+                f"not {tuple(present[name].shape)}"
+            )
+    with torch.no_grad():
+        for name, tensor in state.items():
+            present[name].copy_(tensor)
