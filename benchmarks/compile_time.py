@@ -64,7 +64,7 @@ def measure_passes(name: str, device: str) -> dict[str, Any]:
     model = build(spec, device="meta" if device == "cpu" else device)
     shape = input_spec(model, spec).shape
     example = example_of(model, torch.empty(2, *shape, device="meta"))
-    passes = compile_passes(modules=4, balance=Balance.WEIGHT, verify=device != "cpu")
+    passes = compile_passes(modules=4, balance=Balance.ACTIVATIONS, verify=device != "cpu")
     runs: list[PassRun] = []
     program = compile_program(model, example, passes, observe=runs.append)
     return {

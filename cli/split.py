@@ -155,12 +155,11 @@ def _passes(
     verify: bool,
 ) -> "tuple[Pass, ...]":
     from fxtransport.compiler import compile_passes
-    from fxtransport.ir import Balance, HeadKind, Weight
+    from fxtransport.ir import Balance, HeadKind
 
     return compile_passes(
         modules=modules,
-        balance=Balance.WEIGHT if equal_weight else Balance.DEPTH,
-        weight=Weight(weight or "activations"),
+        balance=Balance(weight or "activations") if equal_weight else Balance.DEPTH,
         batch_size=batch_size,
         cuts=cuts,
         head=HeadKind(head),
@@ -211,7 +210,6 @@ def summary(program: "Program", canonical: str, batch_size: int) -> dict[str, An
     return {
         "model": canonical,
         "balance": str(plan.balance),
-        "weight": str(plan.weight),
         "batch_size": batch_size,
         "unit": plan.unit,
         "modules": modules,

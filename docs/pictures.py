@@ -16,7 +16,7 @@ COMMAND = "fxtransport split swin_tiny --modules 4 --equal-weight"
 def main() -> None:
     """Compile as the command does, and show the table on a console that records."""
     spec = resolve("swin_tiny")
-    program = transportify(build(spec), modules=4, balance="weight")
+    program = transportify(build(spec), modules=4, balance="activations")
     console = Console(
         record=True, width=140, force_terminal=True, highlight=False, file=io.StringIO()
     )

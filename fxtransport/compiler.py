@@ -19,7 +19,6 @@ from fxtransport.ir import (
     Residuals,
     Shapes,
     VerificationReport,
-    Weight,
 )
 from fxtransport.lowered import Lowered
 from fxtransport.passes.base import Pass
@@ -33,7 +32,7 @@ from fxtransport.passes.verify import Verify
 from fxtransport.program import Facts, Program
 from fxtransport.unit import Example, Unit
 
-Option = TypeVar("Option", Balance, Weight, HeadKind, Kind)
+Option = TypeVar("Option", Balance, HeadKind, Kind)
 
 
 def transportify(
@@ -42,12 +41,12 @@ def transportify(
     *,
     modules: int = 1,
     balance: Balance | str = Balance.DEPTH,
-    weight: Weight | str = Weight.ACTIVATIONS,
     batch_size: int = 32,
     cuts: Sequence[str] = (),
     kinds: Sequence[Kind | str] = TAPPED_KINDS,
     head: HeadKind | str = HeadKind.AUTO,
     num_classes: int | None = None,
+    head_width: int = 256,
     verify: bool = True,
 ) -> Program:
     """Compile a model into a program: the same function, with its residues tapped, cut.
@@ -60,10 +59,9 @@ def transportify(
             dtypes matter. May be left out for timm models and models with an
             ``input_size``.
         modules: K, the number of modules.
-        balance: ``depth``: as many residual blocks in each module; ``weight``: as much
-            ``weight`` (THESIS 4.5.3).
-        weight: ``activations`` (bytes saved for backward at ``batch_size``),
-            ``parameters`` or ``flops``.
+        balance: What the modules have in equal amounts: ``depth`` (residual blocks),
+            ``activations`` (bytes saved for backward at ``batch_size``), ``parameters`` or
+            ``flops`` (THESIS 4.5.3).
         batch_size: What activations are counted for.
         cuts: Paths of modules behind which to cut, instead of ``modules``.
         kinds: The kinds of residual additions whose residues are outputs: ``identity``,
@@ -71,6 +69,7 @@ def transportify(
         head: The auxiliary classifiers of all modules but the last: ``auto``, ``conv``,
             ``token`` or ``none``.
         num_classes: Of the auxiliary classifiers; the model's own if None.
+        head_width: The most channels inside a convolutional head.
         verify: Compare numbers with the model's at the end, in both modes.
 
     Raises:
@@ -97,12 +96,12 @@ def transportify(
     passes = compile_passes(
         modules=modules,
         balance=_option(Balance, "balance", balance),
-        weight=_option(Weight, "weight", weight),
         batch_size=batch_size,
         cuts=tuple(cuts),
         kinds=tuple(_option(Kind, "kinds", kind) for kind in kinds),
         head=_option(HeadKind, "head", head),
         num_classes=num_classes,
+        head_width=head_width,
         verify=verify,
     )
     return compile_program(model, example_of(model, example_inputs), passes)
@@ -112,19 +111,19 @@ def compile_passes(
     *,
     modules: int = 1,
     balance: Balance = Balance.DEPTH,
-    weight: Weight = Weight.ACTIVATIONS,
     batch_size: int = 32,
     cuts: tuple[str, ...] = (),
     kinds: tuple[Kind, ...] = TAPPED_KINDS,
     head: HeadKind = HeadKind.AUTO,
     num_classes: int | None = None,
+    head_width: int = 256,
     verify: bool = True,
 ) -> tuple[Pass, ...]:
     """The passes that make a program, with their options."""
     passes: tuple[Pass, ...] = (
         CountCosts(batch_size=batch_size),
-        Partition(modules=modules, balance=balance, weight=weight, cuts=cuts),
-        PlanHeads(head=head, num_classes=num_classes),
+        Partition(modules=modules, balance=balance, cuts=cuts),
+        PlanHeads(head=head, num_classes=num_classes, head_width=head_width),
         TapResidues(kinds=kinds),
         Lower(),
     )

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import flop_registry
 
 from fxtransport.errors import UsageError
 from fxtransport.ir import Costs, NodeCost, Origins, Value
-from fxtransport.passes.base import Pass
+from fxtransport.passes.base import Pass, setting
 from fxtransport.runtime import guard
 from fxtransport.tracing.error_context import blaming
 from fxtransport.tracing.shadow import shadow_of
@@ -32,7 +32,7 @@ class CountCosts(Pass):
     requires: ClassVar[tuple[type, ...]] = (Origins,)
     provides: ClassVar[tuple[type, ...]] = (Costs,)
 
-    batch_size: int = 32
+    batch_size: int = setting(32, "What activations are counted for.", metavar="N", least=1)
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:

@@ -19,7 +19,7 @@ from fxtransport.ir import (
     Recording,
     Shapes,
 )
-from fxtransport.passes.base import Pass
+from fxtransport.passes.base import Pass, setting
 from fxtransport.unit import Unit
 
 _MAP_DIMS = (1, 2, 3)
@@ -57,7 +57,7 @@ class PlanHeads(Pass):
     """Plan an auxiliary classifier behind each module but the last, which has the model's.
 
     ``auto`` is convolutional where one NCHW map crosses, else over tokens (DGL; THESIS
-    4.5.1). ``width`` bounds the channels inside a convolutional head. ``num_classes`` is
+    4.5.1). ``head_width`` bounds the channels inside a convolutional head. ``num_classes`` is
     the model's own number unless given.
     """
 
@@ -65,9 +65,13 @@ class PlanHeads(Pass):
     requires: ClassVar[tuple[type, ...]] = (PartitionPlan, Shapes, Origins, Recording)
     provides: ClassVar[tuple[type, ...]] = (HeadPlan,)
 
-    head: HeadKind = HeadKind.AUTO
-    num_classes: int | None = None
-    width: int = 256
+    head: HeadKind = setting(HeadKind.AUTO, "Auxiliary heads of all modules but the last.")
+    num_classes: int | None = setting(
+        None, "Of the auxiliary heads; the model's by default.", metavar="N", least=1
+    )
+    head_width: int = setting(
+        256, "The most channels inside a convolutional head.", metavar="N", least=1
+    )
 
     def __post_init__(self) -> None:
         if self.head is HeadKind.MODEL:
@@ -75,8 +79,8 @@ class PlanHeads(Pass):
                 "only the last module has the model's own head; the others' are auto, conv, "
                 "token or none"
             )
-        if self.width < 1:
-            raise UsageError(f"a head must be at least 1 channel wide, not {self.width}")
+        if self.head_width < 1:
+            raise UsageError(f"a head must be at least 1 channel wide, not {self.head_width}")
         if self.num_classes is not None and self.num_classes < 1:
             raise UsageError(f"there must be at least 1 class, not {self.num_classes}")
 
@@ -109,7 +113,7 @@ class PlanHeads(Pass):
             channels=tuple(h.channels for h in hidden),
             inputs=tuple(h.position for h in hidden),
             dims=len(hidden[0].positions) if convolved else 0,
-            width=min(hidden[0].channels, self.width) if convolved else 0,
+            width=min(hidden[0].channels, self.head_width) if convolved else 0,
             num_classes=classes,
         )
 

@@ -29,9 +29,8 @@ from fxtransport.ir import (
     PartitionPlan,
     Residuals,
     Segment,
-    Weight,
 )
-from fxtransport.passes.base import Pass
+from fxtransport.passes.base import Pass, setting
 from fxtransport.unit import Unit
 
 _WORTH_IT = 0.6
@@ -53,10 +52,14 @@ class Partition(Pass):
     requires: ClassVar[tuple[type, ...]] = (Boundaries, Costs, Residuals, Layers)
     provides: ClassVar[tuple[type, ...]] = (PartitionPlan,)
 
-    modules: int = 1
-    balance: Balance = Balance.DEPTH
-    weight: Weight = Weight.ACTIVATIONS
-    cuts: tuple[str, ...] = ()
+    modules: int = setting(1, "The number of modules.", flag="--modules/-k", metavar="K", least=1)
+    balance: Balance = setting(
+        Balance.DEPTH,
+        "What is even among the modules; activations are bytes saved for backward.",
+    )
+    cuts: tuple[str, ...] = setting(
+        (), "Cut after this module or node; may be repeated.", flag="--cut", metavar="PATH"
+    )
 
     def __post_init__(self) -> None:
         if self.modules < 1:
@@ -86,7 +89,6 @@ class Partition(Pass):
         costs = self._costs_of(unit, chosen, segments)
         plan = PartitionPlan(
             balance=self.balance,
-            weight=self.weight,
             unit=boundaries.unit,
             segments=segments,
             cuts=chosen,
@@ -123,13 +125,13 @@ class Partition(Pass):
 
     def _bottleneck(self, line: "Line") -> int:
         """What the heaviest module costs at best."""
-        return lightest_bottleneck(line.cost(self.balance, self.weight), line.steps, self.parts)
+        return lightest_bottleneck(line.cost(self.balance), line.steps, self.parts)
 
     def _best(self, unit: Unit, line: "Line") -> list[int]:
-        cost = line.cost(self.balance, self.weight)
+        cost = line.cost(self.balance)
         goals: list[Goal] = [Heaviest(cost), Total(squares(cost, self.parts))]
         if self.balance is Balance.DEPTH:
-            goals.append(Heaviest(line.cost(Balance.WEIGHT, Weight.ACTIVATIONS)))
+            goals.append(Heaviest(line.cost(Balance.ACTIVATIONS)))
         goals.append(Total(line.oddness(unit, self.parts)))
         return best_cuts(line.steps, self.parts, goals)
 
@@ -139,20 +141,25 @@ class Partition(Pass):
         Cuts by hand may separate any two nodes; others only what lies on both sides of a
         legal boundary, be it a wide one.
         """
-        cost = every.cost(self.balance, self.weight)
+        cost = every.cost(self.balance)
         mean = -(-int(cost[0, -1]) // self.parts)
         if not self.cuts:
             return max(mean, int(np.diagonal(cost, 1).max()))
         if self.balance is Balance.DEPTH:
             return max(mean, min(1, unit.fact(Boundaries).units))
         costs = unit.fact(Costs)
-        return max(mean, *(cost_of([n], costs, self.weight) for n in unit.traced().nodes))
+        return max(mean, *(cost_of([n], costs, self.balance) for n in unit.traced().nodes))
 
     def _costs_of(
         self, unit: Unit, cuts: Sequence[Boundary], segments: Sequence[Segment]
     ) -> list[int]:
-        if self.balance is Balance.WEIGHT:
-            return [s.cost(self.weight) for s in segments]
+        match self.balance:
+            case Balance.ACTIVATIONS:
+                return [s.activation_bytes for s in segments]
+            case Balance.PARAMETERS:
+                return [s.parameters for s in segments]
+            case Balance.FLOPS:
+                return [s.flops for s in segments]
         ends = [0, *(c.units for c in cuts), unit.fact(Boundaries).units]
         return [after - before for before, after in pairwise(ends)]
 
@@ -182,9 +189,9 @@ def _segment(
         last=nodes[-1].name,
         residuals=sum(node in names for node in _residues(unit)),
         blocks=tuple(dict.fromkeys(path for path, node in _blocks(unit) if node in names)),
-        parameters=cost_of(nodes, costs, Weight.PARAMETERS),
-        flops=cost_of(nodes, costs, Weight.FLOPS),
-        activation_bytes=cost_of(nodes, costs, Weight.ACTIVATIONS),
+        parameters=cost_of(nodes, costs, Balance.PARAMETERS),
+        flops=cost_of(nodes, costs, Balance.FLOPS),
+        activation_bytes=cost_of(nodes, costs, Balance.ACTIVATIONS),
         inputs=inputs,
         outputs=outputs,
     )

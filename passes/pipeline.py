@@ -17,7 +17,7 @@ from typing import Any, TypedDict, Union, get_args, get_origin, get_type_hints
 from torch import fx
 
 from fxtransport.errors import PipelineError
-from fxtransport.passes.base import Pass
+from fxtransport.passes.base import Pass, Setting
 from fxtransport.unit import Unit
 
 REGISTRY: dict[str, str] = {
@@ -206,6 +206,42 @@ def option_type(annotation: Any) -> tuple[Any, bool]:
     inner = [a for a in get_args(annotation) if a is not type(None)]
     assert len(inner) == 1, "an option has one type, or one type and None"
     return inner[0], True
+
+
+@dataclass(frozen=True)
+class ProgramSetting:
+    """An option of programs: a field of a pass, as the command line and Python see it."""
+
+    name: str
+    pass_name: str
+    kind: Any
+    """The type of the value, or of each of several."""
+    several: bool
+    """Whether the value is a tuple."""
+    default: Any
+    how: Setting
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The values that it can have; empty if there are too many to list."""
+        return tuple(self.kind) if isinstance(self.kind, type(Enum)) else ()
+
+
+def program_settings() -> dict[str, ProgramSetting]:
+    """The options of programs by name, in the order of the passes that they belong to."""
+    found = {}
+    for name in REGISTRY:
+        declared = pass_class(name)
+        hints = get_type_hints(declared)
+        for f in fields(declared):
+            if "setting" not in f.metadata:
+                continue
+            kind, _ = option_type(hints[f.name])
+            several = get_origin(kind) is tuple
+            item = get_args(kind)[0] if several else kind
+            how = f.metadata["setting"]
+            found[f.name] = ProgramSetting(f.name, name, item, several, f.default, how)
+    return found
 
 
 def _provider(fact: type) -> type[Pass]:

@@ -27,7 +27,7 @@ from fxtransport.ir import (
     Tap,
     Taps,
 )
-from fxtransport.passes.base import Pass
+from fxtransport.passes.base import Pass, setting
 from fxtransport.runtime import add_out_of_place
 from fxtransport.unit import Unit
 
@@ -53,7 +53,9 @@ class TapResidues(Pass):
     provides: ClassVar[tuple[type, ...]] = (Taps,)
     rewrites: ClassVar[bool] = True
 
-    kinds: tuple[Kind, ...] = TAPPED_KINDS
+    kinds: tuple[Kind, ...] = setting(
+        TAPPED_KINDS, "The kinds of residual additions whose residues are tapped.", flag="--kind"
+    )
 
     def __post_init__(self) -> None:
         if Kind.INNER in self.kinds:

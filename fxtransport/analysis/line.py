@@ -6,7 +6,7 @@ import numpy as np
 from torch import fx
 
 from fxtransport.analysis.bottleneck import Matrix, Steps, range_costs
-from fxtransport.ir import Balance, Boundaries, Boundary, Costs, NodeCost, Weight
+from fxtransport.ir import Balance, Boundaries, Boundary, Costs, NodeCost
 from fxtransport.unit import Unit
 
 FREE = NodeCost({}, 0, {})
@@ -27,7 +27,7 @@ class Line:
         self._costs = unit.fact(Costs)
         units = [0, *(b.units for b in self.boundaries), unit.fact(Boundaries).units]
         self._units = np.array(units, dtype=np.int64)
-        self._by_weight: dict[Weight, Matrix] = {}
+        self._costs_by: dict[Balance, Matrix] = {}
 
     @property
     def steps(self) -> Steps:
@@ -36,14 +36,14 @@ class Line:
         allowed[0, -1] = True
         return np.triu(allowed, 1)
 
-    def cost(self, balance: Balance, weight: Weight) -> Matrix:
+    def cost(self, balance: Balance) -> Matrix:
         """The cost of every range between two points."""
         if balance is Balance.DEPTH:
             return np.triu(self._units[None, :] - self._units[:, None], 1)
-        if weight not in self._by_weight:
-            things = [things_of(nodes, self._costs, weight) for nodes in self._stretches]
-            self._by_weight[weight] = range_costs(things)
-        return self._by_weight[weight]
+        if balance not in self._costs_by:
+            items = [cost_items(nodes, self._costs, balance) for nodes in self._stretches]
+            self._costs_by[balance] = range_costs(items)
+        return self._costs_by[balance]
 
     def oddness(self, unit: Unit, parts: int) -> Matrix:
         """How unnatural it is to end a part at each point.
@@ -60,21 +60,21 @@ class Line:
         return np.broadcast_to(np.array([0, *odd, 0], dtype=np.int64), (len(odd) + 2, len(odd) + 2))
 
 
-def things_of(nodes: Iterable[fx.Node], costs: Costs, weight: Weight) -> dict[Hashable, int]:
-    """What nodes cost together: the things that count once, with what each costs."""
-    things: dict[Hashable, int] = {}
+def cost_items(nodes: Iterable[fx.Node], costs: Costs, balance: Balance) -> dict[Hashable, int]:
+    """What nodes cost together: the items that count once, with what each costs."""
+    items: dict[Hashable, int] = {}
     for node in nodes:
         cost = costs.nodes.get(node.name, FREE)
-        match weight:
-            case Weight.ACTIVATIONS:
-                things.update(cost.saved.items())
-            case Weight.PARAMETERS:
-                things.update(cost.parameters.items())
-            case Weight.FLOPS:
-                things[node.name] = cost.flops
-    return things
+        match balance:
+            case Balance.ACTIVATIONS:
+                items.update(cost.saved.items())
+            case Balance.PARAMETERS:
+                items.update(cost.parameters.items())
+            case Balance.FLOPS:
+                items[node.name] = cost.flops
+    return items
 
 
-def cost_of(nodes: Iterable[fx.Node], costs: Costs, weight: Weight) -> int:
+def cost_of(nodes: Iterable[fx.Node], costs: Costs, balance: Balance) -> int:
     """What nodes cost together."""
-    return sum(things_of(nodes, costs, weight).values())
+    return sum(cost_items(nodes, costs, balance).values())

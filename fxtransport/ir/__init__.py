@@ -3,7 +3,7 @@
 Facts live here, never in strings on nodes. This package imports nothing of the library.
 """
 
-from fxtransport.ir.choices import TAPPED_KINDS, Balance, HeadKind, Kind, Layout, Weight
+from fxtransport.ir.choices import TAPPED_KINDS, Balance, HeadKind, Kind, Layout
 from fxtransport.ir.graph import (
     Layer,
     Layers,
@@ -74,5 +74,4 @@ __all__ = [
     "Term",
     "Value",
     "VerificationReport",
-    "Weight",
 ]

@@ -21,19 +21,12 @@ TAPPED_KINDS = (Kind.IDENTITY, Kind.PROJECTION, Kind.IDENTITY_BN)
 
 
 class Balance(StrEnum):
-    """What the modules of a partition have in equal amounts."""
+    """What the parts of a program have in equal amounts."""
 
     DEPTH = "depth"
     """Residual blocks (THESIS 4.5.3, equally deep)."""
-    WEIGHT = "weight"
-    """A cost (THESIS 4.5.3, equally heavy)."""
-
-
-class Weight(StrEnum):
-    """The cost that is balanced when modules are equally heavy."""
-
     ACTIVATIONS = "activations"
-    """Bytes saved for backward at a batch size."""
+    """Bytes saved for backward at a batch size (THESIS 4.5.3, equally heavy)."""
     PARAMETERS = "parameters"
     """Number of parameters."""
     FLOPS = "flops"

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fxtransport.ir.choices import Balance, HeadKind, Layout, Weight
+from fxtransport.ir.choices import Balance, HeadKind, Layout
 
 
 @dataclass(frozen=True)
@@ -86,23 +86,12 @@ class Segment:
     outputs: tuple[str, ...]
     """The nodes whose values leave."""
 
-    def cost(self, weight: Weight) -> int:
-        """What the segment weighs."""
-        match weight:
-            case Weight.ACTIVATIONS:
-                return self.activation_bytes
-            case Weight.PARAMETERS:
-                return self.parameters
-            case Weight.FLOPS:
-                return self.flops
-
 
 @dataclass(frozen=True)
 class PartitionPlan:
     """Where the graph is cut, and how even the modules are."""
 
     balance: Balance
-    weight: Weight
     unit: str
     """What depth is counted in: ``residual``, ``layer`` or ``submodule``."""
     segments: tuple[Segment, ...]

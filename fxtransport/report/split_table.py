@@ -38,7 +38,7 @@ def _headline(summary: dict[str, Any]) -> str:
 
 
 def _goal(summary: dict[str, Any]) -> str:
-    return "deep" if summary["balance"] == "depth" else f"heavy in {summary['weight']}"
+    return "deep" if summary["balance"] == "depth" else f"heavy in {summary['balance']}"
 
 
 def _table(console: "Console", summary: dict[str, Any]) -> Any:
@@ -66,7 +66,7 @@ def _table(console: "Console", summary: dict[str, Any]) -> Any:
     table.add_column("memory", memory, justify="right", no_wrap=True)
     table.add_column("head", _heads_total(modules), no_wrap=True)
     if console.is_terminal:
-        goal = "depth" if summary["balance"] == "depth" else str(summary["weight"])
+        goal = str(summary["balance"])
         table.add_column("" if narrow else goal, no_wrap=True)
     for m, blocks, cost in zip(modules, _ranges(modules), costs, strict=True):
         colour = "yellow" if cost == max(costs) else "green"
@@ -189,11 +189,11 @@ def _balanced(summary: dict[str, Any], module: dict[str, Any]) -> int:
     # where there are no residues, the submodules are what counts
     if by_depth and summary["unit"] == "submodule":
         return len(module["blocks"])
-    value: int = module["residuals" if by_depth else COST_KEYS[summary["weight"]]]
+    value: int = module["residuals" if by_depth else COST_KEYS[summary["balance"]]]
     return value
 
 
 def _number(summary: dict[str, Any]) -> Any:
     if summary["balance"] == "depth":
         return lambda number: plural(number, summary["unit"])
-    return size if summary["weight"] == "activations" else count
+    return size if summary["balance"] == "activations" else count

@@ -150,7 +150,7 @@ def _structure(record: Record, part: Target) -> Record:
 
 def _imbalance(unit: Unit, modules: int) -> float | None:
     try:
-        unit = run_passes(unit, [Partition(modules, Balance.WEIGHT)])
+        unit = run_passes(unit, [Partition(modules, Balance.ACTIVATIONS)])
     except PartitionError:
         return None
     return round(unit.fact(PartitionPlan).imbalance, 4)
@@ -177,7 +177,7 @@ def _verify(spec: ModelSpec, on_meta: Target, record: Record) -> Verified:
 
 def _compile_passes(modules: int, *, verify: bool) -> tuple[Pass, ...]:
     return compile_passes(
-        modules=modules, balance=Balance.WEIGHT, head=HeadKind.NONE, verify=verify
+        modules=modules, balance=Balance.ACTIVATIONS, head=HeadKind.NONE, verify=verify
     )
 
 

@@ -27,7 +27,6 @@ from fxtransport.ir import (
     Shapes,
     Taps,
     TensorSpec,
-    Weight,
 )
 from fxtransport.passes.partition import Partition
 from fxtransport.passes.pipeline import run_passes
@@ -234,7 +233,7 @@ def test_wide_boundaries_where_single_ones_cut_very_unevenly() -> None:
     assert [c.single for c in by_depth.cuts] == [False]
     assert by_depth.bottleneck == 4
     # 9 and 7 is as even as can be
-    assert all(c.single for c in planned(unit, Partition(2, Balance.WEIGHT)).cuts)
+    assert all(c.single for c in planned(unit, Partition(2, Balance.ACTIVATIONS)).cuts)
     assert all(not c.single for c in planned(unit, Partition(3)).cuts)
 
 
@@ -257,7 +256,7 @@ def test_cuts_by_hand_are_sorted() -> None:
 
 
 def test_a_cut_by_hand_may_leave_several_tensors() -> None:
-    plan = planned(chain([5, 1]), Partition(cuts=("f0",), balance=Balance.WEIGHT))
+    plan = planned(chain([5, 1]), Partition(cuts=("f0",), balance=Balance.ACTIVATIONS))
     assert plan.cuts[0].tensors == ("x", "f0")
     assert plan.segments[1].inputs == ("x", "f0")
     assert plan.lower_bound == plan.bottleneck == 5
@@ -302,7 +301,7 @@ def test_a_cut_inside_a_closed_module_says_how_to_open_it(cut: str, message: str
 
 
 def test_weights_other_than_activations() -> None:
-    by_weight = {w: planned(chain([1, 2]), Partition(2, Balance.WEIGHT, w)) for w in Weight}
-    assert by_weight[Weight.ACTIVATIONS].bottleneck == 2
-    assert by_weight[Weight.PARAMETERS].bottleneck == 10
-    assert by_weight[Weight.FLOPS].bottleneck == 21
+    by_weight = {w: planned(chain([1, 2]), Partition(2, w)) for w in Balance}
+    assert by_weight[Balance.ACTIVATIONS].bottleneck == 2
+    assert by_weight[Balance.PARAMETERS].bottleneck == 10
+    assert by_weight[Balance.FLOPS].bottleneck == 21

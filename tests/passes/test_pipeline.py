@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from fxtransport.errors import PipelineError
-from fxtransport.ir import Balance, PartitionPlan, Residuals, Shapes, Weight
+from fxtransport.ir import Balance, PartitionPlan, Residuals, Shapes
 from fxtransport.passes.base import Pass
 from fxtransport.passes.partition import Partition
 from fxtransport.passes.pipeline import (
@@ -72,11 +72,11 @@ def test_the_text_form_says_everything(steps: list[Pass]) -> None:
 
 
 def test_a_text_form_that_a_person_writes() -> None:
-    text = ' trace ,residuals, partition{ modules=4   balance="weight" weight=flops } '
+    text = ' trace ,residuals, partition{ modules=4   balance="flops" } '
     trace, residuals, partition = Pipeline.parse(text).passes
     assert trace == Trace()
     assert residuals == FindResiduals()
-    assert partition == Partition(4, Balance.WEIGHT, Weight.FLOPS)
+    assert partition == Partition(4, Balance.FLOPS)
 
 
 @pytest.mark.parametrize(

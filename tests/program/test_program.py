@@ -129,7 +129,7 @@ def test_real_models_compile_without_graph_break(name: str) -> None:
 def test_on_cuda(name: str) -> None:
     """Verified on the device, and compiled whole."""
     model = timm.create_model(name, num_classes=10).cuda()
-    program = transportify(model, modules=4, balance="weight").eval()
+    program = transportify(model, modules=4, balance="activations").eval()
     images = torch.randn(4, 3, 224, 224, device="cuda")
     compiled = torch.compile(program, fullgraph=True)
     torch.testing.assert_close(compiled(images), model(images), rtol=1e-2, atol=1e-2)
