@@ -18,6 +18,7 @@ from fxtransport.ir import (
     PartitionPlan,
     Residuals,
     Shapes,
+    Taps,
     VerificationReport,
 )
 from fxtransport.lowered import Lowered
@@ -163,6 +164,7 @@ def program_of(unit: Unit, pipeline: Pipeline) -> Program:
         partition=unit.fact(PartitionPlan),
         heads=plan,
         verification=unit.fact(VerificationReport) if unit.has(VerificationReport) else None,
+        activations=tuple(tap.name for tap in unit.fact(Taps).activations),
     )
     return Program(unit.model, unit.fact(Lowered), facts, heads)
 

@@ -1,34 +1,74 @@
 """What a compiled model is: generated functions, and what each needs of the model."""
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+import linecache
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from types import ModuleType
+from typing import Any, NamedTuple
+
+
+class _Module(NamedTuple):
+    """Stands for an imported module among the globals of a function that is pickled."""
+
+    name: str
 
 
 @dataclass(frozen=True)
 class Function:
     """A generated function. Its first argument is a module with the model's submodules."""
 
-    call: Callable[..., Any]
+    name: str
+    """What tracebacks call it."""
     source: str
     inputs: tuple[str, ...]
+    """The names of its arguments, without the module."""
+    globals: Mapping[str, Any] = field(repr=False, compare=False)
+    """What its code refers to by name."""
+    call: Callable[..., Any] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        filename = f"<fxtransport {self.name}>"
+        lines = self.source.splitlines(keepends=True)
+        # tracebacks and torch.compile look up source lines here
+        linecache.cache[filename] = (len(self.source), None, lines, filename)
+        namespace = dict(self.globals)
+        exec(compile(self.source, filename, "exec"), namespace)
+        object.__setattr__(self, "call", namespace["forward"])
 
     def __deepcopy__(self, memo: object) -> "Function":
         return self
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        named = {
+            name: _Module(value.__name__) if isinstance(value, ModuleType) else value
+            for name, value in self.globals.items()
+        }
+        return _unpickled, (self.name, self.source, self.inputs, named)
+
+
+def _unpickled(name: str, source: str, inputs: tuple[str, ...], named: dict[str, Any]) -> Function:
+    found = {
+        key: import_module(value.name) if isinstance(value, _Module) else value
+        for key, value in named.items()
+    }
+    return Function(name, source, inputs, found)
+
 
 @dataclass(frozen=True)
 class LoweredPart:
-    """One module of the partition."""
+    """One part of a program."""
 
     function: Function
-    """Takes a cost last. Returns the hidden state that leaves, a tuple, and what each residual
-    block inside costs, a list: None where the cost says so, or where no cost is given."""
+    """Takes a measure last. Returns what leaves, a tuple (of the last part, what the model
+    returns), and what was measured of each block inside, a list: None where the measure says
+    so, or where there is none."""
     owned: tuple[str, ...]
     """The paths of the submodules, parameters and buffers that it uses; of a submodule that
     it alone uses, only the outermost path."""
-    residues: tuple[str, ...]
+    opened: tuple[str, ...]
+    """The paths of the modules whose code is in the function, from the outermost inwards."""
 
 
 @dataclass(frozen=True)
@@ -36,22 +76,21 @@ class Lowered:
     """The functions that a program runs."""
 
     forward: Function
-    """Returns what the model returns."""
-    transport: Function
-    """Returns what the model returns, and the residues, a list."""
+    """Returns what the model returns. It measures nothing."""
     parts: tuple[LoweredPart, ...]
     whole: LoweredPart
-    """The model as one module, which returns what the model returns."""
+    """The model as one part, which returns what the model returns."""
 
     @property
     def hash(self) -> str:
         """A hash of what a program computes and where it is cut."""
-        text = [self.transport.source, *(part.function.source for part in self.parts)]
+        text = [part.function.source for part in (self.whole, *self.parts)]
         return hashlib.sha256("\0".join(text).encode()).hexdigest()
 
     def text(self) -> str:
         """The generated Python, to read."""
-        named = [("transport", self.transport.source)]
-        named += [(f"part {k}", part.function.source) for k, part in enumerate(self.parts)]
+        named = [("whole", self.whole), *((f"part {k}", p) for k, p in enumerate(self.parts))]
         header = '"""What the program runs. For reading: this file is never executed."""\n'
-        return header + "".join(f"\n# {name}\n{code.strip()}\n" for name, code in named)
+        return header + "".join(
+            f"\n# {name}\n{part.function.source.strip()}\n" for name, part in named
+        )

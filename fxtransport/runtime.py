@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 from functools import cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
 from fxtransport.errors import GuardError
 from fxtransport.ir import Kind
-from fxtransport.residue import Measure, Residue
+from fxtransport.residue import Measure, Measures, Residue
 
 Value = TypeVar("Value")
 
@@ -34,15 +34,21 @@ def run_if(
     return function(*args, **kwargs) if training else None
 
 
-def if_training(function: Callable[..., Value]) -> Callable[..., Value | None]:
-    """A function of a flag and the arguments of another, which it calls if the flag is set."""
+class IfTraining:
+    """A function of a flag and the arguments of another, which it calls if the flag is set.
 
-    def conditional(training: bool, *args: object, **kwargs: object) -> Value | None:
-        return run_if(training, function, *args, **kwargs)
+    Args:
+        function: The other one.
+    """
 
-    # generated code calls it by this name
-    conditional.__name__ = conditional.__qualname__ = f"{function.__name__}_if_training"
-    return conditional
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        # generated code calls it by this name
+        self.__name__ = self.__qualname__ = f"{function.__name__}_if_training"
+
+    def __call__(self, training: bool, *args: object, **kwargs: object) -> Any:
+        """What the function returns, or None."""
+        return run_if(training, self.function, *args, **kwargs)
 
 
 def choose(training: bool, in_train: Value, in_eval: Value) -> Value:
@@ -56,16 +62,27 @@ def call_without_gradient(function: Callable[..., Value], *args: object, **kwarg
         return function(*args, **kwargs)
 
 
+class WithoutGradient:
+    """A function that the model calls under ``torch.no_grad``, so that its graph does, too.
+
+    Args:
+        function: The function.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        # generated code calls it by this name
+        self.__name__ = self.__qualname__ = f"{function.__name__}_without_gradient"
+
+    def __call__(self, *args: object, **kwargs: object) -> Any:
+        """What the function returns, cut off from the graph of autograd."""
+        return call_without_gradient(self.function, *args, **kwargs)
+
+
 @cache
-def without_gradient(function: Callable[..., Value]) -> Callable[..., Value]:
-    """A function that the model calls under ``torch.no_grad``, so that its graph does, too."""
-
-    def cut_off(*args: object, **kwargs: object) -> Value:
-        return call_without_gradient(function, *args, **kwargs)
-
-    # generated code calls it by this name
-    cut_off.__name__ = cut_off.__qualname__ = f"{function.__name__}_without_gradient"
-    return cut_off
+def without_gradient(function: Callable[..., Any]) -> WithoutGradient:
+    """The same object for the same function, so that nodes of two graphs compare equal."""
+    return WithoutGradient(function)
 
 
 def add_out_of_place(branch: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
@@ -75,7 +92,7 @@ def add_out_of_place(branch: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
 
 
 def measured(
-    cost: Measure | None,
+    measure: Measure | Measures | None,
     kind: str,
     branches: tuple[torch.Tensor, ...],
     skip: torch.Tensor,
@@ -83,12 +100,23 @@ def measured(
     kept: bool,
     activated: bool,
 ) -> torch.Tensor | None:
-    """What a residual block costs; None if nothing is to be measured. Generated code calls it."""
-    if cost is None:
+    """What is measured of a residual block; None if nothing is to be measured."""
+    if isinstance(measure, Measures):
+        measure = measure.residue
+    if measure is None:
         return None
-    return cost(Residue(Kind(kind), branches, skip, output, kept, activated))
+    return measure(Residue(Kind(kind), branches, skip, output, kept, activated))
 
 
-def copied(cost: Measure | None, value: torch.Tensor) -> torch.Tensor | None:
+def tapped(
+    measure: Measure | Measures | None, name: str, value: torch.Tensor
+) -> torch.Tensor | None:
+    """What is measured of an activation that is tapped by name; None if nothing is."""
+    if not isinstance(measure, Measures) or measure.activation is None:
+        return None
+    return measure.activation(name, value)
+
+
+def copied(measure: Measure | Measures | None, value: torch.Tensor) -> torch.Tensor | None:
     """A copy of what the model overwrites before it is measured, if it is to be measured."""
-    return None if cost is None else value.clone()
+    return None if measure is None else value.clone()

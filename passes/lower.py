@@ -1,6 +1,5 @@
-"""Turn the graph into Python functions: the whole forward, the tapped one, and each module's."""
+"""Turn the graph into Python functions: the forward, the measured one, and each part's."""
 
-import linecache
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -11,7 +10,7 @@ from torch import fx, nn
 from fxtransport.ir import Costs, PartitionPlan, Tap, Taps
 from fxtransport.lowered import Function, Lowered, LoweredPart
 from fxtransport.passes.base import Pass
-from fxtransport.runtime import copied, measured
+from fxtransport.runtime import copied, measured, tapped
 from fxtransport.unit import Unit
 
 
@@ -31,35 +30,17 @@ class Lower(Pass):
         returned = graph.output_node().args[0]
         inputs = [n for n in nodes if n.op == "placeholder"]
         needed = [n for n in nodes if n.name not in taps.added]
-        named = {n.name: n for n in nodes}
-        residues = [named[name] for name in taps.residues]
-        making = _made_of(residues, taps)
-        tapped = [n for n in nodes if n.name not in taps.added or n in making]
         return unit.with_facts(
             Lowered(
                 forward=function(f"{name} forward", inputs, needed, returned),
-                transport=function(f"{name} transport", inputs, tapped, (returned, residues)),
                 parts=lower_parts(unit),
                 whole=lower_whole(unit),
             )
         )
 
 
-def _made_of(residues: Iterable[fx.Node], taps: Taps) -> set[fx.Node]:
-    """The nodes that were made for the taps and that the residues need: themselves, or sums."""
-    added = set(taps.added)
-    found: set[fx.Node] = set()
-    left = list(residues)
-    while left:
-        node = left.pop()
-        if node.name in added and node not in found:
-            found.add(node)
-            left += node.all_input_nodes
-    return found
-
-
 def lower_whole(unit: Unit) -> LoweredPart:
-    """The whole model as one module."""
+    """The model as one part."""
     graph, model, taps = unit.traced(), unit.model, unit.fact(Taps)
     nodes = [n for n in graph.nodes if n.op != "output"]
     inputs = [n for n in nodes if n.op == "placeholder"]
@@ -69,19 +50,18 @@ def lower_whole(unit: Unit) -> LoweredPart:
     return LoweredPart(
         measuring_function(name, inputs, nodes, returned, taps, kept),
         owned=(*model._modules, *model._parameters, *model._buffers),
-        residues=taps.residues,
+        opened=opened_paths(str(n.target) for n in nodes if n.op in ("get_attr", "call_module")),
     )
 
 
 def lower_parts(unit: Unit) -> tuple[LoweredPart, ...]:
-    """The function of each module of the partition."""
+    """The function of each part of the partition."""
     graph, model = unit.traced(), unit.model
     plan, taps = unit.fact(PartitionPlan), unit.fact(Taps)
     nodes = {n.name: n for n in graph.nodes}
     order = [n for n in graph.nodes if n.op != "output"]
     functions: list[Function] = []
     targets: list[set[str]] = []
-    residues: list[tuple[str, ...]] = []
     start = 0
     for k, segment in enumerate(plan.segments):
         last = k == plan.modules - 1
@@ -89,25 +69,34 @@ def lower_parts(unit: Unit) -> tuple[LoweredPart, ...]:
         body = [n for n in order[start:end] if n.op not in ("placeholder", "get_attr")]
         returned = graph.output_node().args[0] if last else tuple(nodes[o] for o in segment.outputs)
         used = {i for n in body for i in n.all_input_nodes}.union(_nodes_in(returned))
-        # attributes are read again by each module that needs them
+        # attributes are read again by each part that needs them
         body = [n for n in order if n.op == "get_attr" and n in used] + body
         inputs = [nodes[i] for i in segment.inputs]
-        name = f"{type(model).__name__} module {k}"
+        name = f"{type(model).__name__} part {k}"
         kept = _kept(taps, body, () if last else segment.outputs, unit.fact(Costs))
         functions.append(measuring_function(name, inputs, body, returned, taps, kept))
         targets.append({str(n.target) for n in body if n.op in ("get_attr", "call_module")})
-        residues.append(tuple(t.residue for t in taps.found if nodes[t.sum] in body))
         start = end
     owned = owned_paths(model, targets)
-    return tuple(LoweredPart(*each) for each in zip(functions, owned, residues, strict=True))
+    opened = map(opened_paths, targets)
+    return tuple(LoweredPart(*each) for each in zip(functions, owned, opened, strict=True))
+
+
+def opened_paths(targets: Iterable[str]) -> tuple[str, ...]:
+    """The paths of the modules around what a function refers to, without the root."""
+    found = set()
+    for path in targets:
+        names = path.split(".")[:-1]
+        found |= {".".join(names[: depth + 1]) for depth in range(len(names))}
+    return tuple(sorted(found))
 
 
 def owned_paths(model: nn.Module, targets: Sequence[set[str]]) -> list[tuple[str, ...]]:
-    """For each module of a partition, the outermost paths of what it uses of the model.
+    """For each part of a partition, the outermost paths of what it uses of the model.
 
     Args:
         model: The model.
-        targets: For each module, the paths that its nodes refer to.
+        targets: For each part, the paths that its nodes refer to.
     """
     users: dict[str, set[int]] = {}
     for k, paths in enumerate(targets):
@@ -159,10 +148,11 @@ def measuring_function(
     taps: Taps,
     kept: Collection[str],
 ) -> Function:
-    """A function of some nodes, and of a cost, last, by which it measures residual blocks.
+    """A function of some nodes, and of a measure, last, which is given the blocks in them.
 
-    It returns a pair, whose second is what each block in ``body`` costs. A block is measured
-    as soon as its output is there, before anything can overwrite it.
+    It returns a pair, whose second is what was measured of each block in ``body`` and of each
+    named activation. A block is measured as soon as its output is there, before anything can
+    overwrite it.
 
     Args:
         name: What tracebacks call it.
@@ -174,9 +164,12 @@ def measuring_function(
     """
     graph = fx.Graph()
     copies = {node: graph.placeholder(node.name) for node in inputs}
-    cost = graph.placeholder("cost")
+    measure = graph.placeholder("measure")
     ready = _ready(taps, body)
-    costs: list[fx.Node] = []
+    activations: dict[str, list[str]] = {}
+    for activation in taps.activations:
+        activations.setdefault(activation.node, []).append(activation.name)
+    found: list[fx.Node] = []
     at = {node.name: copy for node, copy in copies.items()}
     for node in body:
         if node.op == "placeholder":
@@ -184,7 +177,7 @@ def measuring_function(
         if node.name not in taps.added:
             copies[node] = graph.node_copy(node, copies.__getitem__)
         elif node.target is torch.clone:
-            copies[node] = graph.call_function(copied, (cost, copies[node.all_input_nodes[0]]))
+            copies[node] = graph.call_function(copied, (measure, copies[node.all_input_nodes[0]]))
         if node in copies:
             at[node.name] = copies[node]
         for tap in ready.get(node.name, ()):
@@ -193,15 +186,17 @@ def measuring_function(
             total = at[tap.sum]
             output = at.get(tap.output, total)
             flags = (tap.residue in kept, output is not total)
-            arguments = (cost, tap.kind.value, branches, at[tap.skip], output, *flags)
-            costs.append(graph.call_function(measured, arguments))
-    graph.output((fx.map_arg(returned, copies.__getitem__), costs))
+            arguments = (measure, tap.kind.value, branches, at[tap.skip], output, *flags)
+            found.append(graph.call_function(measured, arguments))
+        for name in activations.get(node.name, ()):
+            found.append(graph.call_function(tapped, (measure, name, copies[node])))
+    graph.output((fx.map_arg(returned, copies.__getitem__), found))
     graph.lint()
     return _compile(name, graph)
 
 
 def _ready(taps: Taps, body: Sequence[fx.Node]) -> dict[str, list[Tap]]:
-    """The blocks among some nodes, by the node behind which all values of each are there."""
+    """The blocks among some nodes, by the node after which all values of each are there."""
     names = {n.name for n in body}
     ready: dict[str, list[Tap]] = {}
     for tap in taps.found:
@@ -219,7 +214,7 @@ def _kept(
 
     Args:
         taps: The residual blocks.
-        body: The nodes that run in a module.
+        body: The nodes that run in a part.
         left: Those whose values leave it: whoever takes them keeps them.
         costs: What each node keeps for backward.
     """
@@ -233,14 +228,8 @@ def _kept(
 
 def _compile(name: str, graph: fx.Graph) -> Function:
     code = graph.python_code("self")
-    filename = f"<fxtransport {name}>"
-    lines = code.src.splitlines(keepends=True)
-    # tracebacks and torch.compile look up source lines here
-    linecache.cache[filename] = (len(code.src), None, lines, filename)
-    namespace = dict(code.globals)
-    exec(compile(code.src, filename, "exec"), namespace)
     inputs = tuple(n.name for n in graph.nodes if n.op == "placeholder")
-    return Function(namespace["forward"], code.src, inputs)
+    return Function(name, code.src, inputs, code.globals)
 
 
 def _nodes_in(returned: Any) -> list[fx.Node]:

@@ -14,6 +14,8 @@ from fxtransport.errors import UsageError
 from fxtransport.ir import (
     ALIAS,
     TAPPED_KINDS,
+    Activation,
+    Activations,
     Addition,
     Kind,
     Layer,
@@ -49,6 +51,7 @@ class TapResidues(Pass):
         Shapes,
         Residuals,
         Layers,
+        Activations,
     )
     provides: ClassVar[tuple[type, ...]] = (Taps,)
     rewrites: ClassVar[bool] = True
@@ -71,7 +74,8 @@ class TapResidues(Pass):
             tapper.add_out_of_place(addition)
         found = [tapper.tap_addition(r, a) for r, a in tapped]
         found += [tapper.tap_layer(layer) for layer in unit.fact(Layers).found]
-        taps = Taps(tuple(found), tuple(a.name for a in tapper.added))
+        activations = tuple(map(tapper.tap_activation, unit.fact(Activations).found))
+        taps = Taps(tuple(found), tuple(a.name for a in tapper.added), activations)
         return unit.with_graph(graph, taps, _with_shapes(unit.fact(Shapes), tapper.added))
 
     def _tapped(self, unit: Unit) -> Iterator[tuple[Residual, Addition]]:
@@ -132,6 +136,18 @@ class _Tapper:
         with self.graph.inserting_after(output):
             residue = self._add(operator.sub, (output, self.nodes[layer.input]))
         return Tap(Kind.IDENTITY, residue.name, (), layer.input, layer.output, layer.output)
+
+    def tap_activation(self, activation: Activation) -> Activation:
+        """The activation, or a copy of it, if it is overwritten later."""
+        runs = self.origins.op_nodes
+        # what computes nothing, such as an input, has no operation
+        last = max((i for i, name in enumerate(runs) if name == activation.node), default=None)
+        if last is None:
+            return activation
+        values = self.recording.ops[last].outputs
+        if not any(self._overwritten(value, last + 1) for value in values):
+            return activation
+        return replace(activation, node=self._copied(self.nodes[activation.node]))
 
     def _add(self, function: Callable[..., Any], args: tuple[fx.Node, ...]) -> fx.Node:
         added = self.graph.call_function(function, args)

@@ -1,16 +1,13 @@
 """Trace the model into one graph that opens only what holds a residual."""
 
-import operator
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from __future__ import annotations
 
-import torch
-from torch import fx
-from torch.fx.node import map_arg
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 from fxtransport.errors import TraceError
 from fxtransport.ir import (
+    Activations,
     Layers,
     Origins,
     RecordedAdditions,
@@ -18,17 +15,11 @@ from fxtransport.ir import (
     Recording,
     Residuals,
     Shapes,
-    TensorSpec,
 )
-from fxtransport.passes.base import Pass
-from fxtransport.tracing.error_context import blaming
-from fxtransport.tracing.free_functions import FreeFunction
-from fxtransport.tracing.merge_modes import merge_modes
-from fxtransport.tracing.naming import name_layers, name_residuals
-from fxtransport.tracing.recorder import Recorder, tensors_in
-from fxtransport.tracing.shadow import plainly, shadow_of
-from fxtransport.tracing.tracer import ValueTracer
-from fxtransport.unit import Example, Unit
+from fxtransport.passes.base import Pass, setting
+
+if TYPE_CHECKING:
+    from fxtransport.unit import Unit
 
 
 @dataclass(frozen=True)
@@ -37,157 +28,70 @@ class Trace(Pass):
 
     name: ClassVar[str] = "trace"
     requires: ClassVar[tuple[type, ...]] = (Recording, RecordedAdditions, RecordedLayers)
-    provides: ClassVar[tuple[type, ...]] = (Origins, Shapes, Residuals, Layers)
+    provides: ClassVar[tuple[type, ...]] = (
+        Origins,
+        Shapes,
+        Residuals,
+        Layers,
+        Activations,
+    )
     rewrites: ClassVar[bool] = True
 
     open: tuple[str, ...] = ()
     """Further modules to open, by path."""
+    activations: tuple[str, ...] = setting(
+        (),
+        "Tap what this module or node computes, or penultimate, what enters the classifier; may "
+        "be repeated.",
+        flag="--activation",
+        metavar="NAME",
+    )
 
     def run(self, unit: Unit) -> Unit:
-        """Add the graph, what its nodes come from, and their shapes.
+        """Add the graph, what its nodes come from, their shapes, and the names of findings.
 
         Raises:
             TraceError: the forward decides on data, or runs in eval mode what it does not
                 run in train mode.
+            UsageError: an activation is not there.
         """
+        from fxtransport.tracing import graph as tracing
+        from fxtransport.tracing.activations import find_activations
+        from fxtransport.tracing.merge_modes import merge_modes
+        from fxtransport.tracing.naming import name_layers, name_residuals
+
         opened = self._opened(unit)
-        graph, tracer, origins = trace_mode(unit, opened, training=False)
-        whole = keepable(unit, tracer, origins)
+        graph, tracer, origins = tracing.trace_mode(unit, opened, training=False)
+        whole = tracing.keepable(unit, tracer, origins)
         if whole:
-            graph, tracer, origins = trace_mode(unit, opened, training=False, whole=whole)
+            graph, tracer, origins = tracing.trace_mode(unit, opened, training=False, whole=whole)
         if tracer.mode_branches:
             # the code asks whether it trains; see whether the answer changes the graph
-            _, in_train, _ = trace_mode(unit, opened, training=True, whole=whole)
+            _, in_train, _ = tracing.trace_mode(unit, opened, training=True, whole=whole)
             origins = origins.with_choices(merge_modes(tracer, in_train))
-        check_aligned(unit.fact(Recording), tracer.recorder)
-        remove_unused(graph)
-        sink_attributes(graph)
         recording = unit.fact(Recording)
+        tracing.check_aligned(recording, tracer.recorder)
+        tracing.remove_unused(graph)
+        tracing.sink_attributes(graph)
         return unit.with_graph(
             graph,
             origins,
-            shapes_of(graph, tracer.values, unit.example),
+            tracing.shapes_of(graph, tracer.values, unit.example),
             name_residuals(unit.fact(RecordedAdditions), origins),
             name_layers(unit.fact(RecordedLayers), recording, origins),
+            find_activations(self.activations, unit, graph, origins, tracer.results),
         )
 
     def _opened(self, unit: Unit) -> frozenset[str]:
+        from fxtransport.tracing.activations import modules_to_open
+        from fxtransport.tracing.graph import with_parents
+
         paths = [a.path for a in unit.fact(RecordedAdditions).found if a.tapped]
         paths += unit.fact(RecordedLayers).containers
         # a node is given containers of its own, which its caller would not see changed
         paths += unit.fact(Recording).mutators
+        paths += modules_to_open(self.activations, unit.model, unit.fact(Recording))
         for path in self.open:
             if path not in dict(unit.model.named_modules()):
                 raise TraceError(f"cannot open {path!r}: the model has no such module")
         return with_parents([*paths, *self.open])
-
-
-def with_parents(paths: Iterable[str]) -> frozenset[str]:
-    """The paths, and those of all modules around them, the root included.
-
-    >>> sorted(with_parents(["layer1.0"]))
-    ['', 'layer1', 'layer1.0']
-    """
-    opened = {""}
-    for path in paths:
-        names = path.split(".") if path else []
-        opened.update(".".join(names[: i + 1]) for i in range(len(names)))
-    return frozenset(opened)
-
-
-def trace_mode(
-    unit: Unit, opened: frozenset[str], *, training: bool, whole: Sequence[FreeFunction] = ()
-) -> tuple[fx.Graph, ValueTracer, Origins]:
-    """The graph of the model in one mode, in which some functions are kept whole."""
-    recorder = Recorder()
-    tracer = ValueTracer(opened, unit.example.inputs, recorder, whole)
-    op_nodes: list[str] = []
-    operands: list[tuple[str | None, ...]] = []
-
-    def catch_up(count: int) -> None:
-        # operations that stand for a read of a written tensor are recorded unobserved
-        for _ in range(len(op_nodes), count):
-            assert tracer.current is not None
-            op_nodes.append(tracer.current.name)
-            operands.append(())
-
-    def observe(index: int, tensors: tuple[torch.Tensor, ...]) -> None:
-        assert tracer.current is not None
-        catch_up(index)
-        op_nodes.append(tracer.current.name)
-        found = (tracer.node_of_tensor.get(id(t)) for t in tensors)
-        operands.append(tuple(None if n is None else n.name for n in found))
-
-    recorder.observe = observe
-    # gradients are on, so that it can be seen where the model's code switches them off
-    with blaming(unit.model, lambda: recorder.failed_path), plainly(), torch.enable_grad():
-        graph = tracer.trace(shadow_of(unit.model).train(training))
-        recorder.finish(map_arg(graph.output_node().args[0], tracer.values.__getitem__))
-        catch_up(len(recorder.ops))
-    origins = Origins(tracer.owners, tuple(op_nodes), tuple(operands), opened)
-    return graph, tracer, origins
-
-
-def keepable(unit: Unit, tracer: ValueTracer, origins: Origins) -> list[FreeFunction]:
-    """The functions that decided on shapes, and in which no residual addition is."""
-    sites = {node.name: site for node, site in tracer.sites.items()}
-    inside = {
-        code
-        for addition in unit.fact(RecordedAdditions).found
-        if addition.tapped
-        for code, _ in sites[origins.op_nodes[addition.op]]
-    }
-    found = {f.function: f for f in tracer.deciding if f.function.__code__ not in inside}
-    return list(found.values())
-
-
-def check_aligned(recording: Recording, recorder: Recorder) -> None:
-    """Assert that the trace ran the operations of the recording, one by one."""
-    for i, (recorded, traced) in enumerate(zip(recording.ops, recorder.ops, strict=False)):
-        assert recorded.name == traced.name, (
-            f"operation {i} is {recorded.name} in {recording.path(i)!r} when recorded, "
-            f"and {traced.name} when traced"
-        )
-    assert len(recording.ops) == len(recorder.ops)
-
-
-def shapes_of(graph: fx.Graph, values: Mapping[fx.Node, object], example: Example) -> Shapes:
-    """The shapes of all nodes that compute a tensor."""
-    specs = {
-        node.name: TensorSpec(
-            tuple(value.shape), str(value.dtype).removeprefix("torch."), value.nbytes
-        )
-        for node in graph.nodes
-        if isinstance(value := values.get(node), torch.Tensor)
-    }
-    compound = frozenset(
-        node.name for node in graph.nodes if node.name not in specs and tensors_in(values.get(node))
-    )
-    return Shapes(specs, compound, example.batch_size)
-
-
-def remove_unused(graph: fx.Graph) -> None:
-    """Remove nodes that only look at shapes, flags and parameters, and that nothing reads.
-
-    Modules and functions stay: they may write buffers, draw random numbers or raise.
-    """
-    for node in reversed(list(graph.nodes)):
-        if node.users:
-            continue
-        if node.op == "get_attr" or (node.op == "call_function" and is_free(node)):
-            graph.erase_node(node)
-
-
-def sink_attributes(graph: fx.Graph) -> None:
-    """Read parameters, buffers and flags where they are first used, not all at the start."""
-    order = {node: i for i, node in enumerate(graph.nodes)}
-    for node in list(graph.nodes):
-        if node.op == "get_attr":
-            min(node.users, key=order.__getitem__).prepend(node)
-
-
-def is_free(node: fx.Node) -> bool:
-    """Whether a node computes no tensor, or only looks into a tuple."""
-    if node.target is getattr:
-        return node.args[1] in ("shape", "dtype", "device", "ndim")
-    return node.target is operator.getitem and isinstance(node.args[1], int)

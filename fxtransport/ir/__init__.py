@@ -5,6 +5,8 @@ Facts live here, never in strings on nodes. This package imports nothing of the 
 
 from fxtransport.ir.choices import TAPPED_KINDS, Balance, HeadKind, Kind, Layout
 from fxtransport.ir.graph import (
+    Activation,
+    Activations,
     Layer,
     Layers,
     Origins,
@@ -42,6 +44,8 @@ from fxtransport.ir.verification import Check, VerificationReport
 __all__ = [
     "ALIAS",
     "TAPPED_KINDS",
+    "Activation",
+    "Activations",
     "Addition",
     "Balance",
     "Boundaries",

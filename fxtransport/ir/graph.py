@@ -132,12 +132,30 @@ class Tap:
 
 
 @dataclass(frozen=True)
+class Activation:
+    """A value that is tapped by name."""
+
+    name: str
+    """What the user calls it: the path of a module, the name of a node, or ``penultimate``."""
+    node: str
+
+
+@dataclass(frozen=True)
+class Activations:
+    """The values that are to be tapped by name, in execution order."""
+
+    found: tuple[Activation, ...]
+
+
+@dataclass(frozen=True)
 class Taps:
     """The residual blocks whose residues are outputs of the program, in execution order."""
 
     found: tuple[Tap, ...]
     added: tuple[str, ...]
     """The nodes that were made for them and that the model's output does not need."""
+    activations: tuple[Activation, ...] = ()
+    """What else is measured, in execution order."""
 
     @property
     def residues(self) -> tuple[str, ...]:

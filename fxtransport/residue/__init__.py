@@ -1,10 +1,11 @@
 """Residual blocks as transport costs see them, and what they cost."""
 
-from fxtransport.residue.block import Measure, Residue, mean_square_branch
+from fxtransport.residue.block import Measure, Measures, Residue, mean_square_branch
 from fxtransport.residue.powers import Reduction, mean_square, power_cost
 
 __all__ = [
     "Measure",
+    "Measures",
     "Reduction",
     "Residue",
     "mean_square",

@@ -1,6 +1,7 @@
 """A residual block as a transport cost sees it."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 
@@ -76,7 +77,18 @@ class Residue:
 
 
 Measure = Callable[[Residue], torch.Tensor | None]
-"""What a residual block costs, a scalar; None where it is not penalised."""
+"""What is measured of a residual block: a scalar, such as a cost; a value per sample, B, such
+as a feature; or any tensor, such as the residue itself. None: nothing of this block."""
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What is measured of residual blocks, and what of the activations that are tapped by name."""
+
+    residue: Measure | None = None
+    """Is given each residual block; None measures nothing of them."""
+    activation: Callable[[str, torch.Tensor], torch.Tensor | None] | None = None
+    """Is given the name and the value of each activation; None measures nothing of them."""
 
 
 def mean_square_branch(residue: Residue) -> torch.Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import fx
 
 from fxtransport.errors import TraceError
-from fxtransport.runtime import choose, if_training, run_if
+from fxtransport.runtime import IfTraining, choose, run_if
 from fxtransport.tracing.tracer import ValueTracer
 
 Choices = Mapping[tuple[str, str], str]
@@ -155,7 +155,7 @@ class _Merge:
         function: Any = node.target
         if node.op == "call_method":
             function = getattr(torch.Tensor, str(node.target))
-        return self.graph.call_function(if_training(function), (flag, *args), kwargs)
+        return self.graph.call_function(IfTraining(function), (flag, *args), kwargs)
 
     def _merged(self, twin: fx.Node, in_eval: Any, in_train: Any, node: fx.Node) -> Any:
         """An argument that serves both modes."""

@@ -73,6 +73,7 @@ class ValueTracer(ProxyTracer):
         self.whole = whole
         self.values: dict[fx.Node, Any] = {}
         self.owners: dict[str, str] = {}
+        self.results: dict[str, fx.Node] = {}
         self.sites: dict[fx.Node, Site] = {}
         self.node_of_tensor: dict[int, fx.Node] = {}
         self.current: fx.Node | None = None
@@ -133,7 +134,10 @@ class ValueTracer(ProxyTracer):
         if not self._evaluating and path not in self.opened:
             return self.create_proxy("call_module", path, args, kwargs)
         with self.recorder.calling(path, ()):
-            return forward(*args, **kwargs)
+            returned = forward(*args, **kwargs)
+        if type(returned) is ValueProxy:
+            self.results[path] = returned.node
+        return returned
 
     def create_proxy(
         self,

@@ -183,7 +183,7 @@ def test_branches_that_are_overwritten_are_copied_first(go_on: Callable[..., Ten
     assert "clone" not in unit.fact(Lowered).whole.function.source
     model, x = unit.model, torch.randn(3, 6)
     assert unit.fact(Lowered).whole.function.call(model, x, None)[1] == [None]
-    assert "clone" in unit.fact(Lowered).transport.source
+    assert "copied" in unit.fact(Lowered).whole.function.source
 
 
 def test_an_added_tensor_keeps_its_dtype() -> None:

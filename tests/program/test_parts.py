@@ -89,7 +89,7 @@ def test_functions_of_parameters() -> None:
     images = torch.randn(2, 4, 8, 8)
     whole = transportify(net, images).eval().whole
     doubled = {name: 2 * parameter for name, parameter in whole.named_parameters()}
-    called = torch.func.functional_call(whole, doubled, images, {"cost": None})
+    called = torch.func.functional_call(whole, doubled, images, {"measure": None})
     assert torch.equal(called.hidden, torch.func.functional_call(net, doubled, images))
 
 

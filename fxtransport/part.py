@@ -1,0 +1,267 @@
+"""Parts of a program: a range of its blocks with an auxiliary head, which runs on its own."""
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
+
+import torch
+from torch import nn
+
+from fxtransport.lowered import LoweredPart
+from fxtransport.residue import Measure, Measures, mean_square_branch
+from fxtransport.shells import (
+    REGISTRIES,
+    Root,
+    Shell,
+    detach,
+    mount,
+    opened_modules,
+    placeholders,
+    shells_in,
+)
+
+HEAD = "auxiliary_head"
+"""The name of a part's own head among its submodules."""
+
+
+class PartOutput(NamedTuple):
+    """What a part of a program returns."""
+
+    hidden: Any
+    """What the next part is given: a tensor, or a tuple where several values cross. Of the
+    last part, what the model returns."""
+    logits: Any
+    """B×classes, of the part's head; None where it has none, or it is not run."""
+    costs: Any
+    """What was measured of each residual block inside, in execution order. Scalars make a 1-D
+    tensor of M, values per sample one of B×M, other tensors a tuple. Empty without a measure."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in a program a part is."""
+
+    index: int
+    exit: int
+    is_last: bool
+    reads: tuple[int, ...]
+    """Which values of the hidden state that leaves the auxiliary head reads."""
+    undecayed: frozenset[str]
+    """The parameters that the model wants no weight decay for."""
+
+
+class Part(nn.Module):
+    """One of a program's parts: a range of its blocks, with an auxiliary head.
+
+    Its submodules and parameters are the program's own, under their full names, so
+    ``part.parameters()`` are what this part alone uses, and training it trains the program. A
+    parameter that two parts share is in both.
+
+    A part runs without the rest of the program. ``copy.deepcopy`` of a part is a part of its
+    own, which shares nothing with the program and holds nothing of the other parts.
+
+    Args:
+        source: Holds the submodules, parameters and buffers: the program, or ``model``.
+        model: The model, whose plain attributes and ``train`` are the part's.
+        lowered: The function to run, and what it needs.
+        place: Where in the program the part is.
+        head: The auxiliary head; None if it has none.
+    """
+
+    def __init__(
+        self,
+        source: nn.Module,
+        model: nn.Module,
+        lowered: LoweredPart,
+        place: Place,
+        head: nn.Module | None,
+    ) -> None:
+        super().__init__()
+        self.training = source.training
+        self._place = place
+        self._lowered = lowered
+        # in a tuple, so that they are not submodules
+        self._around = (source, model)
+        self._root = (Root(model, self),)
+        self._head = (head,)
+        self._kinds = {path: type(model.get_submodule(path)) for path in lowered.opened}
+        self._hold()
+
+    def _hold(self) -> None:
+        """Take the present submodules, parameters and buffers."""
+        source = self._around[0]
+        modes = {shell.origin: shell.training for shell in shells_in(self)}
+        for registry in REGISTRIES:
+            getattr(self, registry).clear()
+        self._mounts = mount(self, source, self._lowered)
+        self._opened = opened_modules(source, self._kinds)
+        for shell in shells_in(self):
+            shell.training = modes.get(shell.origin, shell.training)
+        if self._head[0] is not None:
+            # not by add_module, which refuses the name of the property below
+            self._modules[HEAD] = self._head[0]
+
+    def catch_up(self) -> None:
+        """Hold what the program holds now, if a submodule of it was replaced.
+
+        Raises:
+            UsageError: an opened module was replaced by one of another class.
+        """
+        if torch.compiler.is_compiling():
+            return
+        for module in self._opened:
+            module.check()
+        if not all(entry.is_current for entry in self._mounts):
+            self._hold()
+
+    def forward(
+        self,
+        hidden: Any,
+        measure: Measure | Measures | None = mean_square_branch,
+        head: bool = True,
+    ) -> PartOutput:
+        """Run the part's blocks and head.
+
+        Args:
+            hidden: What the part before returned as ``.hidden``; for the first part, the
+                program's input (a tuple if there are several).
+            measure: What is measured of each residual block, such as the ``cost`` of an
+                objective: a scalar, a value per sample, or any tensor; None for a block
+                measures nothing of it. By default the mean square of its branch. With None
+                instead of a function, nothing is measured.
+            head: Whether the auxiliary head is run, if there is one.
+        """
+        self.catch_up()
+        function = self._lowered.function
+        # the last argument is the measure
+        state = (hidden,) if len(function.inputs) == 2 else hidden
+        returned, found = function.call(self._root[0], *state, measure)
+        costs = costs_of([value for value in found if value is not None], state)
+        if self.is_last:
+            return PartOutput(returned, returned, costs)
+        classifier = self.auxiliary_head if head else None
+        reads = [returned[i] for i in self._place.reads]
+        logits = None if classifier is None else classifier(*reads)
+        return PartOutput(returned[0] if len(returned) == 1 else tuple(returned), logits, costs)
+
+    @property
+    def index(self) -> int:
+        """Which part of the program it is, counted from 0; 0 for the whole."""
+        return self._place.index
+
+    @property
+    def exit(self) -> int:
+        """The exit whose logits it returns: its own index, or the last one for the whole."""
+        return self._place.exit
+
+    @property
+    def is_last(self) -> bool:
+        """Whether this is the last part, whose head is the model's own."""
+        return self._place.is_last
+
+    @property
+    def auxiliary_head(self) -> nn.Module | None:
+        """The auxiliary head, if it has one."""
+        return self._modules.get(HEAD)
+
+    def no_weight_decay(self) -> frozenset[str]:
+        """The parameters that the model wants no weight decay for; timm's optimizers ask."""
+        return self._place.undecayed
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of the part's modules, as ``train`` of the model and its modules does.
+
+        Other parts stay in the mode that they are in.
+        """
+        self.catch_up()
+        model = self._around[1]
+        own = set(self.modules())
+        others = {m: m.training for m in model.modules() if m not in own}
+        model.train(mode)
+        self.take_modes()
+        for module, before in others.items():
+            module.training = before
+        known = {*others, *own.intersection(model.modules())}
+        for child in self._modules.values():
+            # the head, and what has taken the place of a submodule on the program
+            if child is not None and child not in known and not isinstance(child, Shell):
+                child.train(mode)
+        return self
+
+    def take_modes(self) -> None:
+        """Set the modes of modules that are held in part to those of the program."""
+        self.training = self._around[1].training
+        for shell in shells_in(self):
+            shell.training = shell.origin.training
+
+    def copy_modes(self, other: "Part") -> None:
+        """Set the modes of modules that are held in part to those of the same part elsewhere."""
+        self.training = other.training
+        for own, twin in zip(shells_in(self), shells_in(other), strict=True):
+            own.training = twin.training
+
+    def named_modules(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, nn.Module]]:
+        """As of any module, of what the program holds now."""
+        self.catch_up()
+        yield from super().named_modules(*args, **kwargs)
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """As of any module, of what the program holds now."""
+        self.catch_up()
+        return super().state_dict(*args, **kwargs)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        self.catch_up()
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for entry in self._mounts:
+            if entry.registry != "_modules":
+                held = getattr(entry.shell, entry.registry)[entry.name]
+                getattr(entry.origin, entry.registry)[entry.name] = held
+        self._hold()
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Part":
+        self.catch_up()
+        model = self._around[1]
+        # a memo of its own: in it the modules of other parts are empty
+        own = placeholders(model, set(self.modules()))
+        alone = detach(self, model, own)
+        head = copy.deepcopy(self._head[0], own)
+        copied = memo[id(self)] = Part(alone, alone, self._lowered, self._place, head)
+        copied.copy_modes(self)
+        return copied
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        """Pickle the part alone; its model's classes must be importable."""
+        alone = copy.deepcopy(self)
+        model, modes = alone._around[1], [self.training, *(s.training for s in shells_in(self))]
+        return _unpickled, (model, self._lowered, self._place, alone._head[0], modes)
+
+
+def _unpickled(
+    model: nn.Module,
+    lowered: LoweredPart,
+    place: Place,
+    head: nn.Module | None,
+    modes: Sequence[bool],
+) -> Part:
+    part = Part(model, model, lowered, place, head)
+    for module, mode in zip((part, *shells_in(part)), modes, strict=True):
+        module.training = mode
+    return part
+
+
+def costs_of(values: Sequence[torch.Tensor], like: Any) -> Any:
+    """What was measured, put together: see :attr:`PartOutput.costs`.
+
+    Args:
+        values: What the measure returned, in execution order.
+        like: Tensors on whose device an empty result is.
+    """
+    if not values:
+        first = next((x for x in like if isinstance(x, torch.Tensor)), None)
+        return torch.zeros(0, device=None if first is None else first.device)
+    if values[0].dim() < 2 and all(v.shape == values[0].shape for v in values):
+        return torch.stack(list(values), dim=-1)
+    return tuple(values)

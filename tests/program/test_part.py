@@ -1,0 +1,324 @@
+"""A part on its own: copied, moved, wrapped, and what happens when the program changes."""
+
+import copy
+import multiprocessing
+import pickle
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import checkpoint
+
+from fxtransport import Part, Program, transportify
+from fxtransport.errors import UsageError
+from fxtransport.residue import Measures, Residue
+from tests.program.nets import EXAMPLE, Block, Net
+
+
+def cut(net: nn.Module, modules: int = 3) -> Program:
+    """A program of the small network, whose second part holds ``blocks`` in part."""
+    return transportify(net, EXAMPLE, modules=modules)
+
+
+def hidden_before(program: Program, index: int, images: torch.Tensor) -> Any:
+    """What a part is given."""
+    hidden: Any = images
+    for part in program.parts[:index]:
+        hidden = part(hidden).hidden
+    return hidden.detach()
+
+
+def train_step(part: Part, hidden: torch.Tensor) -> dict[str, torch.Tensor]:
+    """One step of SGD, and the part's state after it."""
+    torch.manual_seed(7)
+    optimizer = torch.optim.SGD(part.parameters(), lr=0.1, momentum=0.9)
+    out = part.train()(hidden)
+    (out.logits.square().mean() + out.costs.sum()).backward()
+    optimizer.step()
+    return {name: tensor.detach().clone() for name, tensor in part.state_dict().items()}
+
+
+def assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert torch.equal(found[name], tensor), name
+
+
+@pytest.mark.parametrize("index", [0, 1, 2])
+def test_a_copy_trains_as_the_part_does(net: Net, images: torch.Tensor, index: int) -> None:
+    """Bit for bit, and without the program."""
+    program = cut(net)
+    part = program.parts[index]
+    hidden = hidden_before(program, index, images)
+    twin = copy.deepcopy(part)
+    before = {name: tensor.clone() for name, tensor in program.state_dict().items()}
+    after = train_step(twin, hidden)
+    assert_same(program.state_dict(), before)
+    assert_same(after, train_step(part, hidden))
+
+
+def test_a_copy_holds_nothing_of_other_parts(net: Net) -> None:
+    """Neither modules, nor tensors, however deep one looks."""
+    program = cut(net)
+    twin = copy.deepcopy(program.parts[1])
+    own = {id(t) for t in [*twin.parameters(), *twin.buffers()]}
+    reachable = {id(t) for m in _modules_of(twin) for t in [*m.parameters(), *m.buffers()]}
+    assert reachable == own
+    mine = {id(t) for t in [*program.parameters(), *program.buffers()]}
+    assert not own & mine
+
+
+def _modules_of(part: Part) -> list[nn.Module]:
+    """Every module that a part refers to, registered or not."""
+    found: dict[int, nn.Module] = {}
+    left: list[Any] = [part]
+    seen: set[int] = set()
+    while left:
+        value = left.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, nn.Module):
+            found[id(value)] = value
+            left += vars(value).values()
+        elif isinstance(value, dict):
+            left += value.values()
+        elif isinstance(value, list | tuple):
+            left += value
+    return list(found.values())
+
+
+def _train_elsewhere(part: Part, hidden: torch.Tensor, connection: Any) -> None:
+    torch.set_num_threads(1)
+    after = train_step(part, hidden)
+    connection.send({name: tensor.tolist() for name, tensor in after.items()})
+
+
+def test_a_copy_trains_in_another_process(net: Net, images: torch.Tensor) -> None:
+    """The weights equal those of the same step in place."""
+    program = cut(net)
+    hidden = hidden_before(program, 1, images)
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    arguments = (program.parts[1], hidden, theirs)
+    process = context.Process(target=_train_elsewhere, args=arguments)
+    process.start()
+    theirs.close()
+    found = ours.recv()
+    process.join()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    expected = train_step(program.parts[1], hidden)
+    torch.set_num_threads(threads)
+    assert found == {name: tensor.tolist() for name, tensor in expected.items()}
+
+
+def test_a_part_can_be_checkpointed(net: Net, images: torch.Tensor) -> None:
+    """Its graph is computed again in backward, with the same gradients."""
+    program = cut(net).eval()
+    part, hidden = program.parts[1], hidden_before(program, 1, images).requires_grad_()
+    plain = torch.autograd.grad(part(hidden).logits.sum(), hidden)[0]
+    out = checkpoint(part, hidden, use_reentrant=False)
+    assert torch.equal(torch.autograd.grad(out.logits.sum(), hidden)[0], plain)
+
+
+def test_a_part_can_be_wrapped_in_ddp(net: Net, images: torch.Tensor, tmp_path: Any) -> None:
+    """One process is enough to see that it is wrapped, runs and collects gradients."""
+    program = cut(net)
+    part, hidden = program.parts[1], hidden_before(program, 1, images)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1
+    )
+    try:
+        wrapped = DistributedDataParallel(part, find_unused_parameters=False)
+        wrapped(hidden).logits.sum().backward()
+    finally:
+        torch.distributed.destroy_process_group()
+    assert all(p.grad is not None for p in part.parameters())
+
+
+@pytest.mark.parametrize("make", [lambda part: part, copy.deepcopy], ids=["held", "copied"])
+def test_a_part_compiles_as_one_graph(net: Net, images: torch.Tensor, make: Any) -> None:
+    program = cut(net).eval()
+    part, hidden = make(program.parts[1]), hidden_before(program, 1, images)
+    torch.compiler.reset()
+    compiled = torch.compile(part, fullgraph=True, backend="eager")
+    assert torch.equal(compiled(hidden).hidden, part(hidden).hidden)
+
+
+def test_a_part_moves_with_its_buffers(net: Net, images: torch.Tensor) -> None:
+    """Another precision reaches the program, and parts that share what was moved."""
+    program = cut(net).eval()
+    last = program.parts[-1].to(torch.float64)
+    assert net.head.weight.dtype == torch.float64
+    assert program.shift.dtype == torch.float64
+    assert program.stem.weight.dtype == torch.float32
+    hidden = hidden_before(program, 2, images).double()
+    assert last(hidden).hidden.dtype == torch.float64
+
+
+class Frozen(nn.Sequential):
+    """Keeps its batch norms in eval mode."""
+
+    def train(self, mode: bool = True) -> "Frozen":
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.training = False
+        return self
+
+
+class FrozenStem(Net):
+    """Keeps a submodule that it names in eval mode, and one deeper down."""
+
+    def train(self, mode: bool = True) -> "FrozenStem":
+        super().train(mode)
+        self.stem.eval()
+        self.blocks[0].norm.eval()
+        return self
+
+
+def _flags(module: nn.Module) -> list[bool]:
+    return [m.training for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
+
+
+def _tail() -> list[nn.Module]:
+    return [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)]
+
+
+@pytest.mark.parametrize("of_root", [True, False])
+def test_train_means_what_it_means_on_the_model(of_root: bool) -> None:
+    """An override of the root, or of a submodule that is cut in two, holds in parts."""
+    blocks = [Block(4), Block(4)]
+    net = Frozen(*blocks, *_tail()) if of_root else nn.Sequential(Frozen(*blocks), *_tail())
+    program = transportify(net, torch.zeros(2, 4, 6, 6), modules=2, head="none")
+    for part in (program, *program.parts, program.whole, *map(copy.deepcopy, program.parts)):
+        assert part.train().training
+        assert _flags(part)
+        assert not any(_flags(part))
+        assert not part.eval().training
+
+
+def test_train_overrides_may_name_what_is_elsewhere(net: Net, images: torch.Tensor) -> None:
+    """In a copy of the last part there is neither the stem nor the first block."""
+    frozen = FrozenStem()
+    program = cut(frozen)
+    twin = copy.deepcopy(program.parts[-1]).train()
+    assert all(_flags(twin))
+    program.train()
+    assert not frozen.stem.training
+    assert _flags(program.parts[0])[0] is False
+    assert all(_flags(program.parts[-1]))
+
+
+def test_modes_of_parts_are_their_own(net: Net, images: torch.Tensor) -> None:
+    """A part in eval mode leaves the others, also where they hold one module together."""
+    program = cut(net).train()
+    program.parts[0].eval()
+    assert not any(_flags(program.parts[0]))
+    assert all(_flags(program.parts[1]))
+    assert program.parts[1].training
+    assert program.blocks.training
+    hidden = hidden_before(program, 2, images)
+    program.parts[2].eval()
+    # dropout in the forward of the root
+    assert torch.equal(program.parts[2](hidden).hidden, program.parts[2](hidden).hidden)
+    program.train()
+    assert all(_flags(program.parts[0]))
+    assert not torch.equal(program.parts[2](hidden).hidden, program.parts[2](hidden).hidden)
+
+
+def test_a_replaced_submodule_shows(net: Net, images: torch.Tensor) -> None:
+    """Of the root, and one deeper down, in what parts run and in what they own."""
+    program = cut(net).eval()
+    program.head = nn.Linear(4, 9)
+    assert any(p is program.head.weight for p in program.parts[-1].parameters())
+    hidden = hidden_before(program, 2, images)
+    assert program.parts[-1](hidden).hidden.shape == (5, 9)
+    assert torch.equal(program.parts[-1](hidden).hidden, program(images))
+    program.blocks[3].conv = nn.Conv2d(4, 4, 1)
+    assert torch.equal(program.parts[-1](hidden).hidden, program(images))
+    program.train()
+    assert program.head.training
+    assert set(program.state_dict()) == {*program.state_dict(), *net.state_dict()}
+
+
+@pytest.mark.parametrize("index", [0, 3])
+def test_an_opened_module_is_not_replaced_by_another(
+    net: Net, images: torch.Tensor, index: int
+) -> None:
+    """Its code is in the graph; one of the same class may take its place."""
+    program = cut(net).eval()
+    program.blocks[index] = Block(4)
+    expected = copy.deepcopy(net).eval()
+    expected.blocks[index] = program.blocks[index]
+    assert torch.equal(program.eval()(images), expected(images))
+    program.blocks[index] = nn.Identity()
+    with pytest.raises(UsageError, match=rf"blocks\.{index} was replaced by a Identity"):
+        program(images)
+    part = program.parts[0 if index == 0 else -1]
+    with pytest.raises(UsageError, match=rf"blocks\.{index} was replaced"):
+        part(images)
+
+
+def test_a_part_is_pickled_alone(net: Net, images: torch.Tensor) -> None:
+    """With its modes; what comes back computes the same, and shares nothing."""
+    program = cut(net).train()
+    part, hidden = program.parts[1].eval(), hidden_before(program, 1, images)
+    twin = pickle.loads(pickle.dumps(part))
+    assert torch.equal(twin(hidden).hidden, part(hidden).hidden)
+    assert [m.training for m in twin.modules()] == [m.training for m in part.modules()]
+    assert_same(twin.state_dict(), part.state_dict())
+    assert not {id(p) for p in twin.parameters()} & {id(p) for p in program.parameters()}
+
+
+def test_pickling_a_program_says_how_to_save_it(net: Net) -> None:
+    with pytest.raises(UsageError, match=r"fxtransport\.save\(program, folder\)"):
+        pickle.dumps(cut(net))
+
+
+def test_a_measure_may_be_any_tensor(net: Net, images: torch.Tensor) -> None:
+    """Scalars, values per sample, and tensors of any shape."""
+    program = cut(net, modules=2).eval()
+    residues = program.transport(images).residues
+    part = program.parts[0]
+
+    def per_sample(residue: Residue) -> torch.Tensor:
+        return residue.branch.square().mean((1, 2, 3))
+
+    scalars = part(images, measure=lambda residue: residue.branch.sum()).costs
+    assert torch.equal(scalars, torch.stack([residues[0].sum(), residues[1].sum()]))
+    rows = part(images, measure=per_sample).costs
+    assert rows.shape == (5, 2)
+    assert torch.equal(rows[:, 1], residues[1].square().mean((1, 2, 3)))
+    whole = part(images, measure=lambda residue: residue.branch).costs
+    assert isinstance(whole, tuple)
+    assert torch.equal(whole[0], residues[0])
+    first = part(images, measure=Measures(residue=per_sample)).costs
+    assert torch.equal(first, rows)
+    assert len(part(images, measure=lambda _: None).costs) == 0
+    assert len(part(images, measure=Measures()).costs) == 0
+
+
+def test_plain_attributes_are_read_live(net: Net) -> None:
+    """Through what stands for a module that is held in part."""
+    net.blocks.alpha = 1.0
+    program = cut(net)
+    shell = program.parts[1].get_submodule("blocks")
+    assert shell.alpha == 1.0
+    net.blocks.alpha = 2.0
+    assert shell.alpha == 2.0
+    assert copy.deepcopy(program.parts[1]).get_submodule("blocks").alpha == 2.0
+    with pytest.raises(AttributeError, match="belongs to another part"):
+        getattr(shell, "0")
+
+
+def test_hooks_of_a_program_run_for_transport(net: Net, images: torch.Tensor) -> None:
+    program = cut(net)
+    seen: list[str] = []
+    program.register_forward_hook(lambda *_: seen.append("after"))
+    program.register_forward_pre_hook(lambda *_: seen.append("before"))
+    program.transport(images)
+    assert seen == ["before", "after"]
