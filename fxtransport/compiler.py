@@ -29,6 +29,7 @@ from fxtransport.passes.lower import Lower
 from fxtransport.passes.partition import Partition
 from fxtransport.passes.pipeline import PassRun, Pipeline, run_passes
 from fxtransport.passes.taps import TapResidues
+from fxtransport.passes.trace import Trace
 from fxtransport.passes.verify import Verify
 from fxtransport.program import Facts, Program
 from fxtransport.unit import Example, Unit
@@ -48,6 +49,7 @@ def transportify(
     head: HeadKind | str = HeadKind.AUTO,
     num_classes: int | None = None,
     head_width: int = 256,
+    activations: Sequence[str] = (),
     verify: bool = True,
 ) -> Program:
     """Compile a model into a program: the same function, with its residues tapped, cut.
@@ -71,6 +73,8 @@ def transportify(
             ``token`` or ``none``.
         num_classes: Of the auxiliary classifiers; the model's own if None.
         head_width: The most channels inside a convolutional head.
+        activations: What else to tap, for :meth:`Program.activations`: paths of modules,
+            names of nodes, or ``penultimate``, what enters the classifier.
         verify: Compare numbers with the model's at the end, in both modes.
 
     Raises:
@@ -103,6 +107,7 @@ def transportify(
         head=_option(HeadKind, "head", head),
         num_classes=num_classes,
         head_width=head_width,
+        activations=tuple(activations),
         verify=verify,
     )
     return compile_program(model, example_of(model, example_inputs), passes)
@@ -118,10 +123,12 @@ def compile_passes(
     head: HeadKind = HeadKind.AUTO,
     num_classes: int | None = None,
     head_width: int = 256,
+    activations: tuple[str, ...] = (),
     verify: bool = True,
 ) -> tuple[Pass, ...]:
     """The passes that make a program, with their options."""
     passes: tuple[Pass, ...] = (
+        Trace(activations=activations),
         CountCosts(batch_size=batch_size),
         Partition(modules=modules, balance=balance, cuts=cuts),
         PlanHeads(head=head, num_classes=num_classes, head_width=head_width),

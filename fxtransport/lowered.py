@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 
 class _Module(NamedTuple):
@@ -19,23 +19,27 @@ class _Module(NamedTuple):
 class Function:
     """A generated function. Its first argument is a module with the model's submodules."""
 
-    name: str
-    """What tracebacks call it."""
+    call: Callable[..., Any] = field(repr=False, compare=False)
     source: str
     inputs: tuple[str, ...]
     """The names of its arguments, without the module."""
-    globals: Mapping[str, Any] = field(repr=False, compare=False)
+    name: str = ""
+    """What tracebacks call it."""
+    globals: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
     """What its code refers to by name."""
-    call: Callable[..., Any] = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        filename = f"<fxtransport {self.name}>"
-        lines = self.source.splitlines(keepends=True)
+    @classmethod
+    def compile(
+        cls, name: str, source: str, inputs: tuple[str, ...], globals: Mapping[str, Any]
+    ) -> Self:
+        """The function that Python code defines as ``forward``."""
+        filename = f"<fxtransport {name}>"
+        lines = source.splitlines(keepends=True)
         # tracebacks and torch.compile look up source lines here
-        linecache.cache[filename] = (len(self.source), None, lines, filename)
-        namespace = dict(self.globals)
-        exec(compile(self.source, filename, "exec"), namespace)
-        object.__setattr__(self, "call", namespace["forward"])
+        linecache.cache[filename] = (len(source), None, lines, filename)
+        namespace = dict(globals)
+        exec(compile(source, filename, "exec"), namespace)
+        return cls(namespace["forward"], source, inputs, name, globals)
 
     def __deepcopy__(self, memo: object) -> "Function":
         return self
@@ -53,7 +57,7 @@ def _unpickled(name: str, source: str, inputs: tuple[str, ...], named: dict[str,
         key: import_module(value.name) if isinstance(value, _Module) else value
         for key, value in named.items()
     }
-    return Function(name, source, inputs, found)
+    return Function.compile(name, source, inputs, found)
 
 
 @dataclass(frozen=True)

@@ -229,7 +229,7 @@ def _kept(
 def _compile(name: str, graph: fx.Graph) -> Function:
     code = graph.python_code("self")
     inputs = tuple(n.name for n in graph.nodes if n.op == "placeholder")
-    return Function(name, code.src, inputs, code.globals)
+    return Function.compile(name, code.src, inputs, code.globals)
 
 
 def _nodes_in(returned: Any) -> list[fx.Node]:

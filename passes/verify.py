@@ -24,7 +24,7 @@ class Verify(Pass):
 
     Both run on copies of the model, with the same seed, from the same buffers, and without
     checkpoints, which update batch norms once more in the backward pass. The chain of
-    the modules is compared too, in the first mode and batch size that the model accepts.
+    the parts is compared too, in the first mode and batch size that the model accepts.
     """
 
     name: ClassVar[str] = "verify"
@@ -41,12 +41,12 @@ class Verify(Pass):
 
         Raises:
             VerificationError: a number differs by more than float noise.
-            UsageError: the model has no numbers, because it was built without.
+            UsageError: the model is on the meta device.
         """
         if any(p.device.type == "meta" for p in unit.model.parameters()):
             raise UsageError(
-                "the model was built without numbers, so there is nothing to verify; "
-                "build it on a device, or skip verification"
+                "the model is on the meta device, so there is nothing to verify; build it on a "
+                "real device, or skip verification (verify=False)"
             )
         checks: list[Check] = []
         chain = len(unit.fact(Lowered).parts) > 1
@@ -76,7 +76,7 @@ class Verify(Pass):
         errors = [self._compare(f"the program, {where}", expected, found)]
         if chain:
             found = measured(lambda model, *x: run_chain(model, lowered, x))
-            errors.append(self._compare(f"the chain of its modules, {where}", expected, found))
+            errors.append(self._compare(f"the chain of its parts, {where}", expected, found))
         worst = [max(e) for e in zip(*errors, strict=True)]
         return Check(mode, batch_size, worst[0], worst[1], worst[2], expected.refused)
 
@@ -166,7 +166,7 @@ def copy_but_parameters(model: nn.Module) -> nn.Module:
 
 
 def run_chain(model: nn.Module, lowered: Lowered, inputs: Sequence[torch.Tensor]) -> Any:
-    """What the modules compute, one behind the other, on a model's parameters."""
+    """What the parts compute, one after the other, on a model's parameters."""
     state: Any = tuple(inputs)
     for part in lowered.parts:
         state, _ = part.function.call(model, *state, mean_square_branch)

@@ -112,17 +112,17 @@ def test_differences_are_found(unit: Unit, call: Callable[..., Any], message: st
 
 
 def test_wrong_chain_is_found(unit: Unit) -> None:
-    """The modules one behind the other are compared too."""
+    """The chain of the parts is compared too."""
     good = unit.fact(Lowered)
-    first = good.modules[0]
+    first = good.parts[0]
 
     def doubled(model: nn.Module, x: torch.Tensor, cost: Measure | None) -> Any:
         state, energies = first.function.call(model, x, cost)
         return tuple(2 * t for t in state), energies
 
     bad = replace(first, function=Function(doubled, "", ("x",)))
-    with pytest.raises(VerificationError, match="chain of its modules"):
-        Verify().run(unit.with_facts(replace(good, modules=(bad, *good.modules[1:]))))
+    with pytest.raises(VerificationError, match="chain of its parts"):
+        Verify().run(unit.with_facts(replace(good, parts=(bad, *good.parts[1:]))))
 
 
 def test_float_noise_passes_and_is_reported(unit: Unit) -> None:
@@ -183,9 +183,9 @@ def test_programs_without_gradients_are_found() -> None:
         Verify().run(with_forward(lowered(Block(), 4, 5, 5), overwriting))
 
 
-def test_models_without_numbers_are_refused() -> None:
+def test_models_on_the_meta_device_are_refused() -> None:
     """There is nothing to verify on the meta device."""
-    with pytest.raises(UsageError, match="built without numbers"):
+    with pytest.raises(UsageError, match="on the meta device"):
         Verify().run(lowered(nn.Sequential(Block(), Block()).to("meta"), 4, 8, 8))
 
 
