@@ -55,8 +55,8 @@ class Trace(Pass):
                 run in train mode.
             UsageError: an activation is not there.
         """
+        from fxtransport.analysis.activations import find_activations
         from fxtransport.tracing import graph as tracing
-        from fxtransport.tracing.activations import find_activations
         from fxtransport.tracing.merge_modes import merge_modes
         from fxtransport.tracing.naming import name_layers, name_residuals
 
@@ -83,7 +83,7 @@ class Trace(Pass):
         )
 
     def _opened(self, unit: Unit) -> frozenset[str]:
-        from fxtransport.tracing.activations import modules_to_open
+        from fxtransport.analysis.activations import modules_to_open
         from fxtransport.tracing.graph import with_parents
 
         paths = [a.path for a in unit.fact(RecordedAdditions).found if a.tapped]

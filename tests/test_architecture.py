@@ -1,116 +1,174 @@
-"""Who may import whom; data flows from the model to the program, and imports with it."""
+"""Who may import whom: what runs a program does not know what compiles it.
+
+Imports are followed as Python follows them: through packages, whose ``__init__`` runs first,
+inside functions, and where they are there for type checkers only.
+"""
 
 import ast
 import tomllib
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FOLDERS = {
-    "fxtransport": ROOT / "fxtransport",
-    "fxtransport.passes": ROOT / "passes",
-    "fxtransport.cli": ROOT / "cli",
-    "fxtransport.cli.runs": ROOT / "cli" / "runs",
-    **{
-        f"fxtransport.{path.parent.name}": path.parent
-        for path in sorted((ROOT / "fxtransport").glob("*/__init__.py"))
-    },
+PACKAGE = "fxtransport"
+MAPPED = {"passes": "fxtransport.passes", "cli": "fxtransport.cli"}
+"""Folders at the top level that are installed inside the package."""
+
+BASE = "ir errors files"
+RUNS = f"{BASE} randomness unit lowered runtime residue heads shells part program weights"
+"""What a program is made of, and what it calls while it runs."""
+MAY_IMPORT = {
+    "ir": "",
+    "errors": "",
+    "files": "",
+    "randomness": "",
+    "names": "errors",
+    "heads": "ir",
+    "residue": "ir",
+    "lowered": "",
+    "runtime": "ir errors residue",
+    "unit": "errors",
+    "shells": "errors lowered",
+    "part": "errors lowered residue shells",
+    "program": "errors ir lowered part residue shells unit",
+    "weights": "errors program",
+    "data": "errors files randomness",
+    "nets": "errors heads",
+    "objectives": "ir errors residue",
+    "training": f"{RUNS} objectives data",
+    "tracing": "ir errors unit runtime",
+    "analysis": "ir errors unit runtime heads tracing",
+    "passes": f"{RUNS} tracing analysis",
+    "report": f"{RUNS} passes training data objectives zoo names",
 }
-ALLOWED = {
-    "fxtransport.ir": (),
-    "fxtransport.errors": (),
-    "fxtransport.names": ("fxtransport.errors",),
-    "fxtransport.heads": ("fxtransport.ir",),
-    "fxtransport.residue": ("fxtransport.ir", "fxtransport.residue"),
-    "fxtransport.passes": tuple(f"fxtransport.{n}" for n in "ir errors residue passes".split()),
-    "fxtransport.objectives": tuple(
-        f"fxtransport.{n}" for n in "ir errors residue objectives".split()
-    ),
-    "fxtransport.nets": ("fxtransport.errors", "fxtransport.heads", "fxtransport.nets"),
-    "fxtransport.data": ("fxtransport.errors", "fxtransport.data"),
-    "fxtransport.training": tuple(
-        f"fxtransport.{name}"
-        for name in (
-            "ir errors residue program objectives training data models storage compiler".split()
-        )
-    ),
-    "fxtransport.zoo": ("fxtransport",),
-    "fxtransport.cli": ("fxtransport",),
-    "fxtransport.cli.runs": ("fxtransport",),
-    "fxtransport": tuple(
-        f"fxtransport.{name}"
-        for name in (
-            "ir errors names models heads nets residue passes program compiler storage".split()
-        )
-    ),
-}
-"""For a module, or a package without an entry of its own, what of this library it imports."""
+"""For each room, the others that its files may import; rooms without an entry, all but ``cli``."""
+
+COMPILES = {"passes", "tracing", "analysis", "compiler", "models", "cli"}
+DOES_NOT_COMPILE = (
+    "ir errors files randomness lowered runtime residue shells part program weights objectives "
+    "training data"
+).split()
+"""Rooms from which nothing of the compiler is reached, directly or through others."""
 
 
-def modules() -> list[tuple[str, Path]]:
+@cache
+def modules() -> dict[str, Path]:
     """Every module of the library, by its name."""
-    found = []
-    for package, folder in FOLDERS.items():
-        for path in sorted(folder.glob("*.py")):
-            name = package if path.stem == "__init__" else f"{package}.{path.stem}"
-            found.append((name, path))
+    found = {}
+    for folder, package in {PACKAGE: PACKAGE, **MAPPED}.items():
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            parts = path.relative_to(ROOT / folder).with_suffix("").parts
+            found[".".join((package, *parts)).removesuffix(".__init__")] = path
     return found
 
 
-def imported(path: Path) -> set[str]:
-    """The library's modules that a file imports, also inside functions."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+@cache
+def imported(name: str) -> frozenset[str]:
+    """The library's modules that a module imports, without the packages around them."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(modules()[name].read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path.name} has a relative import"
-            names.add(node.module or "")
-            if node.module in FOLDERS:
-                names |= {f"{node.module}.{alias.name}" for alias in node.names}
+            assert node.level == 0, f"{name} has a relative import"
+            source = node.module or ""
+            inside = {f"{source}.{alias.name}" for alias in node.names} & modules().keys()
+            found |= inside or {source}
         elif isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-    known = {name for name, _ in modules()}
-    return {n for n in names if n in known and n != "fxtransport"}
+            found |= {alias.name for alias in node.names}
+    return frozenset(found & modules().keys())
 
 
-def allowed(name: str) -> tuple[str, ...]:
-    """The rule for a module: its own, or that of its package."""
-    return ALLOWED[name] if name in ALLOWED else ALLOWED[name.rpartition(".")[0]]
+def run_by(name: str) -> Iterator[str]:
+    """What an import of a module runs: the packages around it, and the module."""
+    parts = name.split(".")
+    return (".".join(parts[: depth + 1]) for depth in range(len(parts)))
 
 
-@pytest.mark.parametrize(("name", "path"), modules(), ids=[n for n, _ in modules()])
-def test_imports_follow_the_architecture(name: str, path: Path) -> None:
-    """No module imports what it must not know."""
-    for other in imported(path):
-        rules = allowed(name)
-        assert any(other == rule or other.startswith(f"{rule}.") for rule in rules), (
-            f"{name} imports {other}, and may import {', '.join(rules) or 'none of this library'}"
-        )
+def reached(name: str) -> dict[str, str]:
+    """What is loaded with a module: each by the one that imports it."""
+    found = dict.fromkeys(run_by(name), "")
+    left = list(found)
+    while left:
+        current = left.pop()
+        for other in imported(current):
+            for part in run_by(other):
+                if part not in found:
+                    found[part] = current
+                    left.append(part)
+    return found
 
 
-@pytest.mark.parametrize("package", ["training", "zoo"])
-def test_the_library_does_without_what_runs_it(package: str) -> None:
-    """The command line is the only one that imports what trains programs or sweeps models."""
-    for name, path in modules():
-        if name.startswith((f"fxtransport.{package}", "fxtransport.cli")):
+def room(name: str) -> str:
+    """The first name below the package: ``training``, ``program``; the root is ``""``."""
+    return [*name.split("."), ""][1]
+
+
+def way_to(name: str, found: dict[str, str]) -> str:
+    """How a module is reached, in words."""
+    way = [name]
+    while found[way[-1]]:
+        way.append(found[way[-1]])
+    return " ← ".join(way)
+
+
+@pytest.mark.parametrize("name", modules())
+def test_rooms_import_what_they_may(name: str) -> None:
+    here = room(name)
+    for other in sorted({room(module) for module in imported(name)} - {here, ""}):
+        if here == "cli":
             continue
-        others = imported(path)
-        assert not any(o.startswith(f"fxtransport.{package}") for o in others), name
+        assert other != "cli", f"{name} imports the command line"
+        if here in MAY_IMPORT:
+            assert other in MAY_IMPORT[here].split(), f"{name} imports {other}"
+
+
+@pytest.mark.parametrize("here", [*DOES_NOT_COMPILE, ""])
+def test_what_runs_does_not_reach_what_compiles(here: str) -> None:
+    """Not through others either, the package's root included."""
+    for name in modules():
+        if room(name) == here:
+            found = reached(name)
+            for other in found:
+                assert room(other) not in COMPILES, way_to(other, found)
+
+
+def test_no_imports_run_in_a_circle() -> None:
+    """Between files, those for type checkers included."""
+    done: set[str] = set()
+
+    def visit(name: str, around: tuple[str, ...]) -> None:
+        assert name not in around, " → ".join((*around[around.index(name) :], name))
+        if name in done:
+            return
+        for other in sorted(imported(name)):
+            visit(other, (*around, name))
+        done.add(name)
+
+    for name in modules():
+        visit(name, ())
+
+
+def test_every_room_is_there() -> None:
+    """The rules name what exists."""
+    rooms = {room(name) for name in modules()}
+    named = set(MAY_IMPORT) | COMPILES | set(DOES_NOT_COMPILE)
+    for rule in MAY_IMPORT.values():
+        named |= set(rule.split())
+    assert named <= rooms
 
 
 def test_every_package_is_installed() -> None:
     """``pyproject.toml`` lists every folder that has an ``__init__.py``."""
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    assert sorted(listed) == sorted(FOLDERS)
+    packages = {name for name, path in modules().items() if path.name == "__init__.py"}
+    assert sorted(listed) == sorted(packages)
 
 
-def test_help_imports_no_torch() -> None:
-    """The modules that ``--help`` needs import nothing heavy at the top."""
-    for name in ("fxtransport", "fxtransport.errors", "fxtransport.cli.main"):
-        path = dict(modules())[name]
-        tree = ast.parse(path.read_text())
-        top = [n for n in tree.body if isinstance(n, ast.Import | ast.ImportFrom)]
-        heavy = {"torch", "timm", "torchvision", "numpy", "rich"}
-        for node in top:
-            named = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module]
-            assert not {str(n).partition(".")[0] for n in named} & heavy, name
+def test_passes_are_one_file_each() -> None:
+    """``passes/`` holds what a pass is, the pipeline, and the passes."""
+    from fxtransport.passes.pipeline import REGISTRY
+
+    files = {path.stem for path in (ROOT / "passes").glob("*.py")}
+    assert files == {"__init__", "base", "pipeline", *REGISTRY}
