@@ -27,10 +27,10 @@ format:  ## format the code and mend what ruff can mend
 types:  ## check the types, strictly
 	PYTHON=$(PYTHON) .ci/types
 
-golden:  ## write the golden files anew; read the diff before committing it
+golden:  ## rewrite the golden files; read the diff before committing it
 	$(PYTHON) -m pytest --update-golden tests/test_golden.py tests/cli/test_main.py
 
-pictures:  ## draw the pictures of the documentation anew
+pictures:  ## redraw the pictures of the documentation
 	$(PYTHON) docs/pictures.py
 
 bench:  ## run every benchmark; each prints its table and writes JSON

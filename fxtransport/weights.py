@@ -54,8 +54,8 @@ def load_weights(program: Program, state: dict[str, torch.Tensor], path: Path) -
     present = program.state_dict()
     expected = distinct_state(program)
     if state.keys() != expected.keys():
-        odd = sorted(state.keys() ^ expected.keys())
-        raise SavedProgramError(f"{path} is of another model: {', '.join(odd[:5])} differ")
+        differing = sorted(state.keys() ^ expected.keys())
+        raise SavedProgramError(f"{path} is of another model: {', '.join(differing[:5])} differ")
     for name, tensor in state.items():
         if tensor.shape != present[name].shape:
             raise SavedProgramError(

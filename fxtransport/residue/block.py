@@ -13,16 +13,16 @@ from fxtransport.residue.sources import BatchNorm, Difference, Source
 class Residue:
     """The values of one residual block x_{m+1} = x_m + r_m(x_m) (THESIS 2.1).
 
-    Of a block that ends in an activation, x_{m+1} = σ(x_m + r_m(x_m)). An equal-dimension
+    For a block that ends in an activation, x_{m+1} = σ(x_m + r_m(x_m)). An equal-dimension
     layer x_{m+1} = g_m(x_m) is a block of kind ``identity`` whose branch is its displacement.
 
     Args:
         kind: What the skip operand is.
-        branches: The other operands of the addition; none of an equal-dimension layer.
-        skip: x_m; of a projection, what becomes of x_m on the skip path.
+        branches: The other operands of the addition; empty for an equal-dimension layer.
+        skip: x_m; for a projection, what the shortcut makes of x_m.
         output: x_{m+1}, of the same shape.
-        kept: Whether x_m and x_{m+1} are kept for backward anyway, so that residues that
-            follow from them need not be saved.
+        kept: Whether x_m and x_{m+1} are saved for backward anyway, so that residues that
+            follow from them need not be.
         activated: Whether an activation lies between the sum and x_{m+1}.
     """
 
@@ -46,7 +46,7 @@ class Residue:
 
     @property
     def branch(self) -> torch.Tensor:
-        """r_m(x_m), as it is added to the skip; of a layer, the displacement."""
+        """r_m(x_m), as it is added to the skip; for a layer, the displacement."""
         if not self._branches:
             return self.displacement
         total = self._branches[0]
@@ -56,13 +56,13 @@ class Residue:
 
     @property
     def displacement(self) -> torch.Tensor:
-        """x_{m+1} - x_m; only of kind ``identity``, for other skips are not x_m itself."""
+        """x_{m+1} - x_m. Only for kind ``identity``, because other skips are not x_m itself."""
         return self.output - self.skip
 
     def branch_source(self) -> Source | None:
-        """What the branch is computed from again; None if nothing that is kept anyway.
+        """What the branch can be recomputed from; None if that would have to be saved for it.
 
-        From x_{m+1} - x_m it comes out up to rounding, relative to x_{m+1}.
+        Recomputed as x_{m+1} - x_m, it is exact up to rounding relative to x_{m+1}.
         """
         source = BatchNorm.of(self._branches[0]) if len(self._branches) == 1 else None
         if source is None and not self._activated:
@@ -70,7 +70,7 @@ class Residue:
         return source
 
     def displacement_source(self) -> Source | None:
-        """What the displacement is computed from again, bit for bit, if it is kept anyway."""
+        """What the displacement can be recomputed from, bit for bit; None if it is not saved."""
         # in half precision the difference of two large numbers is not the small one
         exact = all(t.dtype in (torch.float32, torch.float64) for t in (self.output, self.skip))
         return Difference(self.output, self.skip) if self._kept and exact else None
@@ -92,5 +92,5 @@ class Measures:
 
 
 def mean_square_branch(residue: Residue) -> torch.Tensor:
-    """The mean square of a block's branch: what the modules of a program return by default."""
+    """The mean square of a block's branch: the default measure of the parts of a program."""
     return power_cost(residue.branch, 2, "mean", residue.branch_source)

@@ -19,9 +19,9 @@ def power_cost(
 ) -> torch.Tensor:
     """The p-th powers of a residue, B×…, reduced to a scalar, in float32 at least.
 
-    Nothing is kept for its gradient but the residue, or what ``source`` names, from which the
-    residue is computed again; so it can be differentiated once. Where torch compiles or
-    transforms functions, it is a plain formula, and what to keep is left to torch.
+    For its gradient, only the residue is saved, or what ``source`` names, from which the
+    residue is recomputed; so it can be differentiated once. Under ``torch.compile`` and
+    ``torch.func`` it is a plain formula, and torch decides what to save.
     """
     if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
         return _reduced(_mean_power(residue, p), residue, reduction)
@@ -32,7 +32,7 @@ def power_cost(
 def mean_square(residue: torch.Tensor) -> torch.Tensor:
     """The mean over batch, channels and positions of the squared residue, in float32 at least.
 
-    The energy of a block as the authors' released code takes it (methods: LAP 5.3).
+    The energy of a block, as the authors' released code defines it (LAP 5.3).
     """
     return _mean_power(residue, 2)
 
@@ -48,7 +48,7 @@ def _reduced(mean: torch.Tensor, residue: torch.Tensor, reduction: Reduction) ->
 
 
 class _PowerCost(torch.autograd.Function):
-    """Keeps what the residue is computed from, and neither its powers nor a gradient."""
+    """Saves what the residue is computed from, and neither its powers nor its gradient."""
 
     @staticmethod
     def forward(
@@ -69,8 +69,8 @@ class _PowerCost(torch.autograd.Function):
         """p·|r|^(p-1)·sign(r), over the count."""
         if torch.is_grad_enabled():
             raise RuntimeError(
-                "what a module's residual blocks cost can be differentiated once, for its "
-                "residues are not kept; for second derivatives use program.transport"
+                "the costs of residual blocks can be differentiated once, because residues are "
+                "not saved; for second derivatives use program.transport"
             )
         factor = ctx.p / ctx.count
         if ctx.p == 2:

@@ -1,4 +1,4 @@
-"""What residues are computed from, so that they need not be kept for their gradients."""
+"""What a residue is computed from, so that it need not be saved for its own gradient."""
 
 from typing import Any
 
@@ -6,23 +6,23 @@ import torch
 
 
 def at_least_single(tensor: torch.Tensor) -> torch.Tensor:
-    """In float32, if it is in half precision, which cannot hold sums of squares."""
+    """In float32 if it is in half precision, in which sums of squares overflow."""
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
 class Source:
-    """What a residue is computed from once more in backward: here, the residue itself."""
+    """What a residue is recomputed from in backward: here, the residue itself."""
 
     def __init__(self, *tensors: torch.Tensor) -> None:
         self._tensors = tensors
 
     def tensors(self) -> tuple[torch.Tensor, ...]:
-        """What is kept for backward; at best, nothing that is not kept anyway."""
+        """What is saved for backward; at best, only what is saved anyway."""
         return self._tensors
 
     @staticmethod
     def again(scalar: torch.Tensor, factor: float, *tensors: torch.Tensor) -> torch.Tensor:
-        """The residue times a scalar and a factor, in new memory, from what was kept."""
+        """The residue times a scalar and a factor, in new memory, from what was saved."""
         (residue,) = tensors
         return residue * (scalar * factor)
 
@@ -32,7 +32,7 @@ class Source:
 
 
 class Difference(Source):
-    """Of the residue x_{m+1} - x_m, the two that it lies between."""
+    """For the residue x_{m+1} - x_m: the two tensors."""
 
     def __init__(self, output: torch.Tensor, skip: torch.Tensor) -> None:
         super().__init__(output.detach(), skip.detach())
@@ -49,11 +49,11 @@ _EPSILON = {
     "CudnnBatchNormBackward0": "_saved_epsilon",
     "MiopenBatchNormBackward0": "_saved_epsilon",
 }
-"""Batch normalisations, as nodes of the autograd graph, and where each keeps its ε."""
+"""Batch normalizations as nodes of the autograd graph, and the attribute that holds ε of each."""
 
 
 class BatchNorm(Source):
-    """Of a residue w·(x - mean)/√(var + ε) + b, what its node in the autograd graph keeps.
+    """For a residue w·(x - mean)/√(var + ε) + b: what its autograd node has saved.
 
     Over batch and positions, (x - mean)/√(var + ε) has the mean 0 and the mean square
     var/(var + ε), so that of a channel of the residue is w²·var/(var + ε) + b².
@@ -73,14 +73,14 @@ class BatchNorm(Source):
         """The source of a residue, B×C×positions.
 
         Returns:
-            None if it is no result of a batch normalisation in train mode with parameters
-            that learn, or without parameters.
+            None if it is not the result of a batch normalization in train mode, with learnable
+            parameters or without any.
         """
         node: Any = residue.grad_fn
         epsilon = None if node is None else _EPSILON.get(node.name())
         if epsilon is None or not node._saved_training:
             return None
-        # of parameters that learn, what adds up their gradients
+        # for learnable parameters, the node that accumulates their gradients
         accumulator = node.next_functions[2][0]
         weight, bias = node._saved_weight, getattr(accumulator, "variable", None)
         if (weight is None) != (bias is None) or (bias is None) != (accumulator is None):
@@ -97,10 +97,10 @@ class BatchNorm(Source):
 
     @staticmethod
     def again(scalar: torch.Tensor, factor: float, *tensors: torch.Tensor) -> torch.Tensor:
-        """(x - mean)·scale + b in one pass over x: a batch normalisation by 0 + 1."""
+        """(x - mean)·scale + b in one pass over x: a batch normalization of variance 1."""
         x, mean, scale, bias = tensors
         zero = torch.zeros_like(scale)
-        # the same kernel twice: behind a convolution each first one has to be fetched
+        # the same kernel twice: after a convolution, the first call of a kernel must fetch its code
         w = torch.addcmul(zero, scale, scalar, value=factor)
         b = torch.addcmul(zero, bias, scalar, value=factor)
         return torch.native_batch_norm(x, w, b, mean, zero, False, 0.0, 1.0)[0]

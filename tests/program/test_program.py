@@ -1,4 +1,4 @@
-"""What a program promises: the model's behaviour, its residues and energies, also compiled."""
+"""What a program promises: the model's behavior, its residues and energies, also compiled."""
 
 import copy
 from collections import OrderedDict
