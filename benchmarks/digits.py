@@ -52,7 +52,7 @@ def digits(images: int, seed: int, device: str = "cpu") -> Digits:
         eval_batch_size=EVALUATED,
         validation=VALIDATION,
         test=TEST,
-        train_images=images,
+        train_samples=images,
     )
     assert splits.validation is not None
     found = (

@@ -1,7 +1,7 @@
 """``fxtransport inspect``: the rewritten graph of a model."""
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,16 +13,25 @@ if TYPE_CHECKING:
     from fxtransport.submodule import Target
     from fxtransport.unit import Unit
 
-DEFAULT = "boundaries,taps"
+DEFAULT = "boundaries"
+"""The pipeline where none is given: all that is known before a cut."""
 
 
 @click.command()
-@click.option("--pipeline", default=DEFAULT, show_default=True, metavar="TEXT", help="The passes.")
-@click.option("--after", metavar="PASS", help="Stop behind this pass.")
-@click.option("--code", is_flag=True, help="The generated Python instead of the table.")
-@click.option("--dot", is_flag=True, help="Graphviz text instead of the table.")
-@click.option("--diff", is_flag=True, help="What each pass changed instead of the table.")
-@click.option("--all", "everything", is_flag=True, help="Also nodes that hold no tensor.")
+@click.option(
+    "--pipeline",
+    default=DEFAULT,
+    show_default=True,
+    metavar="TEXT",
+    help="The passes to run, with their options.",
+)
+@click.option("--after", metavar="PASS", help="Stop after this pass.")
+@click.option("--code", is_flag=True, help="Show the generated Python instead.")
+@click.option("--dot", is_flag=True, help="Show Graphviz text instead.")
+@click.option("--diff", is_flag=True, help="Show what each pass changed instead.")
+@click.option(
+    "--all", "everything", is_flag=True, help="List every node, with its name and arguments."
+)
 @model_options
 def inspect(
     names: tuple[str, ...],
@@ -37,22 +46,23 @@ def inspect(
     submodule: str | None,
     as_json: bool,
 ) -> None:
-    """Show the graph that a model is rewritten to, one line per node, with marks.
+    """Show the graph that a model is rewritten to, one line for each node, with marks.
 
     MODEL is a timm or torchvision name (timm:NAME, torchvision:NAME), or
     path/to/file.py:factory.
 
-    For example: fxtransport inspect swin_tiny --pipeline 'partition{modules=4},taps'
+    For example: fxtransport inspect swin_tiny --pipeline 'partition{modules=4}'
     """
     if sum((code, dot, diff, as_json)) > 1:
         raise click.UsageError("--code, --dot, --diff and --json exclude one another; give one")
     from fxtransport.passes.pipeline import Pipeline, run_passes
-    from fxtransport.report import graph_text, graph_view
+    from fxtransport.report.description import description
+    from fxtransport.report.diff import diff as diff_text
+    from fxtransport.report.dot import dot as dot_text
     from fxtransport.unit import Unit
 
     passes = Pipeline.parse(pipeline).passes
     numbers = any(p.name == "verify" for p in passes)
-
     chosen = Chosen(pretrained, input_size, submodule)
 
     def compiled(spec: "ModelSpec", part: "Target") -> "tuple[ModelSpec, Unit, list[PassRun]]":
@@ -66,66 +76,32 @@ def inspect(
         if as_json:
             click.echo(json.dumps(description(unit, spec.canonical)))
         elif diff:
-            click.echo(graph_text.diff(runs))
+            click.echo(diff_text(runs))
         elif unit.graph is None:
             click.echo(f"{runs[-1].name} leaves no graph yet; trace makes it", err=True)
         elif code:
             click.echo(unit.graph.python_code("self").src.strip())
         elif dot:
-            click.echo(graph_text.dot(unit))
+            click.echo(dot_text(unit))
         else:
-            graph_view.show(out_console(), unit, spec.canonical, runs, everything=everything)
+            _print_listing(unit, spec.canonical, runs, everything=everything)
 
     each_model(names, as_json, work)
 
 
-def description(unit: "Unit", canonical: str) -> dict[str, Any]:
-    """What ``--json`` prints. Shapes are without the batch."""
-    from fxtransport.ir import Boundaries, Layers, Residuals
-    from fxtransport.report.graph_text import module_numbers
+def _print_listing(
+    unit: "Unit", canonical: str, runs: "list[PassRun]", *, everything: bool
+) -> None:
+    from fxtransport.report.graph_table import show
+    from fxtransport.report.nodes import holds_tensors
+    from fxtransport.report.words import plural
 
-    numbers = module_numbers(unit)
-    residuals = unit.fact(Residuals).found if unit.has(Residuals) else ()
-    layers = unit.fact(Layers).found if unit.has(Layers) else ()
-    boundaries = unit.fact(Boundaries) if unit.has(Boundaries) else None
-    legal = (*boundaries.found, *boundaries.wide) if boundaries else ()
-    return {
-        "model": canonical,
-        "input_shape": list(unit.example.inputs[0].shape[1:]),
-        "parameters": sum(p.numel() for p in unit.model.parameters()),
-        "nodes": 0 if unit.graph is None else len(unit.graph.nodes),
-        "residuals": [
-            {
-                "path": r.path,
-                "kind": str(r.kind),
-                "node": r.node,
-                "skip": r.skip,
-                "branch": " + ".join(r.branch) or None,
-                "shape": list(r.shape),
-                "stage": r.stage,
-                "module": numbers[r.node],
-            }
-            for r in residuals
-        ],
-        "layers": [
-            {
-                "path": layer.path,
-                "input": layer.input,
-                "output": layer.output,
-                "shape": list(layer.shape),
-                "stage": layer.stage,
-                "module": numbers[layer.output],
-            }
-            for layer in layers
-        ],
-        "boundaries": [
-            {
-                "after": b.after,
-                "path": b.path,
-                "units": b.units,
-                "tensors": list(b.tensors),
-                "crossing": list(b.crossing),
-            }
-            for b in legal
-        ],
-    }
+    console = out_console()
+    show(console, unit, canonical, everything=everything)
+    console.print()
+    hidden = sum(not holds_tensors(unit, node) for node in unit.traced().nodes)
+    if hidden and not everything:
+        left_out = f"{plural(hidden, 'node')} on sizes and parameters left out"
+        console.print(f"[dim]{left_out}; --all shows them[/]")
+    milliseconds = ", ".join(f"{run.name} {1000 * run.seconds:.0f}" for run in runs)
+    console.print(f"[dim]milliseconds: {milliseconds}[/]")

@@ -2,16 +2,13 @@
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from fxtransport.cli.common import Chosen, compiling, each_model, model_options, out_console
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from fxtransport.ir import Shapes
     from fxtransport.models import ModelSpec
     from fxtransport.passes.base import Pass
     from fxtransport.program import Program
@@ -118,6 +115,7 @@ def split(
 
     def work(spec: "ModelSpec") -> None:
         from fxtransport.report.split_table import show
+        from fxtransport.report.summary import summary
 
         with compiling(spec.canonical):
             spec, part, program = chosen.compile(spec, compiled, numbers=numbers)
@@ -182,62 +180,3 @@ def _save(program: "Program", output: str, canonical: str) -> None:
 
     save(program, output, canonical)
     click.echo(f"saved in {output}", err=True)
-
-
-def summary(program: "Program", canonical: str, batch_size: int) -> dict[str, Any]:
-    """What ``--json`` prints; sizes in elements, operations of one sample, and bytes."""
-    plan = program.facts.partition
-    shapes = program.facts.shapes
-    modules = []
-    heads = program.facts.heads.heads
-    for k, (segment, head) in enumerate(zip(plan.segments, heads, strict=True)):
-        reads = [segment.outputs[i] for i in head.inputs]
-        parameters, flops = _head_cost(program.parts[k].auxiliary_head, reads, shapes)
-        modules.append(
-            {
-                "index": k,
-                "residuals": segment.residuals,
-                "blocks": list(segment.blocks),
-                "parameters": segment.parameters,
-                "flops": segment.flops,
-                "activation_bytes": segment.activation_bytes,
-                "input_shapes": _shapes(segment.inputs, shapes),
-                "output_shapes": _shapes(segment.outputs, shapes),
-                "head": {"kind": str(head.kind), "parameters": parameters, "flops": flops},
-            }
-        )
-    report = program.facts.verification
-    return {
-        "model": canonical,
-        "balance": str(plan.balance),
-        "batch_size": batch_size,
-        "unit": plan.unit,
-        "modules": modules,
-        "bottleneck": plan.bottleneck,
-        "lower_bound": plan.lower_bound,
-        "imbalance": plan.imbalance,
-        "cuts": [cut.path for cut in plan.cuts],
-        "crossing": [list(cut.tensors) for cut in plan.cuts],
-        "max_error": None if report is None else report.max_error,
-    }
-
-
-def _head_cost(head: "nn.Module | None", reads: list[str], shapes: "Shapes") -> tuple[int, int]:
-    """Parameters of an auxiliary head, and its operations for one sample."""
-    if head is None:
-        return 0, 0
-    import copy
-
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    hidden = [torch.empty(shapes.specs[name].shape, device="meta") for name in reads]
-    with FlopCounterMode(display=False) as counter:
-        copy.deepcopy(head).to(device="meta", dtype=torch.float32)(*hidden)
-    parameters = sum(p.numel() for p in head.parameters())
-    return parameters, counter.get_total_flops() // shapes.batch_size
-
-
-def _shapes(names: tuple[str, ...], shapes: "Shapes") -> list[list[int]]:
-    """Shapes without the batch of those values that are tensors."""
-    return [list(shapes.specs[n].shape[1:]) for n in names if n in shapes.specs]

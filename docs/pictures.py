@@ -1,4 +1,4 @@
-"""Draw the picture of the README: what a command prints, as SVG. ``make pictures`` runs it."""
+"""Draw the picture in the README: what a command prints, as SVG. ``make pictures`` runs it."""
 
 import io
 from pathlib import Path
@@ -6,9 +6,9 @@ from pathlib import Path
 from rich.console import Console
 
 from fxtransport import transportify
-from fxtransport.cli.split import summary
 from fxtransport.models import build, resolve
 from fxtransport.report.split_table import show
+from fxtransport.report.summary import summary
 
 COMMAND = "fxtransport split swin_tiny --modules 4 --equal-weight"
 

@@ -1,20 +1,18 @@
-"""Golden files: the rewritten graph of every pattern, and the numbers that it computes.
+"""Golden files: the rewritten graph of every pattern as it is printed, and its numbers.
 
-``pytest --update-golden`` writes the files anew; read the difference before keeping it.
+``pytest --update-golden`` updates the files; read the difference before committing it.
 """
 
-import operator
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from torch import fx
 
-from fxtransport.ir import Layers, Residuals, Shapes, Taps, VerificationReport
+from fxtransport.ir import Residuals, VerificationReport
 from fxtransport.passes.pipeline import run_passes
 from fxtransport.passes.verify import Verify
+from fxtransport.report.graph import graph_text
 from fxtransport.unit import Unit
 from tests.compiling import assert_identical, compiled, original, outcome, transport
 from tests.patterns import PATTERNS, Pattern
@@ -26,7 +24,7 @@ every_pattern = pytest.mark.parametrize("pattern", PATTERNS.values(), ids=PATTER
 
 @every_pattern
 def test_the_graph_is_as_written(pattern: type[Pattern], update_golden: bool) -> None:
-    text = graph_text(compiled(pattern(), *pattern.shape))
+    text = golden_text(compiled(pattern(), *pattern.shape))
     file = GOLDEN / f"{snake_case(pattern.__name__)}.fx.txt"
     if update_golden:
         file.write_text(text)
@@ -62,70 +60,10 @@ def test_every_golden_file_has_a_pattern() -> None:
     assert files == {f"{snake_case(name)}.fx.txt" for name in PATTERNS}
 
 
-def graph_text(unit: Unit) -> str:
-    """One line for each node: name, operation, shape, and what it is to which residual."""
-    shapes, notes = unit.fact(Shapes), notes_of(unit)
-    rows = []
-    for node in unit.traced().nodes:
-        if node.op == "output":
-            continue
-        # a residue that was made has the shape of what it is made of
-        known = node.name if node.name not in unit.fact(Taps).added else str(node.args[0])
-        sizes = shapes.specs[known].shape if known in shapes.specs else ()
-        shape = "×".join("B" if i == 0 and n == 2 else str(n) for i, n in enumerate(sizes))
-        rows.append((node.name, operation(node), shape, ", ".join(notes.get(node.name, ()))))
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    lines = [f"# {' '.join((type(unit.model).__doc__ or '').split())}", ""]
-    for row in rows:
-        name, does, shape = (text.ljust(width) for text, width in zip(row, widths, strict=False))
-        lines.append(f"{name} = {does}  {shape}  {row[-1]}".rstrip())
-    return "\n".join([*lines, f"return {unit.traced().output_node().args[0]}", ""])
-
-
-def operation(node: fx.Node) -> str:
-    """What a node computes: ``block.conv(x)`` for a module, ``add(a, b)`` for a function."""
-    arguments = [str(a) for a in node.args]
-    arguments += [f"{key}={value}" for key, value in node.kwargs.items()]
-    called = f"({', '.join(arguments)})"
-    if node.target is operator.getitem:
-        return f"{arguments[0]}[{index(node.args[1])}]"
-    if node.target is getattr:
-        return ".".join(arguments)
-    match node.op:
-        case "placeholder":
-            return "input"
-        case "get_attr":
-            return f"self.{node.target}"
-        case "call_module":
-            return f"self.{node.target}{called}"
-        case "call_method":
-            return f"{arguments[0]}.{node.target}({', '.join(arguments[1:])})"
-    return f"{getattr(node.target, '__name__', node.target)}{called}"
-
-
-def index(key: Any) -> str:
-    """What stands between brackets: ``:, :4``."""
-    if isinstance(key, tuple):
-        return ", ".join(map(index, key))
-    if not isinstance(key, slice):
-        return str(key)
-    text = ":".join("" if end is None else str(end) for end in (key.start, key.stop, key.step))
-    return text if key.step else text[:-1]
-
-
-def notes_of(unit: Unit) -> dict[str, list[str]]:
-    """For each node, what it is to which residual or layer; these are numbered in order."""
-    notes: dict[str, list[str]] = {}
-    for number, r in enumerate(unit.fact(Residuals).found):
-        for branch in r.branch:
-            notes.setdefault(branch, []).append(f"branch {number}")
-        notes.setdefault(r.skip or "", []).append(f"skip {number}")
-        notes.setdefault(r.node, []).append(f"{r.kind} {number} of {r.path or 'the model'}")
-    for number, layer in enumerate(unit.fact(Layers).found):
-        notes.setdefault(layer.output, []).append(f"layer {number} of {layer.path}")
-    for number, name in enumerate(unit.fact(Taps).residues):
-        notes.setdefault(name, []).append(f"residue {number}")
-    return notes
+def golden_text(unit: Unit) -> str:
+    """What ``fxtransport inspect --all`` lists, below the docstring of the model."""
+    title = " ".join((type(unit.model).__doc__ or "").split())
+    return f"# {title}\n\n{graph_text(unit, everything=True)}"
 
 
 def snake_case(name: str) -> str:

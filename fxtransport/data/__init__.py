@@ -1,4 +1,4 @@
-"""What is trained on: embedded sets and timm's, cut into splits, in a reproducible order."""
+"""Data sets, embedded or opened by timm, with splits and batches in a reproducible order."""
 
 from fxtransport.data.splits import Splits, load
 from fxtransport.data.streams import (

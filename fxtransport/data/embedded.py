@@ -1,6 +1,6 @@
 """The sets that need no download: handwritten digits, and points in the plane.
 
-scikit-learn has them. It is imported when a set is loaded.
+They come with scikit-learn, which is imported when a set is loaded.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from fxtransport.data.cut import Cut, Parts
+from fxtransport.data.holdout import HoldOut, SplitSamples
 from fxtransport.data.sets import ImageSet
 from fxtransport.data.streams import Batch, TensorSamples
 from fxtransport.errors import UsageError
@@ -25,11 +25,11 @@ DIGIT_LEVELS = 16
 
 @dataclass(frozen=True)
 class ResizedSamples:
-    """Grey images that are resized bilinearly when they are fetched.
+    """Grayscale images that are resized bilinearly when they are fetched.
 
     Args:
         samples: N×1×H×W, and their classes.
-        size: (C, H, W) of the result. All channels are the one there is.
+        size: (C, H, W) of the result. The single channel is repeated.
     """
 
     samples: TensorSamples
@@ -47,49 +47,51 @@ class ResizedSamples:
         return images.expand(-1, channels, -1, -1).contiguous(), targets
 
 
-def load_digits(cut: Cut, input_size: tuple[int, ...] | None = None) -> Parts:
+def load_digits(hold_out: HoldOut, input_size: tuple[int, ...] | None = None) -> SplitSamples:
     """1797 handwritten digits of 8×8 pixels (UCI, from scikit-learn), N×C×H×W.
 
-    They are normalised by the mean and the standard deviation of all pixels of the training
-    split, then resized bilinearly. Channels repeat the one there is.
+    They are normalized by the mean and the standard deviation of all pixels of the training
+    split, then resized bilinearly. The single channel is repeated.
 
     Args:
-        cut: Which digits are for what.
+        hold_out: How the digits are split.
         input_size: (C, H, W) of the result; (1, 8, 8) if None.
 
     Raises:
-        UsageError: that is no image's size.
+        UsageError: ``input_size`` is not the size of an image.
     """
     from sklearn import datasets
 
     size = input_size or DIGIT_SIZE
     if len(size) != 3:
-        raise UsageError(f"digits are images: a model for them takes (C, H, W), not {size}")
-    found = datasets.load_digits()
-    images = torch.from_numpy(found.images).float().unsqueeze(1)
-    classes = torch.from_numpy(found.target).long()
-    indices = cut.of_all(classes.tolist())
+        raise UsageError(f"digits are images: input_size is (C, H, W), not {size}")
+    loaded = datasets.load_digits()
+    images = torch.from_numpy(loaded.images).float().unsqueeze(1)
+    classes = torch.from_numpy(loaded.target).long()
+    indices = hold_out.split(classes.tolist())
     std, mean = torch.std_mean(images[indices[0]], correction=0)
     train, validation, test = (
-        ResizedSamples(TensorSamples((images[part] - mean) / std, classes[part]), size)
-        for part in indices
+        ResizedSamples(TensorSamples((images[own] - mean) / std, classes[own]), size)
+        for own in indices
     )
-    return Parts(train, validation if len(validation) else None, test, DIGITS, size, in_memory=True)
+    return SplitSamples(
+        train, validation if len(validation) else None, test, DIGITS, size, in_memory=True
+    )
 
 
-def digit_images(cut: Cut) -> tuple[ImageSet, dict[str, Any]]:
-    """The digits as grey images, for timm's augmentation, and the transform's options for them.
+def digit_images(hold_out: HoldOut) -> tuple[ImageSet, dict[str, Any]]:
+    """The digits as grayscale images for timm's augmentation, and options of the transform.
 
-    They are brought to 0 to 255; the mean and the standard deviation are again those of the
-    training split.
+    Pixels are scaled to 0 to 255. As in :func:`load_digits`, the mean and the standard
+    deviation are those of the training split.
     """
     from sklearn import datasets
 
-    found = datasets.load_digits()
-    pixels = (found.images * (255 / DIGIT_LEVELS)).round().astype("uint8")
-    classes = found.target.tolist()
-    train, _, _ = cut.of_all(classes)
-    images = [(Image.fromarray(grey), target) for grey, target in zip(pixels, classes, strict=True)]
+    loaded = datasets.load_digits()
+    pixels = (loaded.images * (255 / DIGIT_LEVELS)).round().astype("uint8")
+    classes = loaded.target.tolist()
+    train, _, _ = hold_out.split(classes)
+    images = [(Image.fromarray(gray), target) for gray, target in zip(pixels, classes, strict=True)]
     options = {
         "mean": (float(pixels[train].mean()) / 255,),
         "std": (float(pixels[train].std()) / 255,),
@@ -99,44 +101,48 @@ def digit_images(cut: Cut) -> tuple[ImageSet, dict[str, Any]]:
 
 
 def load_circles(
-    cut: Cut, *, points: int = 1000, noise: float = 0.05, factor: float = 0.3
-) -> Parts:
+    hold_out: HoldOut, *, points: int = 1000, noise: float = 0.05, factor: float = 0.3
+) -> SplitSamples:
     """Two concentric circles in the plane, N×2 (THESIS 3.2.2, ``sklearn.datasets.make_circles``).
 
-    THESIS says 1000 points, a fifth of them for the test; noise and factor are those of its
+    THESIS has 1000 points, a fifth of them for the test; noise and factor are those of its
     authors' program.
 
     Args:
-        cut: Which points are for what; its seed also draws them.
-        points: On both circles together.
+        hold_out: How the points are split; its seed also draws them.
+        points: How many there are on both circles together.
         noise: The standard deviation of Gaussian noise on each coordinate.
-        factor: The inner circle's radius; the outer one's is 1.
+        factor: The radius of the inner circle; that of the outer one is 1.
     """
     from sklearn import datasets
 
-    seed = derived_seed(cut.seed) % 2**32
-    where, classes = datasets.make_circles(points, noise=noise, factor=factor, random_state=seed)
-    return _points(cut, where, classes, ("outer", "inner"))
+    seed = derived_seed(hold_out.seed) % 2**32
+    drawn, classes = datasets.make_circles(points, noise=noise, factor=factor, random_state=seed)
+    return _split_points(hold_out, drawn, classes, ("outer", "inner"))
 
 
-def load_moons(cut: Cut, *, points: int = 1000, noise: float = 0.05) -> Parts:
+def load_moons(hold_out: HoldOut, *, points: int = 1000, noise: float = 0.05) -> SplitSamples:
     """Two interleaved half circles, N×2 (THESIS F.5.2, ``sklearn.datasets.make_moons``).
 
     Args:
-        cut: Which points are for what; its seed also draws them.
-        points: On both moons together.
+        hold_out: How the points are split; its seed also draws them.
+        points: How many there are on both half circles together.
         noise: The standard deviation of Gaussian noise on each coordinate.
     """
     from sklearn import datasets
 
-    seed = derived_seed(cut.seed) % 2**32
-    where, classes = datasets.make_moons(points, noise=noise, random_state=seed)
-    return _points(cut, where, classes, ("upper", "lower"))
+    seed = derived_seed(hold_out.seed) % 2**32
+    drawn, classes = datasets.make_moons(points, noise=noise, random_state=seed)
+    return _split_points(hold_out, drawn, classes, ("upper", "lower"))
 
 
-def _points(cut: Cut, where: Any, classes: Any, class_names: tuple[str, ...]) -> Parts:
-    inputs, targets = torch.from_numpy(where).float(), torch.from_numpy(classes).long()
+def _split_points(
+    hold_out: HoldOut, points: Any, classes: Any, class_names: tuple[str, ...]
+) -> SplitSamples:
+    inputs, targets = torch.from_numpy(points).float(), torch.from_numpy(classes).long()
     train, validation, test = (
-        TensorSamples(inputs[part], targets[part]) for part in cut.of_all(targets.tolist())
+        TensorSamples(inputs[own], targets[own]) for own in hold_out.split(targets.tolist())
     )
-    return Parts(train, validation if len(validation) else None, test, class_names, (2,), True)
+    return SplitSamples(
+        train, validation if len(validation) else None, test, class_names, (2,), in_memory=True
+    )

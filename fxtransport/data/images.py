@@ -1,4 +1,4 @@
-"""Images that are cut into splits and transformed when they are fetched."""
+"""Images that are split, and transformed when they are fetched."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fxtransport.data.cut import Cut, Parts
+from fxtransport.data.holdout import HoldOut, SplitSamples
 from fxtransport.data.sets import Images, ImageSet, classes_of
 from fxtransport.data.streams import Batch, Samples, Subset
 from fxtransport.data.transforms import Transforms
@@ -18,9 +18,9 @@ class ImageSamples:
     """Images that are opened and transformed when they are fetched.
 
     Args:
-        images: What there is.
+        images: The images, and their classes.
         transform: Makes a tensor of C×H×W of an image.
-        mode: To which PIL converts an image first, ``L`` or ``RGB``.
+        mode: The mode to which an image is converted first, ``L`` or ``RGB``.
     """
 
     images: Images
@@ -32,33 +32,33 @@ class ImageSamples:
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """B×C×H×W, and the classes."""
-        found = [self.images[i] for i in indices]
-        inputs = [self.transform(image.convert(self.mode)) for image, _ in found]
-        return torch.stack(inputs), torch.tensor([target for _, target in found])
+        fetched = [self.images[i] for i in indices]
+        inputs = [self.transform(image.convert(self.mode)) for image, _ in fetched]
+        return torch.stack(inputs), torch.tensor([target for _, target in fetched])
 
 
-def cut_images(images: ImageSet, cut: Cut, transforms: Transforms) -> Parts:
-    """Cut from the training images what is missing, and transform them all.
+def split_images(images: ImageSet, hold_out: HoldOut, transforms: Transforms) -> SplitSamples:
+    """Hold out of the training images the splits that are missing, and transform all.
 
     Raises:
-        UsageError: there are too few to cut.
+        UsageError: there are too few images.
     """
     classes = classes_of(images.train)
     augmented = ImageSamples(images.train, transforms.random, transforms.mode)
     plain = ImageSamples(images.train, transforms.plain, transforms.mode)
 
-    def own(split: Images | None) -> Samples | None:
+    def own_split(split: Images | None) -> Samples | None:
         if split is None:
             return None
         return ImageSamples(split, transforms.plain, transforms.mode)
 
     train: Sequence[int] = range(len(classes))
-    validation, test = own(images.validation), own(images.test)
+    validation, test = own_split(images.validation), own_split(images.test)
     if test is None:
-        train, held_out = cut.hold_out_test(classes)
+        train, held_out = hold_out.hold_out_test(classes)
         test = Subset(plain, tuple(held_out))
     if validation is None:
-        train, held_out = cut.hold_out_validation(classes, train)
+        train, held_out = hold_out.hold_out_validation(classes, train)
         validation = Subset(plain, tuple(held_out)) if held_out else None
-    kept = Subset(augmented, tuple(cut.keep(classes, train)))
-    return Parts(kept, validation, test, images.class_names, transforms.size)
+    kept = Subset(augmented, tuple(hold_out.keep(classes, train)))
+    return SplitSamples(kept, validation, test, images.class_names, transforms.size)

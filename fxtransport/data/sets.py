@@ -1,4 +1,4 @@
-"""Sets of images on disk, opened by timm and torchvision: which splits there are, and where."""
+"""Sets of images on disk, opened by timm and torchvision, and the splits that they have."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ EVAL_FOLDERS = ("val", "valid", "validation", "eval", "evaluation")
 
 
 class Images(Protocol):
-    """Images and their classes, by number."""
+    """Images and their classes, by index."""
 
     def __len__(self) -> int:
         """How many there are."""
@@ -27,13 +27,13 @@ class Images(Protocol):
 
 @dataclass(frozen=True)
 class ImageSet:
-    """The splits of a set as they are on disk; None where there is none.
+    """The splits of a set as they are on disk; None for those that it lacks.
 
     Attributes:
-        train: What may be trained on, and cut where another split is missing.
-        validation: Of its own.
-        test: Of its own.
-        class_names: In order.
+        train: The training images; missing splits are held out of them.
+        validation: The validation images.
+        test: The test images.
+        class_names: The names of the classes, in order.
         size: (C, H, W), if all images have one size.
     """
 
@@ -46,7 +46,7 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class SplitNames:
-    """What the splits are called on disk; None: what is usual."""
+    """What the splits are called on disk; None for the usual names."""
 
     train: str | None = None
     validation: str | None = None
@@ -54,14 +54,14 @@ class SplitNames:
 
 
 @dataclass(frozen=True)
-class Place:
+class Location:
     """Where a set is, and how it is opened.
 
     Attributes:
         root: The folder that holds it.
-        download: Whether it may be fetched.
+        download: Whether it may be downloaded.
         splits: What its splits are called.
-        options: More for ``timm.data.create_dataset``.
+        options: Further arguments of ``timm.data.create_dataset``.
     """
 
     root: Path | None = None
@@ -91,11 +91,11 @@ TORCH_SETS = {
 
 
 @dataclass(frozen=True)
-class ReadImages:
+class ReaderImages:
     """The images that a reader of timm finds.
 
-    timm's own dataset puts the next image in the place of one that cannot be read, which
-    might be of another split; here that is an error.
+    timm's own dataset replaces an image that cannot be read by the next one, which may belong
+    to another split. Here that is an error.
     """
 
     reader: Any
@@ -115,36 +115,39 @@ class ReadImages:
         return image, int(target)
 
 
-def open_set(name: str, place: Place) -> ImageSet:
+def open_set(name: str, location: Location) -> ImageSet:
     """Find the splits of a set by its name: a folder, ``torch/…`` or ``hfds/…``.
 
     Raises:
-        UsageError: it is not known, not there, or not as it should be.
+        UsageError: there is no such set, or it cannot be opened.
     """
     if name in TORCH_SETS:
-        refuse_split_names(name, place)
-        return _open_torch(name, place)
+        refuse_split_names(name, location)
+        return _open_torch(name, location)
     if name.startswith("hfds/"):
-        return _open_hfds(name, place)
+        return _open_hfds(name, location)
     if name in FOLDER_NAMES:
-        return _open_folder(_rooted(name, place), place)
+        return _open_folder(_require_root(name, location), location)
     if Path(name).is_dir():
-        return _open_folder(Path(name), place)
+        return _open_folder(Path(name), location)
     raise UsageError(
-        f"'{name}' is no set and no folder: give digits, circles, moons, a folder of images, "
+        f"'{name}' is neither a set nor a folder: give digits, circles, moons, a folder of "
+        "images, "
         f"{', '.join(TORCH_SETS)}, wds/NAME or hfds/NAME"
     )
 
 
-def refuse_split_names(name: str, place: Place) -> None:
-    """Raise a UsageError if splits are named of a set whose splits are known."""
-    if place.splits != SplitNames():
-        raise UsageError(f"{name} has splits of its own: train_split and others are not for it")
+def refuse_split_names(name: str, location: Location) -> None:
+    """Raise a UsageError if splits are named although those of the set are fixed."""
+    if location.splits != SplitNames():
+        raise UsageError(
+            f"{name} has fixed splits: train_split, validation_split and test_split do not apply"
+        )
 
 
 def classes_of(images: Images) -> list[int]:
-    """The class of every image, without opening it where that is known."""
-    if isinstance(images, ReadImages):
+    """The class of every image; images are opened only where nothing else tells."""
+    if isinstance(images, ReaderImages):
         # a reader of folders lists its samples, others can iterate over their classes
         samples = getattr(images.reader, "samples", None)
         known = images.reader.iter_targets() if samples is None else (c for _, c in samples)
@@ -157,61 +160,62 @@ def classes_of(images: Images) -> list[int]:
     return [int(c) for c in known]
 
 
-def _open_torch(name: str, place: Place) -> ImageSet:
-    train = create(name, _rooted(name, place), place, "train")
-    test = create(name, _rooted(name, place), place, TORCH_SETS[name].test)
+def _open_torch(name: str, location: Location) -> ImageSet:
+    train = create_split(name, _require_root(name, location), location, "train")
+    test = create_split(name, _require_root(name, location), location, TORCH_SETS[name].test)
     names = getattr(train, "classes", None) or range(max(classes_of(train)) + 1)
-    # ImageNet's classes have several names each
+    # ImageNet has several names for each class
     one_each = (", ".join(n) if isinstance(n, tuple) else str(n) for n in names)
     return ImageSet(train, None, test, tuple(one_each), TORCH_SETS[name].size)
 
 
-def _open_hfds(name: str, place: Place) -> ImageSet:
-    if not place.download:
-        raise UsageError(f"{name} is fetched from its hub: allow it, download=True (--download)")
-    splits = place.splits
+def _open_hfds(name: str, location: Location) -> ImageSet:
+    if not location.download:
+        raise UsageError(f"{name} is downloaded from its hub: allow it with download=True")
+    splits = location.splits
 
-    def opened(split: str) -> ReadImages:
-        return ReadImages(create(name, place.root, place, split).reader)
+    def open_split(split: str) -> ReaderImages:
+        return ReaderImages(create_split(name, location.root, location, split).reader)
 
-    train = opened(splits.train or "train")
-    validation = opened(splits.validation) if splits.validation else None
-    return ImageSet(train, validation, opened(splits.test or "test"), _class_names(train))
+    train = open_split(splits.train or "train")
+    validation = open_split(splits.validation) if splits.validation else None
+    return ImageSet(train, validation, open_split(splits.test or "test"), _class_names(train))
 
 
-def _open_folder(root: Path, place: Place) -> ImageSet:
+def _open_folder(root: Path, location: Location) -> ImageSet:
     if not root.is_dir():
-        raise UsageError(f"{root}: there is no such folder")
-    splits = place.splits
+        raise UsageError(f"there is no folder {root}")
+    splits = location.splits
     train = _subfolder(root, splits.train, TRAIN_FOLDERS)
     validation = _subfolder(root, splits.validation, EVAL_FOLDERS)
     test = _subfolder(root, splits.test, TEST_FOLDERS)
     if train is None:
         if found := validation or test:
             raise UsageError(f"{root} has a folder {found.name}, but none called train")
-        whole = _read(root, place)
+        whole = _read_folder(root, location)
         return ImageSet(whole, None, None, _class_names(whole))
     if test is None:
-        # as ImageNet, whose test images have no public classes
+        # as for ImageNet, whose test images have no public classes
         validation, test = None, validation
-    images = _read(train, place)
-    classes = images.reader.class_to_idx
+    train_images = _read_folder(train, location)
+    classes = train_images.reader.class_to_idx
 
-    def same_classes(folder: Path | None) -> ReadImages | None:
+    def read_split(folder: Path | None) -> ReaderImages | None:
         if folder is None:
             return None
-        read = _read(folder, place)
-        strange = sorted(set(read.reader.class_to_idx) - set(classes))
-        if strange:
+        images = _read_folder(folder, location)
+        unknown = sorted(set(images.reader.class_to_idx) - set(classes))
+        if unknown:
             raise UsageError(
-                f"{folder} has classes that {train} has not: {', '.join(strange[:5])}; "
-                "the right folders can be named with validation_split and test_split"
+                f"{folder} has classes that {train} does not have: {', '.join(unknown[:5])}; "
+                "name other folders with validation_split and test_split"
             )
-        # timm numbers the classes of each folder by themselves
-        same = read.reader.class_to_idx == classes
-        return read if same else _read(folder, place, class_map=classes)
+        # timm numbers the classes of each folder separately
+        same = images.reader.class_to_idx == classes
+        return images if same else _read_folder(folder, location, class_map=classes)
 
-    return ImageSet(images, same_classes(validation), same_classes(test), _class_names(images))
+    names = _class_names(train_images)
+    return ImageSet(train_images, read_split(validation), read_split(test), names)
 
 
 def _subfolder(root: Path, asked: str | None, usual: tuple[str, ...]) -> Path | None:
@@ -221,35 +225,37 @@ def _subfolder(root: Path, asked: str | None, usual: tuple[str, ...]) -> Path | 
     return next((root / name for name in names if (root / name).is_dir()), None)
 
 
-def _read(folder: Path, place: Place, **options: Any) -> ReadImages:
-    dataset = create("", folder, place, "train", search_split=False, **options)
-    return ReadImages(dataset.reader)
+def _read_folder(folder: Path, location: Location, **options: Any) -> ReaderImages:
+    dataset = create_split("", folder, location, "train", search_split=False, **options)
+    return ReaderImages(dataset.reader)
 
 
-def _class_names(images: ReadImages) -> tuple[str, ...]:
+def _class_names(images: ReaderImages) -> tuple[str, ...]:
     found: dict[str, int] = images.reader.class_to_idx
     if not found:
         return tuple(map(str, range(max(classes_of(images)) + 1)))
     return tuple(sorted(found, key=lambda name: found[name]))
 
 
-def _rooted(name: str, place: Place) -> Path:
-    if place.root is None:
-        raise UsageError(f"{name}: say where it is with root (--data-dir)")
-    return place.root
+def _require_root(name: str, location: Location) -> Path:
+    if location.root is None:
+        raise UsageError(f"{name}: give root, the folder that holds the set")
+    return location.root
 
 
-def create(name: str, root: Path | None, place: Place, split: str, **options: Any) -> Any:
+def create_split(
+    name: str, root: Path | None, location: Location, split: str, **options: Any
+) -> Any:
     """Open one split, as timm or torchvision does.
 
     Raises:
-        UsageError: they cannot; in a line that says what to do.
+        UsageError: they cannot; the message says what to do.
     """
     from timm.data.dataset_factory import create_dataset
     from torchvision.datasets import STL10
 
-    arguments: dict[str, Any] = {**place.options, **options}
-    arguments |= {"root": root and str(root), "split": split, "download": place.download}
+    arguments: dict[str, Any] = {**location.options, **options}
+    arguments |= {"root": root and str(root), "split": split, "download": location.download}
     try:
         if name == "torch/stl10":
             return STL10(**arguments)
@@ -259,6 +265,5 @@ def create(name: str, root: Path | None, place: Place, split: str, **options: An
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise UsageError(
             f"{name or root}: cannot open the split {split}{where}: {reason} "
-            "(root, --data-dir, is the folder that holds the set; "
-            "download, --download, lets it be fetched)"
+            "(root is the folder that holds the set; download=True downloads it)"
         ) from error

@@ -1,7 +1,7 @@
-"""Sets in tar shards, read from the first sample on by timm's reader for webdataset.
+"""Sets in tar shards, read in sequence by timm's reader for webdataset.
 
-Their order is timm's: shards and samples are shuffled by a seed of their own for every epoch. It
-depends on the number of worker processes, which a resumed run has to keep.
+timm decides the order: shards and samples are shuffled with a seed of their own in every epoch.
+The order depends on the number of worker processes, which a resumed run has to keep.
 """
 
 import itertools
@@ -15,8 +15,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from fxtransport.data.sets import Place, create
-from fxtransport.data.streams import Batch, Mix, generator, leave_signals_to_the_parent
+from fxtransport.data.sets import Location, create_split
+from fxtransport.data.streams import Batch, Mix, generator, leave_signals_to_parent
 from fxtransport.randomness import derived_seed, isolated
 
 Transform = Callable[[Image.Image], Tensor]
@@ -28,29 +28,29 @@ class Shards:
 
     Args:
         name: ``wds/…``, as timm names it.
-        place: Where it is.
-        split: What the split is called, in ``_info.json`` or as ``train-{000..007}.tar|1000``.
+        location: Where it is.
+        split: The name of the split in ``_info.json``, or ``train-{000..007}.tar|1000``.
         transform: Makes a tensor of C×H×W of an image.
-        mode: To which PIL converts an image, ``L`` or ``RGB``.
+        mode: The mode to which an image is converted, ``L`` or ``RGB``.
     """
 
     name: str
-    place: Place
+    location: Location
     split: str
     transform: Transform
     mode: str
 
     def open(self, batch_size: int, seed: int | None) -> Any:
-        """Open timm's dataset, anew; shuffled by a seed if there is one.
+        """Open timm's dataset from the beginning, shuffled if there is a seed.
 
         Raises:
             UsageError: it cannot be opened.
         """
         shuffled = {} if seed is None else {"is_training": True, "seed": seed % 2**31}
-        return create(
+        return create_split(
             self.name,
-            self.place.root,
-            self.place,
+            self.location.root,
+            self.location,
             self.split,
             input_img_mode=self.mode,
             batch_size=batch_size,
@@ -62,16 +62,17 @@ class Shards:
 class ShardStream:
     """Training batches of shards.
 
-    Every epoch has as many batches as fill it, for each worker alike. To start in the middle of
-    an epoch, what comes before is read and dropped.
+    All batches of an epoch are full, and every worker prepares as many. To start in the middle
+    of an epoch, the batches before are read and dropped.
 
     Args:
         shards: The training split.
-        batch_size: Inputs in a batch.
-        seed: Of the order and of all that is random in a batch.
-        num_workers: Processes that prepare batches, at most one for each shard; 0: this one.
+        batch_size: How many samples a batch has.
+        seed: Determines the order, and everything that is random in a batch.
+        num_workers: How many processes prepare batches, at most one for each shard; with 0
+            this process does.
         mix: Applied to every batch.
-        pin_memory: Put batches where a CUDA device copies them from without waiting.
+        pin_memory: Put batches into page-locked memory.
     """
 
     shards: Shards
@@ -82,18 +83,18 @@ class ShardStream:
     pin_memory: bool = False
 
     @cached_property
-    def images(self) -> int:
-        """How many inputs one epoch has."""
+    def num_samples(self) -> int:
+        """How many samples one epoch has."""
         dataset = self.shards.open(self.batch_size, self.seed)
         dataset.set_loader_cfg(num_workers=self.num_workers)
         return len(dataset)
 
     def __len__(self) -> int:
-        return self.images // self.batch_size
+        return self.num_samples // self.batch_size
 
     def epoch(self, n: int, start: int = 0) -> Iterator[Batch]:
         """The batches of epoch ``n``, counted from 0, without the first ``start``."""
-        samples = _Read(self.shards, self.batch_size, derived_seed(self.seed, n))
+        samples = _ShardReader(self.shards, self.batch_size, derived_seed(self.seed, n))
         batches = _batches(samples, self.batch_size, self.num_workers, self.pin_memory)
         for i, batch in enumerate(itertools.islice(batches, start, None), start):
             if self.mix is None:
@@ -106,14 +107,14 @@ class ShardStream:
 
 @dataclass(frozen=True)
 class ShardEvalStream:
-    """Batches of shards for evaluation, in their own order.
+    """Batches of shards for evaluation, in the order of the samples.
 
     Args:
         shards: The split.
-        batch_size: Inputs in a batch; the last may be smaller.
-        num_workers: Whether another process prepares batches. More than one would leave
-            several batches smaller.
-        pin_memory: Put batches where a CUDA device copies them from without waiting.
+        batch_size: How many samples a batch has; the last may be smaller.
+        num_workers: Whether another process prepares batches. With more than one, several
+            batches would be smaller.
+        pin_memory: Put batches into page-locked memory.
     """
 
     shards: Shards
@@ -122,21 +123,21 @@ class ShardEvalStream:
     pin_memory: bool = False
 
     @cached_property
-    def images(self) -> int:
-        """How many inputs there are."""
+    def num_samples(self) -> int:
+        """How many samples there are."""
         return len(self.shards.open(self.batch_size, None))
 
     def __len__(self) -> int:
-        return math.ceil(self.images / self.batch_size)
+        return math.ceil(self.num_samples / self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        samples = _Read(self.shards, self.batch_size, None)
+        samples = _ShardReader(self.shards, self.batch_size, None)
         return _batches(samples, self.batch_size, min(self.num_workers, 1), self.pin_memory)
 
 
 @dataclass(frozen=True)
-class _Read(IterableDataset[tuple[Tensor, int]]):
-    """What one worker reads of a split; each image is transformed by a seed of its own."""
+class _ShardReader(IterableDataset[tuple[Tensor, int]]):
+    """What one worker reads of a split; each image is transformed with a seed of its own."""
 
     shards: Shards
     batch_size: int
@@ -153,15 +154,15 @@ class _Read(IterableDataset[tuple[Tensor, int]]):
 
 
 def _batches(
-    samples: _Read, batch_size: int, num_workers: int, pin_memory: bool
+    samples: _ShardReader, batch_size: int, num_workers: int, pin_memory: bool
 ) -> Iterator[Batch]:
     loader = DataLoader(
         samples,
         batch_size=batch_size,
         num_workers=num_workers,
         pin_memory=pin_memory,
-        worker_init_fn=leave_signals_to_the_parent if num_workers else None,
-        # timm shuffles samples by the workers' seeds, which are drawn from this
+        worker_init_fn=leave_signals_to_parent if num_workers else None,
+        # timm shuffles samples with the workers' seeds, which are drawn from this
         generator=generator(samples.seed or 0),
     )
     for batch in loader:  # a list

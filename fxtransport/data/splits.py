@@ -1,4 +1,4 @@
-"""From the name of a set to its splits."""
+"""Load a set by its name."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -8,10 +8,10 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from fxtransport.data.cut import Cut, Parts
 from fxtransport.data.embedded import digit_images, load_circles, load_digits, load_moons
-from fxtransport.data.images import cut_images
-from fxtransport.data.sets import Place, SplitNames, open_set, refuse_split_names
+from fxtransport.data.holdout import HoldOut, SplitSamples
+from fxtransport.data.images import split_images
+from fxtransport.data.sets import Location, SplitNames, open_set, refuse_split_names
 from fxtransport.data.shards import ShardEvalStream, Shards, ShardStream
 from fxtransport.data.streams import (
     EvalStream,
@@ -21,24 +21,25 @@ from fxtransport.data.streams import (
     ShuffledStream,
     TrainStream,
 )
-from fxtransport.data.transforms import make_transforms, mixing, refuse_unknown
+from fxtransport.data.transforms import make_mixup, make_transforms, refuse_unknown
 from fxtransport.errors import UsageError
 
-POINTS: dict[str, Callable[..., Parts]] = {"circles": load_circles, "moons": load_moons}
+POINTS: dict[str, Callable[..., SplitSamples]] = {"circles": load_circles, "moons": load_moons}
 POINT_OPTIONS = {"circles": ("points", "noise", "factor"), "moons": ("points", "noise")}
 
 
 @dataclass(frozen=True)
 class Splits:
-    """A set, cut: what is trained on, what is looked at meanwhile, what is looked at once.
+    """A set that is split: for training, for choosing by, and for the final test.
 
     Attributes:
         train: Training batches, B×C×H×W (or B×2) and targets.
-        validation: For choosing; None if the set has no such split and none is cut from train.
-        test: For one figure at the end. Nothing else of this object shows its samples.
+        validation: Batches to choose by; None if the set has no such split and none is held
+            out.
+        test: Batches for the final test. Nothing else of this object shows its samples.
         num_classes: How many classes there are.
-        input_size: One input's shape, (C, H, W) or (2,).
-        class_names: Their names, in order.
+        input_size: The shape of one input, (C, H, W) or (2,).
+        class_names: The names of the classes, in order.
         description: The set in one line.
     """
 
@@ -63,7 +64,7 @@ def load(
     download: bool = False,
     validation: float = 0.1,
     test: float = 0.2,
-    train_images: int | None = None,
+    train_samples: int | None = None,
     drop_last: bool = False,
     transform: Mapping[str, Any] | None = None,
     augmentation: Mapping[str, Any] | None = None,
@@ -71,57 +72,62 @@ def load(
     pin_memory: bool = False,
     **options: Any,
 ) -> Splits:
-    """Load a set by its name, cut it, and make streams of batches.
+    """Load a set by its name, split it, and make batches.
 
     Args:
         name: ``digits``, ``circles`` or ``moons``, which need no download; a folder of images
-            (``train/CLASS/…`` and ``val`` or ``test``, as ImageNet, or just ``CLASS/…``);
+            (``train/CLASS/…`` and ``val`` or ``test``, as for ImageNet, or just ``CLASS/…``);
             ``imagefolder`` with ``root``; or a set as timm names it: ``torch/cifar10``,
             ``torch/stl10``, ``wds/…``, ``hfds/…``.
-        seed: Of the splits, the order, augmentation and mixup.
-        batch_size: Inputs in a training batch.
+        seed: Determines the splits, the order, augmentation and mixup.
+        batch_size: How many samples a training batch has.
         input_size: What the model takes, (C, H, W); the set's own if None, where it has one.
-        eval_batch_size: Inputs in other batches; ``batch_size`` if None.
-        num_workers: Processes that prepare batches; 0: this one. The batches are the same,
-            but for training on ``wds/…``, where each process shuffles the shards it reads.
+        eval_batch_size: How many samples other batches have; ``batch_size`` if None.
+        num_workers: How many processes prepare batches; with 0 this process does. It does not
+            change the batches, except for training on ``wds/…``, where each process shuffles
+            the shards that it reads.
         root: The folder that holds the set.
-        download: Whether the set may be fetched.
+        download: Whether the set may be downloaded.
         validation: The share of training samples that becomes the validation split, if the
-            set has none; 0: none.
+            set has none; 0 for none.
         test: The share of all samples that becomes the test split, if the set has none.
-        train_images: How many training samples to keep; None: all.
+        train_samples: How many training samples to keep; all if None.
         drop_last: Leave out a last training batch that is smaller.
         transform: Options of ``timm.data.create_transform`` for all splits: ``mean``, ``std``,
             ``interpolation``, ``crop_pct``, ``crop_mode``.
         augmentation: Options of ``timm.data.create_transform`` for training images (``hflip``,
-            ``scale``, ``auto_augment``, ``re_prob``, …), and ``padding``: a random crop of the
-            image with so many pixels around it. None: nothing is random.
+            ``scale``, ``auto_augment``, ``re_prob``, …), and ``padding``, the pixels around
+            the image before a random crop. If None, nothing is random.
         mixup: Options of ``timm.data.Mixup`` (``mixup_alpha``, ``cutmix_alpha``, …). Targets
             become probabilities. Its label smoothing is 0 unless given.
-        pin_memory: Put batches where a CUDA device copies them from without waiting.
-        options: Of the set: ``points``, ``noise`` and ``factor`` (``circles``, ``moons``);
+        pin_memory: Put batches into page-locked memory.
+        options: Options of the set: ``points``, ``noise`` and ``factor`` (``circles``, ``moons``);
             ``train_split``, ``validation_split``, ``test_split`` and what
             ``timm.data.create_dataset`` takes.
 
     Raises:
-        UsageError: the set is not known, not there, or cannot be cut so; or an option does not
-            exist. The text says what to do.
+        UsageError: there is no such set, it cannot be opened or split as asked, or an option
+            does not exist. The message says what to do.
     """
     names = [options.pop(f"{split}_split", None) for split in ("train", "validation", "test")]
-    place = Place(None if root is None else Path(root), download, SplitNames(*names), options)
-    cut = Cut(seed, validation, test, train_images)
+    folder = None if root is None else Path(root)
+    location = Location(folder, download, SplitNames(*names), options)
+    hold_out = HoldOut(seed, validation, test, train_samples)
     if eval_batch_size is None:
         eval_batch_size = batch_size
-    how = Batching(seed, batch_size, eval_batch_size, num_workers, drop_last, mixup, pin_memory)
+    batching = Batching(
+        seed, batch_size, eval_batch_size, num_workers, drop_last, mixup, pin_memory
+    )
     images = ImageOptions(input_size, transform or {}, augmentation)
     if name.startswith("wds/"):
-        return _from_shards(name, place, cut, images, how)
-    return _from_parts(name, _parts(name, place, cut, images), how)
+        return _load_shards(name, location, hold_out, images, batching)
+    samples = _load_samples(name, location, hold_out, images)
+    return _make_streams(name, samples, batching)
 
 
 @dataclass(frozen=True)
 class Batching:
-    """How samples are made into batches; see :func:`load`."""
+    """How samples are made into batches, see :func:`load`."""
 
     seed: int
     batch_size: int
@@ -137,117 +143,122 @@ class Batching:
                 raise UsageError(f"{name} must be {least} or more, not {getattr(self, name)}")
 
     def mix(self, num_classes: int, input_size: tuple[int, ...], last_batch: int) -> Mix | None:
-        """What mixes batches, of which the last has as many inputs."""
+        """The mixup of batches, of which the last has ``last_batch`` samples."""
         if self.mixup is None:
             return None
         if self.batch_size % 2 or last_batch % 2:
             raise UsageError(
-                "mixup mixes pairs, but a batch of training images has "
-                f"{self.batch_size if self.batch_size % 2 else last_batch}: "
+                "mixup mixes pairs, but a training batch has "
+                f"{self.batch_size if self.batch_size % 2 else last_batch} samples: "
                 "choose an even batch_size, and drop_last"
             )
-        return mixing(self.mixup, num_classes, input_size)
+        return make_mixup(self.mixup, num_classes, input_size)
 
 
 @dataclass(frozen=True)
 class ImageOptions:
-    """How images are transformed; see :func:`load`."""
+    """How images are transformed, see :func:`load`."""
 
     input_size: tuple[int, ...] | None
     transform: Mapping[str, Any]
     augmentation: Mapping[str, Any] | None
 
     @property
-    def are_given(self) -> bool:
-        """Whether anything is asked for but the size."""
+    def transforms_images(self) -> bool:
+        """Whether more is asked for than a size."""
         return self.augmentation is not None or bool(self.transform)
 
 
-def _parts(name: str, place: Place, cut: Cut, given: ImageOptions) -> Parts:
+def _load_samples(
+    name: str, location: Location, hold_out: HoldOut, options: ImageOptions
+) -> SplitSamples:
     if name in POINTS or name == "digits":
-        refuse_split_names(name, place)
+        refuse_split_names(name, location)
     if name in POINTS:
-        if given.are_given or given.input_size not in (None, (2,)):
+        if options.transforms_images or options.input_size not in (None, (2,)):
             raise UsageError(
-                f"{name} are points of the plane: a model for them takes (2,), not images"
+                f"{name} are points of the plane: input_size is (2,), and options of images do "
+                "not apply"
             )
-        refuse_unknown(name, place.options, POINT_OPTIONS[name])
-        return POINTS[name](cut, **place.options)
+        refuse_unknown(name, location.options, POINT_OPTIONS[name])
+        return POINTS[name](hold_out, **location.options)
     if name == "digits":
-        refuse_unknown(name, place.options, ())
-        if not given.are_given:
-            return load_digits(cut, given.input_size)
-        images, transform = digit_images(cut)
+        refuse_unknown(name, location.options, ())
+        if not options.transforms_images:
+            return load_digits(hold_out, options.input_size)
+        images, transform = digit_images(hold_out)
     else:
-        images, transform = open_set(name, place), {}
-    transform |= given.transform
-    size = given.input_size or images.size
-    return cut_images(images, cut, make_transforms(size, transform, given.augmentation))
+        images, transform = open_set(name, location), {}
+    transform |= options.transform
+    size = options.input_size or images.size
+    return split_images(images, hold_out, make_transforms(size, transform, options.augmentation))
 
 
-def _from_parts(name: str, parts: Parts, how: Batching) -> Splits:
-    # what lies in memory is fetched faster than handed over by another process
-    num_workers = 0 if parts.in_memory else how.num_workers
-    count = len(parts.train)
-    if how.drop_last and count < how.batch_size:
+def _make_streams(name: str, samples: SplitSamples, batching: Batching) -> Splits:
+    # fetching from memory is faster than receiving from another process
+    num_workers = 0 if samples.in_memory else batching.num_workers
+    count = len(samples.train)
+    if batching.drop_last and count < batching.batch_size:
         raise UsageError(
             f"{name} has {count} training samples: with drop_last, a batch_size of "
-            f"{how.batch_size} leaves none"
+            f"{batching.batch_size} leaves none"
         )
-    last_batch = how.batch_size if how.drop_last else count % how.batch_size
+    last_batch = batching.batch_size if batching.drop_last else count % batching.batch_size
     train = ShuffledStream(
-        parts.train,
-        how.batch_size,
-        how.seed,
+        samples.train,
+        batching.batch_size,
+        batching.seed,
         num_workers=num_workers,
-        drop_last=how.drop_last,
-        mix=how.mix(len(parts.class_names), parts.input_size, last_batch),
-        pin_memory=how.pin_memory,
+        drop_last=batching.drop_last,
+        mix=batching.mix(len(samples.class_names), samples.input_size, last_batch),
+        pin_memory=batching.pin_memory,
     )
 
-    def ordered(samples: Samples) -> OrderedStream:
-        return OrderedStream(samples, how.eval_batch_size, num_workers, how.pin_memory)
+    def eval_stream(split: Samples) -> OrderedStream:
+        return OrderedStream(split, batching.eval_batch_size, num_workers, batching.pin_memory)
 
-    validation = None if parts.validation is None else ordered(parts.validation)
-    return _described(
-        name, train, validation, ordered(parts.test), parts.class_names, parts.input_size
-    )
+    validation = None if samples.validation is None else eval_stream(samples.validation)
+    test = eval_stream(samples.test)
+    return _make_splits(name, train, validation, test, samples.class_names, samples.input_size)
 
 
-def _from_shards(name: str, place: Place, cut: Cut, given: ImageOptions, how: Batching) -> Splits:
-    options = dict(place.options)
+def _load_shards(
+    name: str, location: Location, hold_out: HoldOut, images: ImageOptions, batching: Batching
+) -> Splits:
+    options = dict(location.options)
     num_classes = options.pop("num_classes", None)
     if not isinstance(num_classes, int):
-        raise UsageError(f"{name}: shards do not say how many classes there are: give num_classes")
-    if cut.train_images is not None:
-        raise UsageError(f"{name}: train_images cannot be chosen from shards")
-    place = replace(place, options=options)
-    transforms = make_transforms(given.input_size, given.transform, given.augmentation)
+        raise UsageError(f"{name}: give num_classes, which shards do not tell")
+    if hold_out.train_samples is not None:
+        raise UsageError(f"{name}: train_samples does not apply to shards")
+    location = replace(location, options=options)
+    transforms = make_transforms(images.input_size, images.transform, images.augmentation)
 
     def shards(split: str, transform: Callable[[Image.Image], Tensor]) -> Shards:
-        return Shards(name, place, split, transform, transforms.mode)
+        return Shards(name, location, split, transform, transforms.mode)
 
-    def ordered(split: str) -> ShardEvalStream:
-        some = shards(split, transforms.plain)
-        return ShardEvalStream(some, how.eval_batch_size, how.num_workers, how.pin_memory)
+    def eval_stream(split: str) -> ShardEvalStream:
+        plain = shards(split, transforms.plain)
+        return ShardEvalStream(
+            plain, batching.eval_batch_size, batching.num_workers, batching.pin_memory
+        )
 
-    splits = place.splits
+    splits = location.splits
     train = ShardStream(
         shards(splits.train or "train", transforms.random),
-        how.batch_size,
-        how.seed,
-        num_workers=how.num_workers,
-        mix=how.mix(num_classes, transforms.size, how.batch_size),
-        pin_memory=how.pin_memory,
+        batching.batch_size,
+        batching.seed,
+        num_workers=batching.num_workers,
+        mix=batching.mix(num_classes, transforms.size, batching.batch_size),
+        pin_memory=batching.pin_memory,
     )
-    validation = ordered(splits.validation or "validation") if cut.validation else None
+    validation = eval_stream(splits.validation or "validation") if hold_out.validation else None
+    test = eval_stream(splits.test or "test")
     names = tuple(map(str, range(num_classes)))
-    return _described(
-        name, train, validation, ordered(splits.test or "test"), names, transforms.size
-    )
+    return _make_splits(name, train, validation, test, names, transforms.size)
 
 
-def _described(
+def _make_splits(
     name: str,
     train: TrainStream,
     validation: EvalStream | None,
@@ -255,9 +266,9 @@ def _described(
     class_names: tuple[str, ...],
     input_size: tuple[int, ...],
 ) -> Splits:
-    counts = [f"{train.images} to train on", f"{test.images} for the test"]
+    counts = [f"{train.num_samples} to train on", f"{test.num_samples} for the test"]
     if validation is not None:
-        counts.insert(1, f"{validation.images} for validation")
+        counts.insert(1, f"{validation.num_samples} for validation")
     shape = "×".join(map(str, input_size))
     description = f"{name}: {', '.join(counts)}; inputs of {shape}, {len(class_names)} classes"
     return Splits(train, validation, test, len(class_names), input_size, class_names, description)

@@ -1,7 +1,7 @@
-"""Batches in an order that is a function of the seed, the epoch and the position, nothing else.
+"""Batches in an order that depends on the seed, the epoch and the position, and nothing else.
 
-A run that stopped in the middle of an epoch goes on there bit for bit, with whatever number of
-worker processes: what is random about a batch (augmentation, mixup) is drawn from a seed of its
+A run that stopped in the middle of an epoch continues there bit for bit, with any number of
+worker processes: what is random about a batch (augmentation, mixup) is drawn with a seed of its
 own, and the global generators of Python, NumPy and torch, which dropout uses, are left as they
 were.
 """
@@ -20,28 +20,28 @@ from fxtransport.errors import UsageError
 from fxtransport.randomness import derived_seed, isolated
 
 Batch: TypeAlias = tuple[Tensor, Tensor]
-"""Inputs, B×…, and targets: classes, B int64, or with mixup probabilities, B×num_classes."""
+"""Inputs, B×…, and targets: classes, B of int64, or with mixup probabilities, B×num_classes."""
 
 Mix: TypeAlias = Callable[[Tensor, Tensor], Batch]
 """Changes a batch at random, as ``timm.data.Mixup`` does."""
 
 
 class Samples(Protocol):
-    """Labelled inputs that are fetched by their numbers."""
+    """Labeled inputs that are fetched by index."""
 
     def __len__(self) -> int:
         """How many there are."""
 
     def batch(self, indices: Sequence[int]) -> Batch:
-        """Fetch some of them, in this order; may draw from the global generators."""
+        """Fetch the samples at these indices, in order; may draw from the global generators."""
 
 
 class TrainStream(Protocol):
-    """Training batches, anew in every epoch."""
+    """Training batches, in another order in every epoch."""
 
     @property
-    def images(self) -> int:
-        """How many inputs one epoch has."""
+    def num_samples(self) -> int:
+        """How many samples one epoch has."""
 
     def __len__(self) -> int:
         """How many batches one epoch has."""
@@ -51,26 +51,26 @@ class TrainStream(Protocol):
 
 
 class EvalStream(Protocol):
-    """Batches for evaluation: every input once, always in one order, nothing random."""
+    """Batches for evaluation: every sample once, always in the same order, nothing random."""
 
     @property
-    def images(self) -> int:
-        """How many inputs there are."""
+    def num_samples(self) -> int:
+        """How many samples there are."""
 
     def __len__(self) -> int:
         """How many batches there are."""
 
     def __iter__(self) -> Iterator[Batch]:
-        """The batches, from the first on."""
+        """The batches, from the first one."""
 
 
 @dataclass(frozen=True, eq=False)
 class TensorSamples:
-    """Samples that lie in memory, ready to use.
+    """Samples that lie in memory, ready for use.
 
     Args:
         inputs: N×….
-        targets: N classes, int64.
+        targets: N classes of int64.
     """
 
     inputs: Tensor
@@ -80,7 +80,7 @@ class TensorSamples:
         return len(self.targets)
 
     def batch(self, indices: Sequence[int]) -> Batch:
-        """Inputs and targets at these numbers, copied."""
+        """Copies of the inputs and targets at these indices."""
         chosen = torch.tensor(indices, dtype=torch.int64)
         return self.inputs[chosen], self.targets[chosen]
 
@@ -96,22 +96,22 @@ class Subset:
         return len(self.indices)
 
     def batch(self, indices: Sequence[int]) -> Batch:
-        """The batch of the samples that these numbers stand for."""
+        """Fetch the samples that these indices stand for."""
         return self.samples.batch([self.indices[i] for i in indices])
 
 
 @dataclass(frozen=True)
 class ShuffledStream:
-    """Training batches of samples, in a random order.
+    """Training batches of samples, in random order.
 
     Args:
         samples: What is trained on.
-        batch_size: Inputs in a batch; the last may be smaller.
-        seed: Of the order and of all that is random in a batch.
-        num_workers: Processes that prepare batches; 0: this one.
+        batch_size: How many samples a batch has; the last may be smaller.
+        seed: Determines the order, and everything that is random in a batch.
+        num_workers: How many processes prepare batches; with 0 this process does.
         drop_last: Leave out a last batch that is smaller.
         mix: Applied to every batch.
-        pin_memory: Put batches where a CUDA device copies them from without waiting.
+        pin_memory: Put batches into page-locked memory.
 
     >>> samples = TensorSamples(torch.arange(5.0).unsqueeze(1), torch.arange(5))
     >>> stream = ShuffledStream(samples, batch_size=2, seed=0)
@@ -131,13 +131,13 @@ class ShuffledStream:
     pin_memory: bool = False
 
     @property
-    def images(self) -> int:
-        """How many inputs one epoch has."""
+    def num_samples(self) -> int:
+        """How many samples one epoch has."""
         count = len(self.samples)
         return count - count % self.batch_size if self.drop_last else count
 
     def __len__(self) -> int:
-        return math.ceil(self.images / self.batch_size)
+        return math.ceil(self.num_samples / self.batch_size)
 
     def epoch(self, n: int, start: int = 0) -> Iterator[Batch]:
         """The batches of epoch ``n``, counted from 0, without the first ``start``.
@@ -150,20 +150,20 @@ class ShuffledStream:
         order = torch.randperm(len(self.samples), generator=generator(self.seed, n)).tolist()
         draws = [
             Draw(tuple(chosen), derived_seed(self.seed, n, start + i))
-            for i, chosen in enumerate(_cut(order, self.batch_size, start, len(self)))
+            for i, chosen in enumerate(_slices(order, self.batch_size, start, len(self)))
         ]
         return _batches(self.samples, draws, self.num_workers, self.mix, self.pin_memory)
 
 
 @dataclass(frozen=True)
 class OrderedStream:
-    """Batches of samples for evaluation, in their own order.
+    """Batches of samples for evaluation, in the order of the samples.
 
     Args:
         samples: What is evaluated on.
-        batch_size: Inputs in a batch; the last may be smaller.
-        num_workers: Processes that prepare batches; 0: this one.
-        pin_memory: Put batches where a CUDA device copies them from without waiting.
+        batch_size: How many samples a batch has; the last may be smaller.
+        num_workers: How many processes prepare batches; with 0 this process does.
+        pin_memory: Put batches into page-locked memory.
     """
 
     samples: Samples
@@ -172,17 +172,17 @@ class OrderedStream:
     pin_memory: bool = False
 
     @property
-    def images(self) -> int:
-        """How many inputs there are."""
+    def num_samples(self) -> int:
+        """How many samples there are."""
         return len(self.samples)
 
     def __len__(self) -> int:
-        return math.ceil(self.images / self.batch_size)
+        return math.ceil(self.num_samples / self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
         order = list(range(len(self.samples)))
-        # nothing is random here; a draw has a seed all the same
-        draws = [Draw(tuple(c), 0) for c in _cut(order, self.batch_size, 0, len(self))]
+        # nothing is random here, so any seed will do
+        draws = [Draw(tuple(c), 0) for c in _slices(order, self.batch_size, 0, len(self))]
         return _batches(self.samples, draws, self.num_workers, None, self.pin_memory)
 
 
@@ -194,12 +194,12 @@ class Draw(NamedTuple):
 
 
 def generator(*numbers: int) -> torch.Generator:
-    """A generator of its own, seeded by these numbers."""
+    """A separate generator, seeded with these numbers."""
     # torch takes a seed as a signed number of 64 bits
     return torch.Generator().manual_seed(derived_seed(*numbers) >> 1)
 
 
-def _cut(order: list[int], size: int, start: int, stop: int) -> Iterator[list[int]]:
+def _slices(order: list[int], size: int, start: int, stop: int) -> Iterator[list[int]]:
     return (order[i * size : (i + 1) * size] for i in range(start, stop))
 
 
@@ -207,12 +207,12 @@ def _batches(
     samples: Samples, draws: list[Draw], num_workers: int, mix: Mix | None, pin_memory: bool
 ) -> Iterator[Batch]:
     loader = DataLoader(
-        _Drawn(samples, mix),
+        _DrawnBatches(samples, mix),
         batch_size=None,
-        sampler=_InTurn(draws),
+        sampler=_Draws(draws),
         num_workers=num_workers,
         pin_memory=pin_memory,
-        worker_init_fn=leave_signals_to_the_parent if num_workers else None,
+        worker_init_fn=leave_signals_to_parent if num_workers else None,
         # otherwise the loader draws from the global one
         generator=torch.Generator(),
     )
@@ -223,8 +223,11 @@ def _batches(
 
 
 @dataclass(frozen=True)
-class _Drawn(Dataset[Batch | UsageError]):
-    """Fetches what was drawn. A user's error is handed on whole; a worker would mangle it."""
+class _DrawnBatches(Dataset[Batch | UsageError]):
+    """The batches that were drawn.
+
+    A UsageError is returned, for a worker that raises it would change its message.
+    """
 
     samples: Samples
     mix: Mix | None
@@ -239,7 +242,7 @@ class _Drawn(Dataset[Batch | UsageError]):
 
 
 @dataclass(frozen=True)
-class _InTurn(Sampler[Draw]):
+class _Draws(Sampler[Draw]):
     draws: list[Draw]
 
     def __len__(self) -> int:
@@ -249,7 +252,7 @@ class _InTurn(Sampler[Draw]):
         return iter(self.draws)
 
 
-def leave_signals_to_the_parent(_: int) -> None:
-    """Ctrl-C reaches the whole group: the parent finishes and ends its workers by SIGTERM."""
+def leave_signals_to_parent(_: int) -> None:
+    """Ignore Ctrl-C in a worker and end on SIGTERM, by which the parent ends its workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

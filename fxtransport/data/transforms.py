@@ -1,4 +1,4 @@
-"""timm's transforms and mixup, from their options."""
+"""The transforms and the mixup of timm, made from their options."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -13,10 +13,10 @@ from fxtransport.errors import UsageError
 
 MODES = {1: "L", 3: "RGB"}
 
-EVERYWHERE = ("mean", "std", "interpolation", "crop_pct", "crop_mode", "crop_border_pixels")
-"""Options of ``timm.data.create_transform`` that are for all images."""
+SHARED_OPTIONS = ("mean", "std", "interpolation", "crop_pct", "crop_mode", "crop_border_pixels")
+"""Options of ``timm.data.create_transform`` for all images."""
 
-AT_RANDOM = (
+AUGMENTATION_OPTIONS = (
     *("padding", "scale", "ratio", "train_crop_mode", "hflip", "vflip"),
     *("color_jitter", "color_jitter_prob", "grayscale_prob", "gaussian_blur_prob"),
     *("auto_augment", "re_prob", "re_mode", "re_count"),
@@ -40,7 +40,7 @@ class Transforms:
 
     @property
     def mode(self) -> str:
-        """To which PIL converts an image first."""
+        """The mode to which an image is converted first."""
         return MODES[self.size[0]]
 
 
@@ -49,30 +49,31 @@ def make_transforms(
     transform: Mapping[str, Any],
     augmentation: Mapping[str, Any] | None,
 ) -> Transforms:
-    """Transforms to a size.
+    """Transforms that make images of a size.
 
     Args:
         size: (C, H, W), of 1 or 3 channels.
-        transform: Options for all images. Without ``mean`` and ``std`` they are ImageNet's;
-            without ``crop_pct`` the whole image is seen.
-        augmentation: What is done at random, and nothing else is. None: nothing.
+        transform: Options for all images. ``mean`` and ``std`` are ImageNet's by default, and
+            the whole image is used unless ``crop_pct`` is given.
+        augmentation: Options for training images. Only what they name is random; nothing is if
+            None.
 
     Raises:
-        UsageError: the size is not known or not an image's; an option does not exist, or timm
-            refuses its value.
+        UsageError: the size is missing or is not the size of an image, an option does not
+            exist, or timm refuses its value.
     """
-    size = _image_size(size)
-    everywhere = _everywhere(transform, size[0])
-    plain = _transform(size, {"crop_pct": 1.0}, everywhere)
-    random = plain if augmentation is None else _augmenting(size, everywhere, augmentation)
+    size = _check_size(size)
+    shared = _shared_options(transform, size[0])
+    plain = _transform(size, {"crop_pct": 1.0}, shared)
+    random = plain if augmentation is None else _augmentation(size, shared, augmentation)
     return Transforms(size, plain, random)
 
 
-def mixing(mixup: Mapping[str, Any], num_classes: int, input_size: tuple[int, ...]) -> Mix:
-    """``timm.data.Mixup`` with these options; it smoothes no labels unless told to.
+def make_mixup(mixup: Mapping[str, Any], num_classes: int, input_size: tuple[int, ...]) -> Mix:
+    """``timm.data.Mixup`` with these options; label smoothing is 0 unless given.
 
     Raises:
-        UsageError: an option does not exist, or the inputs are no images.
+        UsageError: an option does not exist, or the inputs are not images.
     """
     from timm.data.mixup import Mixup
 
@@ -85,25 +86,25 @@ def mixing(mixup: Mapping[str, Any], num_classes: int, input_size: tuple[int, ..
     return mix
 
 
-def _augmenting(
-    size: tuple[int, int, int], everywhere: dict[str, Any], augmentation: Mapping[str, Any]
+def _augmentation(
+    size: tuple[int, int, int], shared: dict[str, Any], augmentation: Mapping[str, Any]
 ) -> Any:
-    """A transform that does at random what is named, and nothing else."""
+    """A transform that does what is named at random, and nothing else."""
     from torchvision.transforms import RandomCrop
 
-    refuse_unknown("augmentation", augmentation, AT_RANDOM)
+    refuse_unknown("augmentation", augmentation, AUGMENTATION_OPTIONS)
     given = dict(augmentation)
     padding = given.pop("padding", 0)
     _, height, width = size
     off: dict[str, Any] = {"hflip": 0.0, "vflip": 0.0, "color_jitter": None}
     if not {"scale", "train_crop_mode"} & set(given):
-        # the whole image, or as much of it as has the right shape
+        # the whole image, or as much of it as has the right aspect ratio
         off |= {"scale": (1.0, 1.0), "ratio": (width / height, width / height)}
-    # how much is cropped for evaluation is not for training
-    shown = {k: v for k, v in everywhere.items() if not k.startswith("crop")}
-    random: Any = _transform(size, shown, off | given | {"is_training": True})
+    # how evaluation crops is not for training
+    uncropped = {k: v for k, v in shared.items() if not k.startswith("crop")}
+    random: Any = _transform(size, uncropped, off | given | {"is_training": True})
     if padding:
-        # behind the first step, which makes the image of the right size
+        # after the first step, which resizes the image
         random.transforms.insert(1, RandomCrop((height, width), padding=padding))
     return random
 
@@ -118,18 +119,18 @@ def _transform(size: tuple[int, int, int], *options: Mapping[str, Any]) -> Any:
         return create_transform(size, **given)
     except (AssertionError, KeyError, TypeError, ValueError) as error:
         said = ", ".join(f"{name}={value}" for name, value in given.items())
-        raise UsageError(f"timm makes no transform of {said}: {error}") from error
+        raise UsageError(f"timm cannot make a transform of {said}: {error}") from error
 
 
-def _everywhere(transform: Mapping[str, Any], channels: int) -> dict[str, Any]:
-    """The options for all images, with ImageNet's mean and deviation unless others are given."""
+def _shared_options(transform: Mapping[str, Any], channels: int) -> dict[str, Any]:
+    """The options for all images; the mean and the deviation are ImageNet's by default."""
     from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
-    refuse_unknown("transform", transform, EVERYWHERE)
+    refuse_unknown("transform", transform, SHARED_OPTIONS)
     given = dict(transform)
     for name, default in (("mean", IMAGENET_DEFAULT_MEAN), ("std", IMAGENET_DEFAULT_STD)):
-        grey = (sum(default) / len(default),)
-        values = tuple(given.get(name, grey if channels == 1 else default))
+        gray = (sum(default) / len(default),)
+        values = tuple(given.get(name, gray if channels == 1 else default))
         if len(values) == 1:
             values *= channels
         if len(values) != channels:
@@ -138,16 +139,16 @@ def _everywhere(transform: Mapping[str, Any], channels: int) -> dict[str, Any]:
     return given
 
 
-def _image_size(size: tuple[int, ...] | None) -> tuple[int, int, int]:
+def _check_size(size: tuple[int, ...] | None) -> tuple[int, int, int]:
     if size is None:
-        raise UsageError("these images have several sizes: say with input_size what is wanted")
+        raise UsageError("these images have several sizes: give input_size")
     if len(size) != 3 or size[0] not in MODES:
         raise UsageError(f"images are (1, H, W) or (3, H, W), not {size}")
     return size[0], size[1], size[2]
 
 
 def refuse_unknown(what: str, given: Mapping[str, Any], known: Sequence[str]) -> None:
-    """Raise a UsageError that lists what is known, if an option is not."""
+    """Raise a UsageError if an option is not among the known ones, which it lists."""
     for name in given:
         if name not in known:
             raise UsageError(f"{what} has no option '{name}': it has {', '.join(known) or 'none'}")

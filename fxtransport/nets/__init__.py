@@ -1,12 +1,12 @@
-"""The papers' networks, and their initialisations.
+"""The networks of the papers, and their initialization.
 
-Where a paper is silent, the programs that its authors released decide, and the docstring says
-so. Every network knows its ``num_classes`` and ``input_size``, so that it compiles without an
-example. On the command line it is ``nets:resnet110`` and so on.
+What a paper leaves open follows the programs that its authors released; the docstrings say
+where. Every network has its ``num_classes`` and ``input_size``, so that it compiles without an
+example. On the command line they are ``nets:resnet110`` and so on.
 """
 
 from fxtransport.nets.blocks import BasicBlock, LinearBlock, Network, PreActBlock
-from fxtransport.nets.initialisation import Method, initialize
+from fxtransport.nets.initialization import Method, initialize
 from fxtransport.nets.networks import cifar_resnet, circles_resnet, km_resnet, resnet110, resnet_m
 
 __all__ = [

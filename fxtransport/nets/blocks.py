@@ -1,4 +1,4 @@
-"""What the papers' networks are made of."""
+"""What the networks of the papers are made of."""
 
 from collections.abc import Iterable
 from typing import Literal
@@ -15,9 +15,9 @@ class Network(nn.Module):
     Args:
         encoder: Changes the dimension of the input.
         blocks: Residual blocks, and what changes the dimension between stages.
-        head: Gives the logits, B×num_classes.
-        input_size: One input's shape.
-        num_classes: Of the head.
+        head: Computes the logits, B×num_classes.
+        input_size: The shape of one input.
+        num_classes: How many logits the head has.
     """
 
     def __init__(
@@ -37,21 +37,21 @@ class Network(nn.Module):
         self.num_classes = num_classes
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits, B×num_classes, of inputs, B×input_size."""
+        """The logits, B×num_classes, of inputs, B×input_size."""
         logits: Tensor = self.head(self.blocks(self.encoder(x)))
         return logits
 
 
 class PreActBlock(nn.Module):
-    """x + branch(x), the branch being two 3×3 convolutions, each behind norm and ReLU.
+    """x + branch(x), where the branch is two 3×3 convolutions, each after a norm and a ReLU.
 
     "Identity mappings in deep residual networks" (He et al. 2016), figure 1 of THESIS.
 
     Args:
-        channels: Of the map, before and after.
-        batch_norm: With batch norm.
+        channels: The channels of the input and the output.
+        batch_norm: Whether the norms are batch norms; otherwise there are none.
         activated: Leave out the first norm and ReLU, as the authors' programs do in the first
-            block of each stage; the encoder ends with them.
+            block of each stage, because the encoder ends with them.
     """
 
     def __init__(self, channels: int, *, batch_norm: bool = True, activated: bool = False) -> None:
@@ -66,7 +66,7 @@ class PreActBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """A map of the input's shape, B×C×H×W."""
+        """A map of the shape of the input, B×C×H×W."""
         branch: Tensor = self.branch(x)
         return x + branch
 
@@ -75,13 +75,13 @@ class BasicBlock(nn.Module):
     """relu(shortcut(x) + branch(x)), with ReLUs in place (He et al. 2015).
 
     Args:
-        in_channels: Of the map before.
-        channels: Of the map after.
-        stride: Of the first convolution and of the shortcut.
-        shortcut: Where the shape changes: ``pad``: every other position, and zeros for the
-            new channels (option A, no parameters); ``projection``: a 1×1 convolution and
-            batch norm (option B). Elsewhere it is the identity.
-        batch_norm: With batch norm in the branch.
+        in_channels: The channels of the input.
+        channels: The channels of the output.
+        stride: The stride of the first convolution and of the shortcut.
+        shortcut: What the shortcut is where the shape changes: ``pad``, every other position
+            and zeros for the new channels (option A, no parameters), or ``projection``, a 1×1
+            convolution and batch norm (option B). Elsewhere it is the identity.
+        batch_norm: Whether the branch has batch norm.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class BasicBlock(nn.Module):
 
 
 class PadShortcut(nn.Module):
-    """Every ``stride``-th position, and zeros behind the channels that there are."""
+    """Every ``stride``-th position, and zeros after the channels of the input."""
 
     def __init__(self, added_channels: int, stride: int) -> None:
         super().__init__()
@@ -125,14 +125,14 @@ class PadShortcut(nn.Module):
 
 
 class LinearBlock(nn.Module):
-    """x + branch(x), the branch being two linear layers with norm and ReLU between.
+    """x + branch(x), where the branch is two linear layers with norm and ReLU between.
 
     THESIS 3.2.2.
 
     Args:
-        dims: Of the points.
-        width: Of the layer inside.
-        batch_norm: With batch norm.
+        dims: The dimension of the points.
+        width: The width of the hidden layer.
+        batch_norm: Whether the norm is a batch norm; otherwise there is none.
     """
 
     def __init__(self, dims: int, width: int, *, batch_norm: bool = False) -> None:
@@ -141,13 +141,13 @@ class LinearBlock(nn.Module):
         self.branch = nn.Sequential(nn.Linear(dims, width), norm, nn.ReLU(), nn.Linear(width, dims))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Points, B×dims, moved."""
+        """The points, B×dims, after their displacement."""
         branch: Tensor = self.branch(x)
         return x + branch
 
 
 def conv3x3(in_channels: int, channels: int, stride: int = 1) -> nn.Conv2d:
-    """A convolution without bias that keeps the size, but for the stride."""
+    """A convolution without bias that, except for its stride, keeps the size."""
     return nn.Conv2d(in_channels, channels, 3, stride=stride, padding=1, bias=False)
 
 

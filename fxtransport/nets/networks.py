@@ -1,4 +1,4 @@
-"""The papers' networks, by their names."""
+"""The networks of the papers, by their names."""
 
 import torch
 from torch import nn
@@ -14,7 +14,7 @@ from fxtransport.nets.blocks import (
     conv3x3,
     norm2d,
 )
-from fxtransport.nets.initialisation import Method, initialize
+from fxtransport.nets.initialization import Method, initialize
 
 
 def resnet_m(
@@ -31,31 +31,31 @@ def resnet_m(
 ) -> Network:
     """The single-representation ResNet-M (LAP 6, THESIS 3.5.1).
 
-    Two convolutions encode the image at half the size; ``blocks`` residual blocks keep that
-    shape; two linear layers with batch norm and ReLU between classify. For MNIST the papers
-    have 32 channels, for CIFAR 100, and 9 blocks. From the authors' programs: the encoder's
-    kernels (3 and 5), its 16 = 32 / 2 channels inside, and 10 · num_classes features in the
-    head.
+    Two convolutions encode the image at half its size, ``blocks`` residual blocks keep that
+    shape, and two linear layers with batch norm and ReLU between classify. The papers have 9
+    blocks, and 32 channels for MNIST or 100 for CIFAR. From the authors' programs: the kernels
+    of the encoder (3 and 5), its 16 = 32 / 2 hidden channels, and the 10 · num_classes features
+    in the head.
 
     Args:
-        blocks: M.
-        channels: Of all blocks.
-        in_chans: Of the image.
-        image_size: Its height and width, even.
-        num_classes: Logits.
-        batch_norm: With batch norm, in encoder, blocks and head.
-        pre_activation: :class:`PreActBlock`; otherwise :class:`BasicBlock`.
-        init: For :func:`initialize`; None: torch's own.
-        gain: The same.
+        blocks: The number of blocks, M.
+        channels: The channels of all blocks.
+        in_chans: The channels of the image.
+        image_size: The height and width of the image, even.
+        num_classes: The number of logits.
+        batch_norm: Whether encoder, blocks and head have batch norm.
+        pre_activation: Whether blocks are :class:`PreActBlock` or :class:`BasicBlock`.
+        init: The method of :func:`initialize`; torch's own initialization if None.
+        gain: The gain of :func:`initialize`.
 
     >>> resnet_m(image_size=8)(torch.zeros(2, 1, 8, 8)).shape
     torch.Size([2, 10])
 
     Raises:
-        UsageError: there are no blocks, or the image's size is odd.
+        UsageError: there are no blocks, or the size of the image is odd.
     """
     _require(blocks >= 1, f"a network has one block or more, not {blocks}")
-    _require(image_size % 2 == 0, f"image_size must be even, it is {image_size}")
+    _require(image_size % 2 == 0, f"image_size must be even, not {image_size}")
     inside = max(1, channels // 2)
     encoder = nn.Sequential(
         conv3x3(in_chans, inside),
@@ -95,35 +95,38 @@ def km_resnet(
 ) -> Network:
     """The K-M ResNet: K modules of M residual blocks, shallow and wide (BLOCK, THESIS 4.5.5).
 
-    One convolution encodes the image at half the size. Behind half of the blocks a convolution
+    One convolution encodes the image at half its size. After half of the blocks a convolution
     of stride 2 doubles the channels; it belongs to no residual, so that all residuals are
-    identities. The head is that of DGL, which all modules have. The papers have 256 channels;
-    20-1 on MNIST 32 and on CIFAR10 100, without doubling. From the authors' programs: the
+    identities. The head is that of DGL, as in all modules. The papers have 256 channels; 20-1
+    has 32 on MNIST and 100 on CIFAR10, without doubling. From the authors' programs: the
     kernels of the encoder (5) and between the stages (1).
 
     Args:
-        k: Modules that it is meant to be cut into. What is built has ``k · m`` blocks.
-        m: Blocks in each.
-        channels: Of the first half of the blocks.
-        in_chans: Of the image.
-        image_size: Its height and width.
-        num_classes: Logits.
-        double: Halve the map and double the channels at the middle.
-        batch_norm: With batch norm, in encoder and blocks.
-        pre_activation: :class:`PreActBlock`; otherwise :class:`BasicBlock`.
-        init: For :func:`initialize`; None: torch's own.
-        gain: The same.
+        k: How many modules it is meant to be cut into. The network has ``k · m`` blocks.
+        m: How many blocks each of them has.
+        channels: The channels of the first half of the blocks.
+        in_chans: The channels of the image.
+        image_size: The height and width of the image.
+        num_classes: The number of logits.
+        double: Halve the map and double the channels in the middle.
+        batch_norm: Whether encoder and blocks have batch norm.
+        pre_activation: Whether blocks are :class:`PreActBlock` or :class:`BasicBlock`.
+        init: The method of :func:`initialize`; torch's own initialization if None.
+        gain: The gain of :func:`initialize`.
 
     >>> model = km_resnet(2, 7)
     >>> f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} M"  # published: about 45
     '43.8 M'
 
     Raises:
-        UsageError: there are no blocks, or one that is to be halved.
+        UsageError: there are too few blocks.
     """
     count = k * m
     fewest = 2 if double else 1
-    _require(k >= 1 and count >= fewest, f"{k}-{m} makes {count} blocks, not {fewest} or more")
+    _require(
+        k >= 1 and count >= fewest,
+        f"{k}-{m} has too few blocks: k · m must be {fewest} or more, not {count}",
+    )
     encoder = nn.Sequential(
         nn.Conv2d(in_chans, channels, 5, stride=2, padding=2, bias=False),
         norm2d(channels, batch_norm),
@@ -155,22 +158,22 @@ def cifar_resnet(
 ) -> Network:
     """The ResNet for CIFAR of 6n + 2 layers: three stages of n basic blocks (He et al. 2015).
 
-    The stages have 16, 32 and 64 channels at whole, half and quarter size; the mean over
-    positions is classified. So any size of image will do.
+    The stages have 16, 32 and 64 channels at full, half and quarter size. The classifier reads
+    the mean over positions, so images may have any size.
 
     Args:
-        depth: 6n + 2.
-        width: Channels of the first stage.
-        in_chans: Of the image.
-        image_size: Its height and width.
-        num_classes: Logits.
-        shortcut: Of the two transitions, see :class:`BasicBlock`. He et al. and the authors of
-            THESIS pad.
-        init: For :func:`initialize`; None: torch's own.
-        gain: The same.
+        depth: The number of layers, 6n + 2.
+        width: The channels of the first stage.
+        in_chans: The channels of the image.
+        image_size: The height and width of the image.
+        num_classes: The number of logits.
+        shortcut: The shortcut of the two transitions, see :class:`BasicBlock`. He et al. and
+            the authors of THESIS pad.
+        init: The method of :func:`initialize`; torch's own initialization if None.
+        gain: The gain of :func:`initialize`.
 
     Raises:
-        UsageError: the depth is no 6n + 2.
+        UsageError: the depth is not 6n + 2.
     """
     n, rest = divmod(depth - 2, 6)
     _require(n >= 1 and rest == 0, f"depth must be 6n + 2 (20, 32, 44, 56, 110), not {depth}")
@@ -199,7 +202,7 @@ def resnet110(
 ) -> Network:
     """ResNet-110: :func:`cifar_resnet` with 54 blocks (THESIS 4.5, 5.4; InfoPro).
 
-    THESIS initialises orthogonally, with gain 0.1 for TRGL and 0.05 for the detector.
+    THESIS initializes it orthogonally, with gain 0.1 for TRGL and 0.05 for the detector.
     """
     return cifar_resnet(
         110,
@@ -220,18 +223,19 @@ def circles_resnet(
     std: float | None = None,
     intercept: float = 20.0,
 ) -> Network:
-    """The network of the plane: blocks, and a linear classifier that is not trained.
+    """The network for points in the plane: blocks, and a linear classifier that is not trained.
 
     THESIS 3.2.2 and F.5. From the authors' programs: ``width`` 2, and the classifier, whose
-    logits are x₁ + x₂ + intercept and 0; the points have to move a long way.
+    logits are x₁ + x₂ + intercept and 0, so that the points have to move a long way.
 
     Args:
-        blocks: M.
-        width: Of the layer inside each block.
-        batch_norm: With batch norm between the layers of each block.
-        std: Of the normal distribution that weights and biases of the blocks are drawn from;
-            5 is the bad initialisation of THESIS. None: Kaiming, and no bias.
-        intercept: Of the classifier.
+        blocks: The number of blocks, M.
+        width: The width of the hidden layer in each block.
+        batch_norm: Whether there is batch norm between the layers of each block.
+        std: The standard deviation of the normal distribution from which weights and biases of
+            the blocks are drawn; 5 is the bad initialization of THESIS. If None, weights are
+            Kaiming's, and biases 0.
+        intercept: The intercept of the classifier.
 
     Raises:
         UsageError: there are no blocks.
@@ -262,6 +266,6 @@ def _initialized(model: Network, init: Method | None, gain: float) -> Network:
     return model if init is None else initialize(model, init, gain)
 
 
-def _require(holds: bool, otherwise: str) -> None:
-    if not holds:
-        raise UsageError(otherwise)
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise UsageError(message)

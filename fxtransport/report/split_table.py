@@ -1,9 +1,10 @@
 """The table that ``fxtransport split`` prints."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from fxtransport.report.nodes import name_below
 from fxtransport.report.words import bar, count, plural, shapes, size
 
 if TYPE_CHECKING:
@@ -14,13 +15,19 @@ if TYPE_CHECKING:
 BAR, NARROW_BAR = 14, 6
 """The width of the longest bar, and on a narrow terminal."""
 WIDE = 105
-"""From how many columns on a module is one line, where its blocks allow."""
+"""From how many columns on a part takes one line, where its blocks allow it."""
 COST_KEYS = {"activations": "activation_bytes", "parameters": "parameters", "flops": "flops"}
-"""What a module's cost is called in the summary."""
+"""What the cost of a part is called in the summary, for each balance."""
 
 
 def show(console: "Console", program: "Program", summary: dict[str, Any]) -> None:
-    """Print the modules, their totals, how even they are, and where the cuts fall."""
+    """Print the parts, their totals, how even they are, and where the cuts are.
+
+    Args:
+        console: Where to; on a terminal with bars of what is balanced.
+        program: Which.
+        summary: What :func:`fxtransport.report.summary.summary` says of it.
+    """
     console.print(_headline(summary))
     console.print(_table(console, summary))
     console.print()
@@ -28,11 +35,11 @@ def show(console: "Console", program: "Program", summary: dict[str, Any]) -> Non
 
 
 def _headline(summary: dict[str, Any]) -> str:
-    modules = summary["modules"]
-    even = "" if len(modules) == 1 else f", equally {_goal(summary)}"
+    parts = summary["modules"]
+    even = "" if len(parts) == 1 else f", equally {_goal(summary)}"
     return (
-        f"[bold]{summary['model']}[/] in {plural(len(modules), 'module')}{even}\n"
-        f"[dim]input {shapes(modules[0]['input_shapes'])}; FLOPs of one sample; "
+        f"[bold]{summary['model']}[/] in {plural(len(parts), 'part')}{even}\n"
+        f"[dim]input {shapes(parts[0]['input_shapes'])}; FLOPs of one sample; "
         f"memory saved for backward at batch {summary['batch_size']}[/]\n"
     )
 
@@ -44,8 +51,8 @@ def _goal(summary: dict[str, Any]) -> str:
 def _table(console: "Console", summary: dict[str, Any]) -> Any:
     from rich.table import Table
 
-    modules = summary["modules"]
-    costs = [_balanced(summary, m) for m in modules]
+    parts = summary["modules"]
+    costs = [_balanced(summary, part) for part in parts]
     narrow = console.width < WIDE
     unit = "residual" if summary["unit"] == "submodule" else summary["unit"]
     table = Table(
@@ -58,38 +65,38 @@ def _table(console: "Console", summary: dict[str, Any]) -> Any:
     )
     table.add_column("#", justify="right", style="cyan")
     table.add_column("blocks", "total", overflow="fold")
-    table.add_column(f"{unit}s", str(_sum(modules, "residuals")), justify="right", no_wrap=True)
+    table.add_column(f"{unit}s", str(_sum(parts, "residuals")), justify="right", no_wrap=True)
     table.add_column("in → out", no_wrap=True)
-    table.add_column("params", count(_sum(modules, "parameters")), justify="right", no_wrap=True)
-    table.add_column("FLOPs", count(_sum(modules, "flops")), justify="right", no_wrap=True)
-    memory = size(_sum(modules, "activation_bytes"))
+    table.add_column("params", count(_sum(parts, "parameters")), justify="right", no_wrap=True)
+    table.add_column("FLOPs", count(_sum(parts, "flops")), justify="right", no_wrap=True)
+    memory = size(_sum(parts, "activation_bytes"))
     table.add_column("memory", memory, justify="right", no_wrap=True)
-    table.add_column("head", _heads_total(modules), no_wrap=True)
+    table.add_column("head", _heads_total(parts), no_wrap=True)
     if console.is_terminal:
         goal = str(summary["balance"])
         table.add_column("" if narrow else goal, no_wrap=True)
-    for m, blocks, cost in zip(modules, _ranges(modules), costs, strict=True):
-        colour = "yellow" if cost == max(costs) else "green"
+    for part, blocks, cost in zip(parts, _ranges(parts), costs, strict=True):
+        color = "yellow" if cost == max(costs) else "green"
         drawn = bar(cost, max(costs), NARROW_BAR if narrow else BAR)
         cells = [
-            str(m["index"]),
+            str(part["index"]),
             blocks,
-            str(m["residuals"]),
-            f"{shapes(m['input_shapes'])} → {shapes(m['output_shapes'])}",
-            count(m["parameters"]),
-            count(m["flops"]),
-            size(m["activation_bytes"]),
-            _head(m["head"]),
+            str(part["residuals"]),
+            f"{shapes(part['input_shapes'])} → {shapes(part['output_shapes'])}",
+            count(part["parameters"]),
+            count(part["flops"]),
+            size(part["activation_bytes"]),
+            _head(part["head"]),
         ]
         if narrow:
             cells[3] = cells[3].replace(" → ", "\n→ ")
             cells[7] = cells[7].replace(" ", "\n", 1)
-        table.add_row(*cells, *([f"[{colour}]{drawn}[/]"] if console.is_terminal else []))
+        table.add_row(*cells, *([f"[{color}]{drawn}[/]"] if console.is_terminal else []))
     return table
 
 
 def _facts(program: "Program", summary: dict[str, Any]) -> Any:
-    """Bottleneck, cuts, and what verification found, as lines with a title each."""
+    """The bottleneck, the cuts, and what verification found, each on lines with a title."""
     from rich.table import Table
 
     lines = Table.grid(padding=(0, 2))
@@ -100,16 +107,16 @@ def _facts(program: "Program", summary: dict[str, Any]) -> Any:
     for cut, tensors in zip(summary["cuts"], summary["crossing"], strict=True):
         several = f", where {len(tensors)} tensors cross" if len(tensors) > 1 else ""
         paths = [path for path, _ in program.named_modules()]
-        lines.add_row("cut", f"{place(cut, paths)}{several}")
+        lines.add_row("cut", f"{cut_location(cut, paths)}{several}")
     lines.add_row("verified", _verified(program))
     return lines
 
 
 def _bottleneck(summary: dict[str, Any]) -> str:
-    costs = [_balanced(summary, m) for m in summary["modules"]]
+    costs = [_balanced(summary, part) for part in summary["modules"]]
     number = _number(summary)
     return (
-        f"[bold]{number(summary['bottleneck'])}[/] in module {costs.index(max(costs))}, "
+        f"[bold]{number(summary['bottleneck'])}[/] in part {costs.index(max(costs))}, "
         f"lower bound {number(summary['lower_bound'])}, imbalance {summary['imbalance']:.1%}"
     )
 
@@ -121,38 +128,40 @@ def _verified(program: "Program") -> str:
     batches = " and ".join(str(b) for b in sorted({c.batch_size for c in report.checks}))
     error = f"differ by {report.max_error:.1g} at most" if report.max_error else "are the same"
     refused = sorted({f"{c.mode} at batch {c.batch_size}" for c in report.checks if c.refused})
-    besides = f"; the model itself refuses {', '.join(refused)}" if refused else ""
+    unchecked = f"; the model itself refuses {', '.join(refused)}" if refused else ""
     return (
         f"[green]✓[/] outputs, gradients and buffers {error}, in train and eval, at batch "
-        f"{batches}{besides}"
+        f"{batches}{unchecked}"
     )
 
 
-def place(cut: str, paths: Iterable[str]) -> str:
-    """Where a cut falls, in the user's words; a cut is a module's path, or a node's name.
+def cut_location(cut: str, paths: Sequence[str]) -> str:
+    """Where a cut is, in the user's terms.
 
-    >>> place("layers.1", ["layers", "layers.1"])
-    'behind layers.1'
-    >>> place("layers_1_reshape", ["layers", "layers.1"])
-    'inside layers.1, behind reshape'
+    Args:
+        cut: The path of a submodule, or the name of a node.
+        paths: The paths of all submodules.
+
+    >>> cut_location("layers.1", ["layers", "layers.1"])
+    'after layers.1'
+    >>> cut_location("layers_1_reshape", ["layers", "layers.1"])
+    'inside layers.1, after reshape'
     """
-    around = ""
-    for path in paths:
-        if path == cut:
-            return f"behind {cut}"
-        if cut.startswith(f"{path.replace('.', '_')}_") and len(path) > len(around):
-            around = path
+    if cut in paths:
+        return f"after {cut}"
+    around = [path for path in paths if path and name_below(cut, path)]
     if not around:
-        return f"behind {cut}"
-    return f"inside {around}, behind {cut[len(around) + 1 :]}"
+        return f"after {cut}"
+    innermost = max(around, key=len)
+    return f"inside {innermost}, after {name_below(cut, innermost)}"
 
 
-def _ranges(modules: list[dict[str, Any]]) -> list[str]:
-    """The range of blocks of each module, and whether a cut goes through the first one."""
-    ranges = [block_range(modules[0]["blocks"])]
-    for before, module in pairwise(modules):
-        shared = before["blocks"][-1:] == module["blocks"][:1] != []
-        ranges.append(f"{'rest of ' if shared else ''}{block_range(module['blocks'])}")
+def _ranges(parts: list[dict[str, Any]]) -> list[str]:
+    """The range of blocks of each part, and whether a cut goes through the first one."""
+    ranges = [block_range(parts[0]["blocks"])]
+    for before, part in pairwise(parts):
+        shared = before["blocks"][-1:] == part["blocks"][:1] != []
+        ranges.append(f"{'rest of ' if shared else ''}{block_range(part['blocks'])}")
     return ranges
 
 
@@ -174,22 +183,22 @@ def _head(head: dict[str, Any]) -> str:
     return f"{head['kind']} {count(head['parameters'])}"
 
 
-def _heads_total(modules: list[dict[str, Any]]) -> str:
-    added = sum(m["head"]["parameters"] for m in modules)
+def _heads_total(parts: list[dict[str, Any]]) -> str:
+    added = sum(part["head"]["parameters"] for part in parts)
     return f"+ {count(added)}" if added else ""
 
 
-def _sum(modules: list[dict[str, Any]], key: str) -> int:
-    return sum(m[key] for m in modules)
+def _sum(parts: list[dict[str, Any]], key: str) -> int:
+    return sum(part[key] for part in parts)
 
 
-def _balanced(summary: dict[str, Any], module: dict[str, Any]) -> int:
-    """What is balanced, of one module."""
+def _balanced(summary: dict[str, Any], part: dict[str, Any]) -> int:
+    """What is balanced, of one part."""
     by_depth = summary["balance"] == "depth"
-    # where there are no residues, the submodules are what counts
+    # without residuals and layers, depth is counted in submodules
     if by_depth and summary["unit"] == "submodule":
-        return len(module["blocks"])
-    value: int = module["residuals" if by_depth else COST_KEYS[summary["balance"]]]
+        return len(part["blocks"])
+    value: int = part["residuals" if by_depth else COST_KEYS[summary["balance"]]]
     return value
 
 

@@ -27,7 +27,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_timm_loads_it_alone_and_finds_the_same_accuracy(run: Command, tmp_path: Path) -> None:
-    size = ["--image-size", "32", "--train-images", "200", "--epochs", "2", "--device", "cpu"]
+    size = ["--image-size", "32", "--train-samples", "200", "--epochs", "2", "--device", "cpu"]
     arguments = ["train", "test_resnet", "--method", "lap", *size, "--lr", "0.1", "--no-verify"]
     assert run(*arguments, "--output", str(tmp_path / "run")).exit_code == 0
     file = tmp_path / "weights.safetensors"
@@ -40,13 +40,13 @@ def test_timm_loads_it_alone_and_finds_the_same_accuracy(run: Command, tmp_path:
 
     model = timm.create_model("test_resnet", **json.loads(said["options"]))
     model.load_state_dict(load_file(file), strict=True)
-    splits = data.load("digits", seed=0, batch_size=128, input_size=(3, 32, 32), train_images=200)
+    splits = data.load("digits", seed=0, batch_size=128, input_size=(3, 32, 32), train_samples=200)
     assert splits.validation is not None
     right = 0
     with torch.no_grad():
         for images, targets in splits.validation:
             right += int((model.eval()(images).argmax(1) == targets).sum())
-    assert right / splits.validation.images == float(said["best_validation_accuracy"])
+    assert right / splits.validation.num_samples == float(said["best_validation_accuracy"])
 
 
 def test_the_file_needs_nothing_of_this_library(run: Command, finished: Path) -> None:

@@ -16,7 +16,6 @@ import pytest
 import fxtransport.cli.split
 from fxtransport.cli.main import COMMANDS, cli
 from fxtransport.errors import VerificationError
-from fxtransport.report.words import bar, count, size
 from tests.cli.conftest import Command
 
 SURFACE = Path(__file__).with_name("surface.txt")
@@ -289,7 +288,7 @@ def test_the_console_script_is_installed(nets: Path) -> None:
     done = subprocess.run(
         [script, "split", f"{nets}:Net"], capture_output=True, text=True, check=True
     )
-    assert "in 4 modules, equally deep" in done.stdout
+    assert "in 4 parts, equally deep" in done.stdout
 
 
 @pytest.mark.slow
@@ -306,32 +305,3 @@ def test_a_terminal_without_our_signs(nets: Path) -> None:
 
 def test_commands_are_where_main_looks_for_them() -> None:
     assert isinstance(fxtransport.cli.split.split, click.Command)
-
-
-@pytest.mark.parametrize(
-    ("number", "text"),
-    [(0, "0"), (999, "999"), (1000, "1.00 k"), (999_499, "999 k"), (999_600, "1.00 M")],
-)
-def test_counts_have_three_digits(number: int, text: str) -> None:
-    assert count(number) == text
-
-
-@pytest.mark.parametrize(
-    ("number", "text"),
-    [
-        (0, "0 B"),
-        (999, "999 B"),
-        (1000, "0.977 KiB"),
-        (1024, "1.00 KiB"),
-        (2**40, "1.00 TiB"),
-        (2**51, "2048 TiB"),
-    ],
-)
-def test_sizes_have_three_digits(number: int, text: str) -> None:
-    assert size(number) == text
-
-
-def test_bars_stay_in_their_width() -> None:
-    assert bar(0, 0, 5) == ""
-    assert bar(3, 3, 5) == "█████"
-    assert {len(bar(n, 40, 5)) for n in range(41)} == {0, 1, 2, 3, 4, 5}

@@ -8,12 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from rich.console import Console
 
-from fxtransport import load, transportify
-from fxtransport.cli.split import summary
-from fxtransport.models import build, resolve
-from fxtransport.report.split_table import place, show
+from fxtransport import load
 from tests.cli.conftest import Command
 
 KEYS = {"model", "balance", "weight", "modules", "bottleneck", "lower_bound", "imbalance", "cuts"}
@@ -108,7 +104,7 @@ def test_the_table(run: Command, nets: Path) -> None:
     result = run("split", f"{nets}:Twice", "--modules", "4")
     assert result.exit_code == 0
     assert [line.rstrip() for line in result.stdout.splitlines()] == [
-        f"{nets}:Twice in 4 modules, equally deep",
+        f"{nets}:Twice in 4 parts, equally deep",
         "input 3×8×8; FLOPs of one sample; memory saved for backward at batch 32",
         "",
         "#  blocks            residuals  in → out       params   FLOPs    memory  head",
@@ -118,10 +114,10 @@ def test_the_table(run: Command, nets: Path) -> None:
         "3  rest of blocks.1          1  4×8×8 → 5         173  18.5 k  32.5 KiB  own",
         "   total                     4                    729  87.6 k   152 KiB  + 711",
         "",
-        "bottleneck  1 residual in module 0, lower bound 1 residual, imbalance 0.0%",
-        "cut         inside blocks.0, behind add",
-        "cut         behind blocks.0",
-        "cut         inside blocks.1, behind add",
+        "bottleneck  1 residual in part 0, lower bound 1 residual, imbalance 0.0%",
+        "cut         inside blocks.0, after add",
+        "cut         after blocks.0",
+        "cut         inside blocks.1, after add",
         "verified    ✓ outputs, gradients and buffers are the same, in train and eval, "
         "at batch 1 and 2",
     ]
@@ -137,34 +133,8 @@ def test_models_without_additions(run: Command, nets: Path, factory: str, unit: 
 
 def test_one_module_has_no_bottleneck(run: Command, nets: Path) -> None:
     result = run("split", f"{nets}:Net", "-k", "1")
-    assert f"{nets}:Net in 1 module\n" in result.stdout
+    assert f"{nets}:Net in 1 part\n" in result.stdout
     assert "bottleneck" not in result.stdout
-
-
-@pytest.mark.parametrize("width", [60, 80, 100, 120, 200])
-def test_the_table_fits_the_terminal(nets: Path, width: int) -> None:
-    program = transportify(build(resolve(f"{nets}:Twice")), modules=3, verify=False)
-    console = Console(width=width, force_terminal=True, color_system=None, record=True)
-    with console.capture() as shown:
-        show(console, program, summary(program, "nets.py:Twice", 32))
-    lines = shown.get().splitlines()
-    assert max(map(len, lines)) <= width
-    if width >= 80:
-        assert "…" not in shown.get().replace(" … ", "")
-        assert "█" * 6 in shown.get()
-
-
-@pytest.mark.parametrize(
-    ("cut", "words"),
-    [
-        ("layers.0", "behind layers.0"),
-        ("layers_0_blocks_1_reshape", "inside layers.0.blocks.1, behind reshape"),
-        ("flatten", "behind flatten"),
-    ],
-)
-def test_where_a_cut_falls(cut: str, words: str) -> None:
-    paths = ["", "layers", "layers.0", "layers.0.blocks", "layers.0.blocks.1"]
-    assert place(cut, paths) == words
 
 
 def test_output_is_a_folder_that_loads(run: Command, nets: Path, tmp_path: Path) -> None:
@@ -199,7 +169,7 @@ def test_the_first_command_of_the_readme(tmp_path: Path) -> None:
         "swin_tiny is timm:swin_tiny_patch4_window7_224 (alias)",
         "saved in program",
     ]
-    assert "timm:swin_tiny_patch4_window7_224 in 4 modules, equally heavy" in done.stdout
+    assert "timm:swin_tiny_patch4_window7_224 in 4 parts, equally heavy" in done.stdout
     assert "✓ outputs, gradients and buffers" in done.stdout
     assert len(load(tmp_path / "program").parts) == 4
 
@@ -214,7 +184,7 @@ def test_a_backbone_stands_in_for_a_detector(run: Command, nets: Path, tmp_path:
     result = run("split", f"{nets}:Detects", "--modules", "2", "--output", str(tmp_path / "out"))
     assert result.exit_code == 0
     assert NOTE in result.stderr
-    assert "nets.py:Detects#backbone in 2 modules" in result.stdout
+    assert "nets.py:Detects#backbone in 2 parts" in result.stdout
     assert load(tmp_path / "out").state_dict().keys() >= {"stem.weight", "blocks.3.conv.bias"}
     found = described(run, f"{nets}:Detects", "--modules", "2")
     assert found["model"] == f"{nets}:Detects#backbone"

@@ -358,7 +358,7 @@ def test_a_model_that_cannot_be_traced(run: Command, nets: Path, tmp_path: Path)
     ids=["timm resnet", "timm vit", "circles", "cifar", "torchvision"],
 )
 def test_models_of_the_libraries(run: Command, tmp_path: Path, arguments: list[str]) -> None:
-    size = ["--train-images", "60", "--batch-size", "20", "--epochs", "1", "--device", "cpu"]
+    size = ["--train-samples", "60", "--batch-size", "20", "--epochs", "1", "--device", "cpu"]
     laps = ["--laps", "2", "--modules", "2"] if "multi-lap" in arguments else []
     result = run("train", *arguments, *size, *laps, "--output", str(tmp_path / "run"))
     assert result.exit_code == 0, result.stderr

@@ -1,4 +1,4 @@
-"""Tiny sets of images, written as the real ones are."""
+"""Tiny sets of images, in the formats of the real ones."""
 
 import io
 import json
@@ -15,8 +15,8 @@ from torchvision.datasets import CIFAR10, STL10
 CIFAR_CLASSES = ["airplane", "automobile", "bird"]
 
 
-def grey(level: int, size: int = 8) -> Image.Image:
-    """An image of one level; so it says which one it is."""
+def gray(level: int, size: int = 8) -> Image.Image:
+    """An image of one level, which identifies it."""
     return Image.fromarray(np.full((size, size, 3), level, dtype=np.uint8))
 
 
@@ -26,12 +26,12 @@ def write_folder(root: Path, images: Mapping[str, int], first_level: int = 0) ->
     for name, count in images.items():
         (root / name).mkdir(parents=True)
         for _ in range(count):
-            grey(level).save(root / name / f"{level:03}.png")
+            gray(level).save(root / name / f"{level:03}.png")
             level += 1
 
 
 def write_cifar(root: Path, train: int, test: int, patch: pytest.MonkeyPatch) -> None:
-    """CIFAR10 with few images of three classes; its checksums are not asked for."""
+    """CIFAR10 with few images of three classes; checksums are not verified."""
     folder = root / CIFAR10.base_folder
     folder.mkdir(parents=True)
 
@@ -50,7 +50,7 @@ def write_cifar(root: Path, train: int, test: int, patch: pytest.MonkeyPatch) ->
 
 
 def write_stl(root: Path, train: int, test: int, patch: pytest.MonkeyPatch) -> None:
-    """STL10 with few images of three classes; its checksums are not asked for."""
+    """STL10 with few images of three classes; checksums are not verified."""
     folder = root / STL10.base_folder
     folder.mkdir(parents=True)
     for name, count in (("train", train), ("test", test)):
@@ -63,7 +63,7 @@ def write_stl(root: Path, train: int, test: int, patch: pytest.MonkeyPatch) -> N
 
 
 def write_shards(root: Path, splits: Mapping[str, Sequence[int]]) -> None:
-    """Tar shards as webdataset has them, of three classes; the lengths are of each split's."""
+    """Tar shards as webdataset writes them, of three classes; lengths are those of each split."""
     root.mkdir()
     level, info = 0, {}
     for split, lengths in splits.items():
@@ -72,7 +72,7 @@ def write_shards(root: Path, splits: Mapping[str, Sequence[int]]) -> None:
             with tarfile.open(root / name, "w") as shard:
                 for _ in range(length):
                     image = io.BytesIO()
-                    grey(level).save(image, "PNG")
+                    gray(level).save(image, "PNG")
                     for end, data in (("png", image.getvalue()), ("cls", b"%d" % (level % 3))):
                         member = tarfile.TarInfo(f"{level:05}.{end}")
                         member.size = len(data)

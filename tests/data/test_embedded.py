@@ -1,4 +1,4 @@
-"""Digits and points are what scikit-learn has, cut by the seed and normalised by train."""
+"""Digits and points are those of scikit-learn, split by the seed, normalized by train."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -41,7 +41,7 @@ def test_every_digit_is_in_one_split() -> None:
     )
 
 
-def test_digits_are_normalised_by_the_training_split() -> None:
+def test_digits_are_normalized_by_the_training_split() -> None:
     (train, _), _, (test, _) = everything(load("digits", seed=0, batch_size=100))
     assert train.mean().abs() < 1e-5
     assert abs(train.std(correction=0) - 1) < 1e-5
@@ -71,14 +71,14 @@ def test_the_seed_decides_the_split() -> None:
     assert not torch.equal(whole(first)[0], whole(other)[0])
 
 
-def test_fewer_training_images_leave_the_other_splits_as_they_are() -> None:
+def test_fewer_training_samples_leave_the_other_splits_as_they_are() -> None:
     def labels(stream: EvalStream | None) -> list[int]:
         assert stream is not None
         return whole(stream)[1].tolist()
 
     all_of_them = load("digits", seed=0, batch_size=50)
-    some = load("digits", seed=0, batch_size=50, train_images=150)
-    assert some.train.images == 150
+    some = load("digits", seed=0, batch_size=50, train_samples=150)
+    assert some.train.num_samples == 150
     assert labels(some.test) == labels(all_of_them.test)
     assert labels(some.validation) == labels(all_of_them.validation)
     images, targets = whole(some.train.epoch(0))
@@ -104,14 +104,18 @@ def test_digits_as_images_are_the_digits(options: dict[str, Any], channels: int)
 @pytest.mark.parametrize(("name", "make"), [("circles", "make_circles"), ("moons", "make_moons")])
 def test_points_are_those_of_scikit_learn(name: str, make: str) -> None:
     splits = load(name, seed=0, batch_size=64, validation=0)
-    assert (splits.train.images, splits.validation, splits.test.images) == (800, None, 200)
+    assert (splits.train.num_samples, splits.validation, splits.test.num_samples) == (
+        800,
+        None,
+        200,
+    )
     assert (splits.num_classes, splits.input_size) == (2, (2,))
     points, classes = whole([*splits.train.epoch(0), *splits.test])
     assert points.dtype == torch.float32
     clean, clean_classes = getattr(datasets, make)(1000)
     for label in (0, 1):
-        centre = torch.from_numpy(clean[clean_classes == label]).mean(0).float()
-        torch.testing.assert_close(points[classes == label].mean(0), centre, atol=0.02, rtol=0)
+        center = torch.from_numpy(clean[clean_classes == label]).mean(0).float()
+        torch.testing.assert_close(points[classes == label].mean(0), center, atol=0.02, rtol=0)
 
 
 def test_circles_have_their_radii_and_noise() -> None:
@@ -130,21 +134,25 @@ def test_circles_have_their_radii_and_noise() -> None:
     ("name", "options", "message"),
     [
         ("digits", {"points": 3}, r"^digits has no option 'points': it has none$"),
-        ("digits", {"input_size": (2,)}, r"takes \(C, H, W\), not \(2,\)"),
+        ("digits", {"input_size": (2,)}, r"input_size is \(C, H, W\), not \(2,\)"),
         ("circles", {"sigma": 1}, "circles has no option 'sigma': it has points, noise, factor"),
-        ("circles", {"input_size": (3, 8, 8)}, r"a model for them takes \(2,\)"),
+        ("circles", {"input_size": (3, 8, 8)}, r"points of the plane: input_size is \(2,\)"),
         ("moons", {"augmentation": {}}, "moons are points of the plane"),
         ("moons", {"mixup": {}, "drop_last": True}, r"for images, not for inputs of \(2,\)"),
         ("digits", {"validation": 1.0}, "validation is a share, from 0 to below 1, not 1.0"),
         ("digits", {"test": 0}, "test must be above 0"),
         ("digits", {"validation": 0.001}, "cannot take 0.001 of 1437 samples"),
-        ("digits", {"train_images": 5}, "train_images: cannot take 5 of 1293 samples"),
-        ("digits", {"train_images": 2000}, "train_images is 2000, but there are 1293"),
-        ("digits", {"train_images": 0}, "train_images is 0"),
+        ("digits", {"train_samples": 5}, "train_samples: cannot take 5 of 1293 samples"),
+        (
+            "digits",
+            {"train_samples": 2000},
+            "train_samples is 2000, but there are 1293 training samples",
+        ),
+        ("digits", {"train_samples": 0}, "train_samples is 0"),
         ("digits", {"eval_batch_size": -1}, "eval_batch_size must be 1 or more, not -1"),
         ("digits", {"num_workers": -1}, "num_workers must be 0 or more"),
-        ("digits", {"train_images": 20, "drop_last": True}, "a batch_size of 32 leaves none"),
-        ("digits", {"mixup": {}}, "a batch of training images has 13: choose an even"),
+        ("digits", {"train_samples": 20, "drop_last": True}, "a batch_size of 32 leaves none"),
+        ("digits", {"mixup": {}}, "a training batch has 13 samples: choose an even"),
     ],
 )
 def test_what_cannot_be_says_why(name: str, options: dict[str, Any], message: str) -> None:

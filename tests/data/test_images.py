@@ -1,4 +1,4 @@
-"""timm's and torchvision's sets are opened, cut, transformed and shuffled, offline."""
+"""Sets of timm and torchvision are opened, split, transformed and shuffled, offline."""
 
 import random
 from collections.abc import Iterable
@@ -57,11 +57,11 @@ def test_stl10_is_opened_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         "torch/stl10", seed=0, batch_size=4, root=tmp_path, validation=0.2, transform=IDENTITY
     )
     assert splits.input_size == (3, 96, 96)
-    assert (splits.train.images, levels(splits.test)) == (12, list(range(6)))
+    assert (splits.train.num_samples, levels(splits.test)) == (12, list(range(6)))
     assert classes(splits.test) == [0, 1, 2, 0, 1, 2]
 
 
-def test_all_images_are_normalised_and_resized_alike(cifar: Path) -> None:
+def test_all_images_are_normalized_and_resized_alike(cifar: Path) -> None:
     splits = load("torch/cifar10", seed=0, batch_size=12, root=cifar, input_size=(3, 16, 24))
     [(images, _)] = splits.test
     assert images.shape == (12, 3, 16, 24)
@@ -69,8 +69,8 @@ def test_all_images_are_normalised_and_resized_alike(cifar: Path) -> None:
     level = torch.arange(60, 72)[:, None] / 255
     torch.testing.assert_close(images.mean((2, 3)), (level - mean) / std, atol=1e-5, rtol=1e-5)
     assert images.std((2, 3)).max() < 1e-5
-    grey = load("torch/cifar10", seed=0, batch_size=12, root=cifar, input_size=(1, 8, 8))
-    assert next(iter(grey.test))[0].shape == (12, 1, 8, 8)
+    gray = load("torch/cifar10", seed=0, batch_size=12, root=cifar, input_size=(1, 8, 8))
+    assert next(iter(gray.test))[0].shape == (12, 1, 8, 8)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -121,7 +121,7 @@ def test_nothing_is_random_but_what_is_named(cifar: Path) -> None:
     assert not torch.allclose(changed, plain)
 
 
-def test_mixup_gives_probabilities_and_smoothes_no_labels(cifar: Path) -> None:
+def test_mixup_gives_probabilities_without_label_smoothing(cifar: Path) -> None:
     splits = load("torch/cifar10", seed=0, batch_size=54, root=cifar, mixup={"mixup_alpha": 1.0})
     _, targets = next(splits.train.epoch(0))
     assert targets.shape == (54, 3)
@@ -130,7 +130,7 @@ def test_mixup_gives_probabilities_and_smoothes_no_labels(cifar: Path) -> None:
     assert ((targets > 0) & (targets < 1)).any()
 
 
-def test_a_folder_as_imagenet(tmp_path: Path) -> None:
+def test_a_folder_like_imagenet(tmp_path: Path) -> None:
     write_folder(tmp_path / "train", {"ant": 10, "bee": 10})
     write_folder(tmp_path / "val", {"bee": 4}, first_level=20)
     splits = load(
@@ -167,7 +167,7 @@ def test_a_folder_with_all_three(tmp_path: Path) -> None:
     assert levels(swapped.test) == [4, 5, 6, 7]
 
 
-def test_a_folder_without_splits_is_cut(tmp_path: Path) -> None:
+def test_a_folder_without_splits_is_split(tmp_path: Path) -> None:
     write_folder(tmp_path, {"ant": 20, "bee": 20})
     splits = load(
         str(tmp_path),
@@ -178,7 +178,7 @@ def test_a_folder_without_splits_is_cut(tmp_path: Path) -> None:
         validation=0.25,
     )
     test, validation = levels(splits.test), levels(splits.validation)
-    assert (len(test), len(validation), splits.train.images) == (8, 8, 24)
+    assert (len(test), len(validation), splits.train.num_samples) == (8, 8, 24)
     assert sorted(trained_on(splits) + validation + test) == list(range(40))
     assert sorted(classes(splits.test)) == [0] * 4 + [1] * 4
 
@@ -206,21 +206,25 @@ def test_an_image_that_cannot_be_read_is_named(tmp_path: Path, workers: int) -> 
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("torch/cifar10", {}, r"^torch/cifar10: say where it is with root \(--data-dir\)$"),
-        ("torch/cifar10", {"root": "here"}, r"cannot open the split train in .*--download"),
-        ("torch/mnist", {"test_split": "train"}, "torch/mnist has splits of its own"),
-        ("digits", {"validation_split": "test"}, "digits has splits of its own"),
-        ("imagefolder", {}, "imagefolder: say where it is"),
-        ("imagefolder", {"root": "nowhere"}, "nowhere: there is no such folder"),
-        ("cifar10", {}, "'cifar10' is no set and no folder: give digits, .*, torch/cifar10"),
-        ("hfds/mnist", {}, r"fetched from its hub: allow it, download=True \(--download\)"),
-        ("here", {}, "these images have several sizes: say with input_size"),
+        ("torch/cifar10", {}, r"^torch/cifar10: give root, the folder that holds the set$"),
+        ("torch/cifar10", {"root": "here"}, r"cannot open the split train in .*download=True"),
+        ("torch/mnist", {"test_split": "train"}, "torch/mnist has fixed splits"),
+        ("digits", {"validation_split": "test"}, "digits has fixed splits"),
+        ("imagefolder", {}, "imagefolder: give root"),
+        ("imagefolder", {"root": "nowhere"}, "there is no folder nowhere"),
+        ("cifar10", {}, "'cifar10' is neither a set nor a folder: give digits, .*, torch/cifar10"),
+        ("hfds/mnist", {}, r"downloaded from its hub: allow it with download=True$"),
+        ("here", {}, "these images have several sizes: give input_size"),
         ("here", {"input_size": (4, 8, 8)}, r"\(1, H, W\) or \(3, H, W\), not \(4, 8, 8\)"),
         ("here", {"input_size": (3, 8, 8), "colour": 1}, "here: cannot open.*colour"),
         ("here", {"input_size": (3, 8, 8), "test_split": "x"}, "here has no folder called x"),
         ("empty", {"input_size": (3, 8, 8)}, "Found 0 images"),
         ("untrained", {"input_size": (3, 8, 8)}, "has a folder val, but none called train"),
-        ("strange", {"input_size": (3, 8, 8)}, "strange/val has classes that .* has not: cat"),
+        (
+            "strange",
+            {"input_size": (3, 8, 8)},
+            "strange/val has classes that .* does not have: cat",
+        ),
         ("here", {"input_size": (3, 8, 8), "transform": {"hflip": 1}}, "transform has no option"),
         ("here", {"input_size": (3, 8, 8), "transform": {"mean": (0, 0)}}, "2 values for 3"),
         ("here", {"input_size": (3, 8, 8), "augmentation": {"flip": 1}}, "it has padding, scale"),

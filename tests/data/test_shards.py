@@ -1,4 +1,4 @@
-"""Tar shards are read by timm, in an order that a resumed run finds again."""
+"""Tar shards are read by timm, in an order that a resumed run repeats."""
 
 import gc
 import random
@@ -49,7 +49,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 def test_evaluation_sees_every_sample_once(folder: Path) -> None:
     splits = shards(folder, num_workers=1)
-    assert (splits.test.images, len(splits.test)) == (7, 2)
+    assert (splits.test.num_samples, len(splits.test)) == (7, 2)
     assert levels(splits.validation) == list(range(18, 23))
     assert levels(splits.test) == list(range(23, 30))
     assert [int(t) for _, targets in splits.test for t in targets] == [n % 3 for n in range(23, 30)]
@@ -66,7 +66,7 @@ def test_epochs_can_be_entered_anywhere(folder: Path, workers: int, batches: int
 
     whole = list(stream().epoch(1))
     assert len(stream()) == len(whole) == batches
-    assert stream().images == 4 * batches
+    assert stream().num_samples == 4 * batches
     random.seed(5)
     torch.manual_seed(5)
     before = random.getstate(), torch.get_rng_state()
@@ -88,9 +88,9 @@ def test_epochs_and_seeds_have_orders_of_their_own(folder: Path) -> None:
     ("options", "message"),
     [
         ({"num_classes": None}, "give num_classes"),
-        ({"train_images": 5}, "train_images cannot be chosen from shards"),
+        ({"train_samples": 5}, "train_samples does not apply to shards"),
         ({"test_split": "held_out"}, "cannot open the split held_out .*not found"),
-        ({"input_size": None}, "say with input_size"),
+        ({"input_size": None}, "give input_size"),
     ],
 )
 def test_what_cannot_be_opened_says_why(

@@ -1,4 +1,4 @@
-"""The order and all that is random are a function of the seed, the epoch and the position."""
+"""The order and all that is random depend on the seed, the epoch and the position alone."""
 
 import random
 import signal
@@ -48,7 +48,7 @@ class Broken:
 
 @dataclass(frozen=True)
 class Handlers:
-    """Says whether who fetches ignores Ctrl-C, and whether SIGTERM ends it."""
+    """Tells whether the process that fetches ignores Ctrl-C, and whether SIGTERM ends it."""
 
     def __len__(self) -> int:
         return 1
@@ -93,7 +93,7 @@ def test_an_epoch_is_a_permutation_that_can_be_entered_anywhere(
     stream = ShuffledStream(numbered(count), batch_size, seed=3, drop_last=drop_last)
     batches = list(stream.epoch(epoch))
     assert len(batches) == len(stream)
-    assert sum(len(targets) for _, targets in batches) == stream.images
+    assert sum(len(targets) for _, targets in batches) == stream.num_samples
     order = drawn(batches)
     assert (
         len(set(order)) == len(order) == (count // batch_size * batch_size if drop_last else count)
@@ -148,7 +148,7 @@ def test_the_global_generators_are_left_alone(workers: int) -> None:
 
 def test_evaluation_sees_everything_once_and_in_order() -> None:
     stream = OrderedStream(numbered(7), 3)
-    assert (stream.images, len(stream)) == (7, 3)
+    assert (stream.num_samples, len(stream)) == (7, 3)
     assert drawn(stream) == drawn(stream) == list(range(7))
 
 
@@ -157,7 +157,7 @@ def test_a_subset_renumbers() -> None:
     assert drawn(stream) == [8, 2, 5]
 
 
-def test_no_epoch_starts_behind_its_end() -> None:
+def test_no_epoch_starts_after_its_end() -> None:
     stream = ShuffledStream(numbered(5), 2, seed=0)
     assert list(stream.epoch(0, start=3)) == []
     with pytest.raises(ValueError, match="an epoch has 3 batches: it cannot start at 4"):
@@ -171,7 +171,7 @@ def test_a_users_error_arrives_whole(workers: int) -> None:
 
 
 def test_workers_leave_signals_to_the_parent() -> None:
-    """Ctrl-C reaches all processes; a handler of the parent's must not keep its workers alive."""
+    """Ctrl-C reaches all processes; a handler of the parent must not keep its workers alive."""
     before = [signal.signal(s, lambda *_: None) for s in (signal.SIGINT, signal.SIGTERM)]
     try:
         [(ignores, ends)] = OrderedStream(Handlers(), 1, num_workers=1)

@@ -1,4 +1,4 @@
-"""The papers' networks have the papers' shapes, sizes and residuals, and compile as they are."""
+"""Networks have the shapes, sizes and residuals of the papers, and compile as they are."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -97,7 +97,7 @@ def test_the_classifier_of_the_plane_is_not_trained() -> None:
     torch.testing.assert_close(model.head(points), torch.tensor([[-9.0, 0.0], [27.0, 0.0]]))
 
 
-def test_the_bad_initialisation_of_the_plane() -> None:
+def test_the_bad_initialization_of_the_plane() -> None:
     torch.manual_seed(0)
     model = circles_resnet(500, width=4, std=5.0)
     drawn = torch.cat([p.flatten() for p in model.blocks.parameters()])
@@ -114,7 +114,7 @@ def test_the_bad_initialisation_of_the_plane() -> None:
     [
         (lambda: resnet_m(0), "one block or more"),
         (lambda: resnet_m(image_size=9), "must be even"),
-        (lambda: km_resnet(1, 1), "1-1 makes 1 blocks, not 2 or more"),
+        (lambda: km_resnet(1, 1), "1-1 has too few blocks: k · m must be 2 or more, not 1"),
         (lambda: cifar_resnet(21), r"depth must be 6n \+ 2 .*, not 21"),
         (lambda: circles_resnet(0), "one block or more"),
         (lambda: resnet_m(image_size=8, init="uniform"), "init is one of orthogonal"),  # type: ignore[arg-type]

@@ -53,7 +53,7 @@ RUNS: dict[str, tuple[Callable[[], Objective], Schedule]] = {
 @cache
 def splits(size: int) -> Splits:
     return load(
-        "digits", seed=0, batch_size=10, input_size=(3, size, size), train_images=40, test=0.05
+        "digits", seed=0, batch_size=10, input_size=(3, size, size), train_samples=40, test=0.05
     )
 
 

@@ -1,4 +1,4 @@
-"""The papers' initialisations."""
+"""The initialization of the papers."""
 
 from collections.abc import Callable
 from functools import partial
@@ -17,18 +17,18 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.LayerNorm, nn.GroupN
 
 
 def initialize(model: Model, method: Method = "orthogonal", gain: float = 1.0) -> Model:
-    """Draw the weights of a model anew, as the papers do, and return it.
+    """Initialize the weights of a model as the papers do, in place, and return the model.
 
-    Weights of linear layers and convolutions are drawn, their biases become 0, norms the
-    identity. All other parameters, such as position embeddings, and those that are not
-    trained, stay.
+    Weights of linear layers and convolutions are drawn, and their biases become 0. Norms become
+    the identity. All other parameters, such as position embeddings, and those without gradient
+    stay as they are.
 
     Args:
-        model: Any model, also timm's.
-        method: ``orthogonal`` (Saxe et al. 2014), filters as rows; ``kaiming``: normal, by the
-            fan out, for ReLU; ``normal``: N(0, gain²).
-        gain: The weights' factor. THESIS has orthogonal with 0.01 (LAP), 0.1 (TRGL), 0.05
-            (block-wise, detector).
+        model: Any model.
+        method: ``orthogonal`` (Saxe et al. 2014), with filters as rows; ``kaiming``, normal by
+            the fan-out, for ReLU; or ``normal``, N(0, gain²).
+        gain: The factor of the weights. THESIS has orthogonal with 0.01 (LAP), 0.1 (TRGL) and
+            0.05 (block-wise, detector).
 
     Raises:
         UsageError: there is no such method.

@@ -1,4 +1,4 @@
-"""How a set is cut into training, validation and test samples."""
+"""How a set without splits of its own is split into training, validation and test samples."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,18 +7,21 @@ from fxtransport.data.streams import Samples
 from fxtransport.errors import UsageError
 from fxtransport.randomness import derived_seed
 
+SEED_NAMES = {"test": "test", "validation": "validation", "train_samples": "train_images"}
+"""What the seed of each choice is derived from. A change here would change every split."""
+
 
 @dataclass(frozen=True)
-class Parts:
-    """A set, cut, before it is made into batches.
+class SplitSamples:
+    """A set that is split, before its samples are made into batches.
 
     Attributes:
-        train: What is trained on.
-        validation: What is chosen by, if anything.
-        test: What is looked at once.
-        class_names: In order.
-        input_size: One input's shape.
-        in_memory: Whether samples are there already, so that to fetch them takes no time.
+        train: The training samples.
+        validation: The samples to choose by, if there are any.
+        test: The samples for the final test.
+        class_names: The names of the classes, in order.
+        input_size: The shape of one input.
+        in_memory: Whether samples lie in memory, so that fetching them takes no time.
     """
 
     train: Samples
@@ -30,14 +33,15 @@ class Parts:
 
 
 @dataclass(frozen=True)
-class Cut:
-    """Which parts to cut from a set that lacks them; seeded, each class in proportion.
+class HoldOut:
+    """Which samples to hold out of a set; random, each class in proportion.
 
     Args:
-        seed: Of the choice.
-        validation: The share of the training samples that becomes the validation split; 0: none.
+        seed: Determines the choice.
+        validation: The share of the training samples that becomes the validation split; 0 for
+            none.
         test: The share of all samples that becomes the test split, where the set has none.
-        train_images: How many training samples to keep, of those that remain; None: all.
+        train_samples: How many of the remaining training samples to keep; all if None.
 
     Raises:
         UsageError: a share is not in [0, 1).
@@ -46,7 +50,7 @@ class Cut:
     seed: int
     validation: float = 0.1
     test: float = 0.2
-    train_images: int | None = None
+    train_samples: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("validation", "test"):
@@ -54,8 +58,8 @@ class Cut:
             if not 0 <= share < 1:
                 raise UsageError(f"{name} is a share, from 0 to below 1, not {share}")
 
-    def of_all(self, classes: Sequence[int]) -> tuple[list[int], list[int], list[int]]:
-        """Numbers of training, validation and test samples, of a set without any splits.
+    def split(self, classes: Sequence[int]) -> tuple[list[int], list[int], list[int]]:
+        """The indices of training, validation and test samples, of a set without any splits.
 
         Raises:
             UsageError: there are too few samples, or none would be left to test on.
@@ -65,10 +69,10 @@ class Cut:
         return self.keep(classes, rest), validation, test
 
     def hold_out_test(self, classes: Sequence[int]) -> tuple[list[int], list[int]]:
-        """Numbers of the samples that are not for the test, and of those that are.
+        """The indices of the samples that are not for the test, and of those that are.
 
         Raises:
-            UsageError: there are too few samples, or none would be tested on.
+            UsageError: there are too few samples, or none would be left to test on.
         """
         if self.test == 0:
             raise UsageError("this set has no test split of its own: test must be above 0")
@@ -77,7 +81,7 @@ class Cut:
     def hold_out_validation(
         self, classes: Sequence[int], indices: Sequence[int]
     ) -> tuple[list[int], list[int]]:
-        """Numbers of the samples that are not for validation, and of those that are, maybe none.
+        """The indices of the samples that are not for validation, and of those that are.
 
         Raises:
             UsageError: there are too few samples.
@@ -87,17 +91,19 @@ class Cut:
         return self._hold_out(classes, indices, self.validation, "validation")
 
     def keep(self, classes: Sequence[int], indices: Sequence[int]) -> list[int]:
-        """As many of these training samples as are wanted.
+        """The indices of the training samples to keep.
 
         Raises:
-            UsageError: there are not as many, or not one for each class.
+            UsageError: there are fewer than ``train_samples``, or not one for each class.
         """
-        wanted = len(indices) if self.train_images is None else self.train_images
+        wanted = len(indices) if self.train_samples is None else self.train_samples
         if not 0 < wanted <= len(indices):
-            raise UsageError(f"train_images is {wanted}, but there are {len(indices)} to train on")
+            raise UsageError(
+                f"train_samples is {wanted}, but there are {len(indices)} training samples"
+            )
         if wanted == len(indices):
             return list(indices)
-        _, kept = self._hold_out(classes, indices, wanted, "train_images")
+        _, kept = self._hold_out(classes, indices, wanted, "train_samples")
         return kept
 
     def _hold_out(
@@ -110,7 +116,7 @@ class Cut:
                 list(indices),
                 test_size=size,
                 stratify=[classes[i] for i in indices],
-                random_state=derived_seed(self.seed, *what.encode()) % 2**32,
+                random_state=derived_seed(self.seed, *SEED_NAMES[what].encode()) % 2**32,
             )
         except ValueError as error:
             # each class must be on both sides

@@ -1,4 +1,4 @@
-"""Initialisations draw what the papers draw, and leave the rest."""
+"""Initialization draws what the papers draw, and leaves the rest."""
 
 import math
 
