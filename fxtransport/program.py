@@ -238,6 +238,12 @@ class Part(nn.Module):
         """Whether this is the last module, whose head is the model's own."""
         return self is self._program.whole or self.index == len(self._program.parts) - 1
 
+    @property
+    def exit(self) -> int:
+        """The index of the exit whose logits it returns: its own; of the whole, the last."""
+        whole = self is self._program.whole
+        return len(self._program.parts) - 1 if whole else self.index
+
     def refresh(self) -> None:
         """Take the program's present submodules, parameters and buffers."""
         for name in self._names:
