@@ -71,7 +71,7 @@ def evaluate(
     from fxtransport.runs.load import load_run
     from fxtransport.runs.settings import objective_of, settings_of
     from fxtransport.training import evaluate as measure
-    from fxtransport.training.devices import place
+    from fxtransport.training.devices import move_program
 
     found = load_run(run, config, last=not best)
     splits = found.recipe.splits
@@ -79,14 +79,15 @@ def evaluate(
     if batches is None:
         raise UsageError(f"{run} has no validation split; take --split test")
     settings = settings_of(config)
-    place(found.program, objective_of(config), settings)
+    objective = objective_of(config, len(found.program.parts))
+    move_program(found.program, objective, settings)
     exits = measure(
         found.program,
         batches,
-        modules=_modules(found, chosen or ("best" if split == "test" else "all")),
+        parts=_modules(found, chosen or ("best" if split == "test" else "all")),
         amp=settings.amp,
     )
-    marked = None if found.best is None else found.best.exit.module
+    marked = None if found.best is None else found.best.exit.part
     if not as_json:
         show_exits(out_console(), exits, split, marked)
         return
@@ -108,7 +109,7 @@ def _modules(found: "TrainedRun", chosen: str) -> tuple[int, ...]:
     if chosen == "all":
         return found.exits
     if chosen == "best":
-        return found.exits[-1:] if found.best is None else (found.best.exit.module,)
+        return found.exits[-1:] if found.best is None else (found.best.exit.part,)
     if int(chosen) not in found.exits:
         trained = ", ".join(map(str, found.exits))
         raise UsageError(f"there is no trained exit {chosen}: there are {trained}")

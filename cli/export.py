@@ -81,7 +81,7 @@ def metadata(found: "TrainedRun") -> dict[str, str]:
         "fxtransport": version("fxtransport"),
     }
     if best is not None:
-        described["best_exit"] = str(best.exit.module)
+        described["best_exit"] = str(best.exit.part)
         described["best_validation_accuracy"] = str(best.exit.accuracy)
     return described
 
@@ -93,7 +93,7 @@ def _write(output: Path, state: "dict[str, torch.Tensor]", described: dict[str, 
     from fxtransport.training.checkpoint import RunFolder
 
     folder = RunFolder(output.parent)
-    with folder.written(output.name) as beside:
+    with folder.new_file(output.name) as beside:
         save_file(state, beside, metadata=described)
         folder.put(beside, output.name)
 
@@ -102,9 +102,9 @@ def _headline(found: "TrainedRun", output: Path) -> str:
     spec, last = found.recipe.spec, len(found.program.parts) - 1
     averaged = ", averaged" if found.averaged else ""
     line = f"{output}: {spec.canonical} after {plural(found.epochs, 'epoch')}{averaged}"
-    if found.best is not None and found.best.exit.module != last:
+    if found.best is not None and found.best.exit.part != last:
         return (
-            f"{line}\nthe best exit is module {found.best.exit.module} with its auxiliary head; "
+            f"{line}\nthe best exit is module {found.best.exit.part} with its auxiliary head; "
             f"the plain model's own head is that of module {last}"
         )
     return line

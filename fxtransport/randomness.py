@@ -1,4 +1,4 @@
-"""The global random generators, and determinism."""
+"""The global random number generators, seeds, and deterministic algorithms."""
 
 import hashlib
 import os
@@ -19,18 +19,18 @@ def seed_all(seed: int) -> None:
 
 
 def random_state(device: torch.device) -> dict[str, Any]:
-    """The state of the global generators: tensors, numbers and texts only."""
+    """The state of the global generators: only tensors, numbers and strings."""
     algorithm, keys, *rest = np.random.get_state(legacy=True)
     return {
         "python": random.getstate(),
-        "numpy": (algorithm, np.asarray(keys).tolist(), *map(_plain, rest)),
+        "numpy": (algorithm, np.asarray(keys).tolist(), *map(_to_python, rest)),
         "torch": torch.get_rng_state(),
         "device": None if device.type == "cpu" else _backend(device).get_rng_state(device),
     }
 
 
 def restore_random_state(state: dict[str, Any], device: torch.device) -> None:
-    """Put the generators where :func:`random_state` found them."""
+    """Restore the generators to what :func:`random_state` returned."""
     random.setstate(state["python"])
     np.random.set_state(state["numpy"])
     torch.set_rng_state(state["torch"])
@@ -40,11 +40,11 @@ def restore_random_state(state: dict[str, Any], device: torch.device) -> None:
 
 @contextmanager
 def deterministic_algorithms(wanted: bool) -> Iterator[None]:
-    """While active, torch uses deterministic algorithms only, if wanted."""
+    """While active, torch uses deterministic algorithms only, if ``wanted``."""
     if not wanted:
         yield
         return
-    # read when cuBLAS is first used
+    # cuBLAS reads it at its first use
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     cudnn = torch.backends.cudnn
     before = torch.are_deterministic_algorithms_enabled(), cudnn.benchmark
@@ -61,23 +61,23 @@ def _backend(device: torch.device) -> Any:
     return torch.get_device_module(device)
 
 
-def _plain(number: Any) -> int | float:
+def _to_python(number: Any) -> int | float:
     return float(number) if isinstance(number, float) else int(number)
 
 
 def derived_seed(*numbers: int) -> int:
-    """A seed of 64 bits that is a function of these numbers alone.
+    """A 64-bit seed that depends on these numbers alone.
 
     >>> derived_seed(0, 1) == derived_seed(0, 1), derived_seed(0, 1) == derived_seed(1, 0)
     (True, False)
     """
-    # not NumPy's SeedSequence, to which (0,) and (0, 0) are the same
+    # not NumPy's SeedSequence, which does not tell (0,) from (0, 0)
     return int.from_bytes(hashlib.blake2b(repr(numbers).encode(), digest_size=8).digest())
 
 
 @contextmanager
-def isolated(seed: int) -> Iterator[None]:
-    """Seed the global generators of Python, NumPy and torch's CPU, and put them back after."""
+def fork_rng(seed: int) -> Iterator[None]:
+    """Seed the global generators of Python, NumPy and torch's CPU, and restore them at the end."""
     states = random.getstate(), np.random.get_state(), torch.default_generator.get_state()
     random.seed(seed)
     np.random.seed(seed % 2**32)

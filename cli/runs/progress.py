@@ -15,8 +15,8 @@ from rich.table import Table
 from fxtransport.report.words import plural, size, three_digits
 from fxtransport.training import (
     EpochReport,
-    ModuleEpoch,
     Observer,
+    PartEpoch,
     Phase,
     Plan,
     Position,
@@ -33,7 +33,7 @@ def shown_progress(symbol: str, device: str) -> Iterator[Observer]:
     """What is told of training and shows it: live on a terminal, in lines elsewhere.
 
     Args:
-        symbol: What the weight of the objective is called, λ or τ.
+        symbol: The symbol of the objective's multiplier, λ or τ.
         device: Whose memory is shown, as torch names it.
     """
     console = Console(stderr=True)
@@ -49,7 +49,7 @@ class Lines(Observer):
     """A line for each epoch and module, where there is no terminal.
 
     Args:
-        symbol: What the weight of the objective is called.
+        symbol: The symbol of the objective's multiplier.
     """
 
     def __init__(self, symbol: str) -> None:
@@ -68,21 +68,21 @@ class Lines(Observer):
         """Say which module's turn it is, where they take turns."""
         if self._plan is not None and len(self._plan.phases) > 1:
             lap = f"lap {phase.lap + 1}, " if self._plan.phases[-1].lap else ""
-            modules = ", ".join(map(str, phase.modules or (0,)))
+            modules = ", ".join(map(str, phase.parts))
             click.echo(f"{lap}module {modules}: {plural(phase.epochs, 'epoch')}", err=True)
 
     def on_epoch(self, epoch: EpochReport) -> None:
         """A line for each module that trained."""
         assert self._plan is not None
-        accuracies = {exit.module: exit.accuracy for exit in epoch.exits}
-        for module in epoch.modules:
+        accuracies = {exit.part: exit.accuracy for exit in epoch.exits}
+        for part in epoch.parts:
             words = [
                 f"epoch {epoch.position.epochs}/{self._plan.epochs}",
-                f"module {module.module}",
-                *_numbers(module, self._symbol),
+                f"module {part.part}",
+                *_numbers(part, self._symbol),
             ]
-            if module.module in accuracies:
-                words.append(f"accuracy {accuracies[module.module]:.2%}")
+            if part.part in accuracies:
+                words.append(f"accuracy {accuracies[part.part]:.2%}")
             words += [f"{three_digits(epoch.samples_per_second)}/s", size(epoch.peak_memory)]
             click.echo("  ".join(words), err=True)
 
@@ -93,7 +93,7 @@ class Row:
 
     loss: float | None = None
     transport: float | None = None
-    weight: float | None = None
+    multiplier: float | None = None
     accuracy: float | None = None
 
 
@@ -101,7 +101,7 @@ class Panel(Observer):
     """A table of the modules and a bar, which are drawn again and again.
 
     Args:
-        symbol: What the weight of the objective is called.
+        symbol: The symbol of the objective's multiplier.
         device: Whose memory is shown, as torch names it.
     """
 
@@ -129,7 +129,7 @@ class Panel(Observer):
         for heading in ("module", "loss", "transport", self._symbol, "accuracy"):
             table.add_column(heading, justify="right")
         for module, row in sorted(self._rows.items()):
-            cells = (row.loss, row.transport, row.weight)
+            cells = (row.loss, row.transport, row.multiplier)
             accuracy = "–" if row.accuracy is None else f"{row.accuracy:.2%}"
             table.add_row(
                 str(module),
@@ -147,7 +147,7 @@ class Panel(Observer):
 
     def on_phase(self, phase: Phase, position: Position) -> None:
         """Know which modules train."""
-        self._trains = set(phase.modules or (0,))
+        self._trains = set(phase.parts)
         for module in self._trains:
             self._rows.setdefault(module, Row())
         self._describe(position)
@@ -165,21 +165,21 @@ class Panel(Observer):
             memory = size(peak_memory(torch.device(self._device)))
             self._bar.update(self._task, speed=f"{speed}  {memory}")
         self._read_at, self._samples = now, 0
-        for module in step.modules:
-            row = self._rows.setdefault(module.module, Row())
-            row.loss = module.classification.item()
-            row.transport = None if module.transport is None else module.transport.item()
-            row.weight = None if module.weight is None else module.weight.item()
+        for part in step.parts:
+            row = self._rows.setdefault(part.part, Row())
+            row.loss = part.classification.item()
+            row.transport = None if part.transport is None else part.transport.item()
+            row.multiplier = None if part.multiplier is None else part.multiplier.item()
         self._describe(position)
 
     def on_epoch(self, epoch: EpochReport) -> None:
         """Put the means in, and the accuracies."""
-        for module in epoch.modules:
-            row = self._rows.setdefault(module.module, Row())
-            row.loss, row.transport = module.classification, module.transport
-            row.weight = module.weight
+        for part in epoch.parts:
+            row = self._rows.setdefault(part.part, Row())
+            row.loss, row.transport = part.classification, part.transport
+            row.multiplier = part.multiplier
         for exit in epoch.exits:
-            self._rows.setdefault(exit.module, Row()).accuracy = exit.accuracy
+            self._rows.setdefault(exit.part, Row()).accuracy = exit.accuracy
         # validation is no step
         self._read_at = 0.0
 
@@ -189,12 +189,12 @@ class Panel(Observer):
         self._bar.update(self._task, description=f"epoch {number}/{self._plan.epochs}")
 
 
-def _numbers(module: ModuleEpoch, symbol: str) -> list[str]:
+def _numbers(part: PartEpoch, symbol: str) -> list[str]:
     """The means of an epoch, those that there are."""
     pairs = (
-        ("loss", module.classification),
-        ("transport", module.transport),
-        (symbol, module.weight),
+        ("loss", part.classification),
+        ("transport", part.transport),
+        (symbol, part.multiplier),
     )
     return [f"{name} {value:.4g}" for name, value in pairs if value is not None]
 

@@ -25,7 +25,7 @@ def show(console: "Console", report: FitReport, run: Path, *, seconds: float, me
 
     best = report.best
     if report.exits:
-        show_exits(console, report.exits, "validation", None if best is None else best.exit.module)
+        show_exits(console, report.exits, "validation", None if best is None else best.exit.part)
         console.print()
     lines = Table.grid(padding=(0, 2))
     lines.add_column(style="dim", no_wrap=True)
@@ -33,14 +33,14 @@ def show(console: "Console", report: FitReport, run: Path, *, seconds: float, me
     if best is not None:
         lines.add_row(
             "best exit",
-            f"[bold]module {best.exit.module}[/] after {plural(best.epoch, 'epoch')}: "
+            f"[bold]module {best.exit.part}[/] after {plural(best.epoch, 'epoch')}: "
             f"{best.exit.accuracy:.2%} of {best.exit.samples} validation samples",
         )
     if report.test is not None:
         lines.add_row(
             "test",
             f"[bold]{report.test.accuracy:.2%}[/] of {report.test.samples} samples, at "
-            f"module {report.test.module}{'' if best is None else ', with its weights'}",
+            f"module {report.test.part}{'' if best is None else ', with its weights'}",
         )
     lines.add_row("time", f"{duration(seconds)}, peak memory {size(memory)}")
     lines.add_row("files", f"{run}: config.toml, metrics.csv, results.json, checkpoint.json")
@@ -64,8 +64,8 @@ def show_exits(console: "Console", exits: Sequence[Exit], split: str, best: int 
     table.add_column(f"{split} loss", justify="right")
     table.add_column("")
     for exit in exits:
-        mark = "[green]best[/]" if exit.module == best else ""
-        table.add_row(str(exit.module), f"{exit.accuracy:.2%}", f"{exit.loss:.4f}", mark)
+        mark = "[green]best[/]" if exit.part == best else ""
+        table.add_row(str(exit.part), f"{exit.accuracy:.2%}", f"{exit.loss:.4f}", mark)
     console.print(table)
 
 

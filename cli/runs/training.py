@@ -35,7 +35,7 @@ from fxtransport.training.checkpoint import RunFolder
 from fxtransport.training.devices import peak_memory
 
 SYMBOLS = {"trgl": "τ"}
-"""What the weight of an objective is called, where it is not λ."""
+"""The symbol of an objective's multiplier, where it is not λ."""
 
 
 def run_training(run: Path, config: Config, *, resume: bool) -> None:
@@ -71,7 +71,7 @@ def _fit(
     config, splits = recipe.config, recipe.splits
     trainer = Trainer(
         program,
-        objective_of(config),
+        objective_of(config, len(program.parts)),
         schedule_of(config),
         optimizer=optimizer_of(config),
         settings=settings_of(config),
@@ -81,7 +81,7 @@ def _fit(
     if goes_on:
         trainer.restore()
     folder = RunFolder(run)
-    with folder.written(CONFIG) as beside:
+    with folder.new_file(CONFIG) as beside:
         beside.write_text(config.to_toml(), encoding="utf-8")
         folder.put(beside, CONFIG)
     again = f"go on with: fxtransport train --resume {shlex.quote(str(run))}"

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from fxtransport.data.sets import Location, create_split
 from fxtransport.data.streams import Batch, Mix, generator, leave_signals_to_parent
-from fxtransport.randomness import derived_seed, isolated
+from fxtransport.randomness import derived_seed, fork_rng
 
 Transform = Callable[[Image.Image], Tensor]
 
@@ -100,7 +100,7 @@ class ShardStream:
             if self.mix is None:
                 yield batch
                 continue
-            with isolated(derived_seed(self.seed, n, i)):
+            with fork_rng(derived_seed(self.seed, n, i)):
                 mixed = self.mix(*batch)
             yield mixed
 
@@ -148,7 +148,7 @@ class _ShardReader(IterableDataset[tuple[Tensor, int]]):
         dataset = self.shards.open(self.batch_size, self.seed)
         dataset.set_loader_cfg(num_workers=worker.num_workers if worker else 0)
         for i, (image, target) in enumerate(dataset):
-            with isolated(derived_seed(self.seed or 0, worker.id if worker else 0, i)):
+            with fork_rng(derived_seed(self.seed or 0, worker.id if worker else 0, i)):
                 tensor = self.shards.transform(image)
             yield tensor, int(target)
 

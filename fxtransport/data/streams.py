@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from fxtransport.errors import UsageError
-from fxtransport.randomness import derived_seed, isolated
+from fxtransport.randomness import derived_seed, fork_rng
 
 Batch: TypeAlias = tuple[Tensor, Tensor]
 """Inputs, B×…, and targets: classes, B of int64, or with mixup probabilities, B×num_classes."""
@@ -233,7 +233,7 @@ class _DrawnBatches(Dataset[Batch | UsageError]):
     mix: Mix | None
 
     def __getitem__(self, draw: Draw) -> Batch | UsageError:
-        with isolated(draw.seed):
+        with fork_rng(draw.seed):
             try:
                 batch = self.samples.batch(draw.indices)
             except UsageError as error:

@@ -1,31 +1,33 @@
-"""Objectives: what a program, or each of its modules, is trained for. No loops."""
+"""Objectives: the loss of a program, or of each of its parts. No loops."""
 
 from fxtransport.objectives.classification import Classification, CrossEntropy, ReverseCrossEntropy
 from fxtransport.objectives.methods import fixed, lap, plain, trgl, trgl_multipliers, vangl
+from fxtransport.objectives.multipliers import (
+    FixedMultiplier,
+    LapMultipliers,
+    Multipliers,
+    MultiplierState,
+    NoMultiplier,
+    TauMultipliers,
+    TrglMultipliers,
+)
 from fxtransport.objectives.objective import Loss, Objective, logits_of
 from fxtransport.objectives.transport import TransportCost
-from fxtransport.objectives.weights import (
-    Fixed,
-    Greedy,
-    ModuleMultipliers,
-    Multiplier,
-    NoCost,
-    Weighting,
-)
 
 __all__ = [
     "Classification",
     "CrossEntropy",
-    "Fixed",
-    "Greedy",
+    "FixedMultiplier",
+    "LapMultipliers",
     "Loss",
-    "ModuleMultipliers",
-    "Multiplier",
-    "NoCost",
+    "MultiplierState",
+    "Multipliers",
+    "NoMultiplier",
     "Objective",
     "ReverseCrossEntropy",
+    "TauMultipliers",
     "TransportCost",
-    "Weighting",
+    "TrglMultipliers",
     "fixed",
     "lap",
     "logits_of",

@@ -31,7 +31,7 @@ class CrossEntropy:
 
     def __post_init__(self) -> None:
         if not 0 <= self.label_smoothing <= 1:
-            raise UsageError(f"label smoothing lies in 0..1, not at {self.label_smoothing}")
+            raise UsageError(f"label_smoothing must be in 0..1, not {self.label_smoothing}")
 
     def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """The loss, a scalar in float32 at least.
@@ -42,11 +42,11 @@ class CrossEntropy:
                 probabilities of the shape of the logits, as mixup makes them.
 
         Raises:
-            UsageError: logits and targets do not fit together.
+            UsageError: the targets do not match the logits.
         """
-        logits = _checked(logits, targets)
+        logits = _check(logits, targets)
         return F.cross_entropy(
-            logits, _as(targets, logits.dtype), label_smoothing=self.label_smoothing
+            logits, _convert(targets, logits.dtype), label_smoothing=self.label_smoothing
         )
 
 
@@ -54,8 +54,8 @@ class CrossEntropy:
 class ReverseCrossEntropy:
     """Cross-entropy of softmax(-z) against the reversed label (1 - 1_y)/(C - 1).
 
-    The logits of the wrong classes are made alike, so that what is adversarial stands out;
-    the class is still the largest logit (Pang et al., 2018, as compared with in THESIS 5.4).
+    It makes the logits of the wrong classes equal, so that adversarial inputs stand out; the
+    class is still the largest logit (Pang et al., 2018; compared with in THESIS 5.4).
     """
 
     def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -66,32 +66,32 @@ class ReverseCrossEntropy:
             targets: Class indices or probabilities, as for :class:`CrossEntropy`.
 
         Raises:
-            UsageError: logits and targets do not fit together, or there is but one class.
+            UsageError: the targets do not match the logits, or there is only one class.
         """
-        logits = _checked(logits, targets)
+        logits = _check(logits, targets)
         classes = logits.shape[1]
         if classes < 2:
             raise UsageError("reverse cross-entropy needs at least two classes")
         if not targets.is_floating_point():
             targets = F.one_hot(targets, classes).movedim(-1, 1)
-        return F.cross_entropy(-logits, (1 - _as(targets, logits.dtype)) / (classes - 1))
+        return F.cross_entropy(-logits, (1 - _convert(targets, logits.dtype)) / (classes - 1))
 
 
-def _as(targets: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Probabilities in the logits' precision; indices as they are."""
+def _convert(targets: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Probabilities in the precision of the logits; class indices unchanged."""
     return targets.to(dtype) if targets.is_floating_point() else targets
 
 
-def _checked(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """The logits, in float32 at least, if targets fit to them."""
+def _check(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """The logits, in float32 at least, if the targets match them."""
     expected = logits.shape
     if not targets.is_floating_point():
         expected = torch.Size((*logits.shape[:1], *logits.shape[2:]))
         if targets.dtype != torch.int64:
-            raise UsageError(f"class indices are int64, not {targets.dtype}; use targets.long()")
+            raise UsageError(f"class indices are {targets.dtype}, not int64; use targets.long()")
     if logits.dim() < 2 or targets.shape != expected:
         raise UsageError(
-            f"targets of shape {tuple(targets.shape)} do not fit to logits of shape "
+            f"targets of shape {tuple(targets.shape)} do not match logits of shape "
             f"{tuple(logits.shape)}: give class indices (B) or probabilities (B×C)"
         )
     return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits

@@ -1,25 +1,27 @@
 """The objectives of the papers, by their names."""
 
+from collections.abc import Sequence
+
 from fxtransport.objectives.classification import CrossEntropy
+from fxtransport.objectives.multipliers import (
+    FixedMultiplier,
+    LapMultipliers,
+    NoMultiplier,
+    Order,
+    TauMultipliers,
+    TrglMultipliers,
+)
 from fxtransport.objectives.objective import Objective
 from fxtransport.objectives.transport import TransportCost
-from fxtransport.objectives.weights import (
-    Fixed,
-    Greedy,
-    ModuleMultipliers,
-    Multiplier,
-    NoCost,
-    Order,
-)
 from fxtransport.residue import Measure
 
 _MEAN_SQUARE = TransportCost()
 
 
 def lap(
-    initial: float,
-    rate: float,
-    every: int,
+    lambda0: float,
+    lambda_rate: float,
+    update_every: int,
     *,
     order: Order = "code",
     cost: Measure = _MEAN_SQUARE,
@@ -31,55 +33,57 @@ def lap(
     CIFAR100 (1, 0.1, 5), circles (0.1, 0.1, 5).
 
     Args:
-        initial: λ0.
-        rate: τ.
-        every: s.
-        order: When λ is updated; see :class:`~fxtransport.objectives.weights.Multiplier`.
-        cost: What each residual block costs.
-        label_smoothing: Of the cross-entropy.
+        lambda0: λ0, λ before the first step.
+        lambda_rate: τ, by which the loss is multiplied before it is added to λ.
+        update_every: s, the number of steps between two updates.
+        order: When λ is updated. ``code``: steps count from 1, and those that s divides update
+            λ from their own loss and use it at once, as in the released code. ``text``: λ is
+            updated after s steps from the first loss of the new parameters, and used from that
+            batch on.
+        cost: The cost of a residual block.
+        label_smoothing: The label smoothing of the cross-entropy.
     """
-    weighting = Multiplier(initial, rate, every, order)
-    return Objective(CrossEntropy(label_smoothing), cost, weighting)
+    multipliers = LapMultipliers(lambda0, lambda_rate, update_every, order)
+    return Objective(CrossEntropy(label_smoothing), cost, multipliers)
 
 
 def fixed(
-    weight: float, *, cost: Measure = _MEAN_SQUARE, label_smoothing: float = 0.0
+    lambda0: float, *, cost: Measure = _MEAN_SQUARE, label_smoothing: float = 0.0
 ) -> Objective:
-    """A fixed weight: L + λ·C (THESIS F.3).
+    """A constant multiplier: L + λ·C (THESIS F.3).
 
     Args:
-        weight: λ.
-        cost: What each residual block costs.
-        label_smoothing: Of the cross-entropy.
+        lambda0: λ.
+        cost: The cost of a residual block.
+        label_smoothing: The label smoothing of the cross-entropy.
     """
-    return Objective(CrossEntropy(label_smoothing), cost, Fixed(weight))
+    return Objective(CrossEntropy(label_smoothing), cost, FixedMultiplier(lambda0))
 
 
 def trgl(
-    tau: float,
+    tau: float | Sequence[float],
     *,
-    doubled: bool = False,
     cost: Measure = _MEAN_SQUARE,
     label_smoothing: float = 0.0,
 ) -> Objective:
-    """Transport-regularised greedy learning: module k minimises L + C_k/(2τ_k) (THESIS 4).
+    """Transport-regularized greedy learning: part k minimizes L + C_k/(2τ_k) (THESIS 4).
 
-    Published settings: TinyImageNet τ = 500000, doubled; STL10 τ = 0.5, doubled; both with
-    label smoothing 0.1.
+    Published settings: TinyImageNet τ = 500000, STL10 τ = 0.5; both with label smoothing 0.1,
+    and with 2τ for the second half of the parts.
 
     Args:
-        tau: τ.
-        doubled: Whether the second half of the modules has 2τ.
-        cost: What each residual block costs.
-        label_smoothing: Of the cross-entropy.
+        tau: τ of every part; or a sequence with one value for each part, such as
+            ``[0.5, 0.5, 1.0, 1.0]``.
+        cost: The cost of a residual block.
+        label_smoothing: The label smoothing of the cross-entropy.
     """
-    return Objective(CrossEntropy(label_smoothing), cost, Greedy(tau, doubled))
+    return Objective(CrossEntropy(label_smoothing), cost, TauMultipliers(tau))
 
 
 def trgl_multipliers(
-    initial: float,
-    rate: float,
-    every: int,
+    lambda0: float,
+    lambda_rate: float,
+    update_every: int,
     *,
     order: Order = "code",
     cost: Measure = _MEAN_SQUARE,
@@ -90,25 +94,25 @@ def trgl_multipliers(
     Published setting of (λ, h, s): CIFAR100 (1, 1, 50).
 
     Args:
-        initial: λ_k before the first step.
-        rate: h.
-        every: s.
-        order: When λ_k is updated; see :class:`~fxtransport.objectives.weights.Multiplier`.
-        cost: What each residual block costs.
-        label_smoothing: Of the cross-entropy.
+        lambda0: λ_k before the first step.
+        lambda_rate: h, by which the loss is multiplied before it is added to λ_k.
+        update_every: s, the number of steps between two updates.
+        order: When λ_k is updated; see :func:`lap`.
+        cost: The cost of a residual block.
+        label_smoothing: The label smoothing of the cross-entropy.
     """
-    weighting = ModuleMultipliers(initial, rate, every, order)
-    return Objective(CrossEntropy(label_smoothing), cost, weighting)
+    multipliers = TrglMultipliers(lambda0, lambda_rate, update_every, order)
+    return Objective(CrossEntropy(label_smoothing), cost, multipliers)
 
 
 def plain(*, label_smoothing: float = 0.0) -> Objective:
     """The cross-entropy alone; no residue is measured.
 
     Args:
-        label_smoothing: Of the cross-entropy.
+        label_smoothing: The label smoothing of the cross-entropy.
     """
-    return Objective(CrossEntropy(label_smoothing), _MEAN_SQUARE, NoCost())
+    return Objective(CrossEntropy(label_smoothing), _MEAN_SQUARE, NoMultiplier())
 
 
 vangl = plain
-"""Greedy learning without transport cost, of module-wise training: VanGL (THESIS 4)."""
+"""Vanilla greedy learning (VanGL): training part by part without a transport cost (THESIS 4)."""

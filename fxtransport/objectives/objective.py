@@ -1,4 +1,4 @@
-"""What a program, or each of its modules, is trained for."""
+"""What a program, or each of its parts, is trained for."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
@@ -8,15 +8,15 @@ from torch import nn
 
 from fxtransport.errors import UsageError
 from fxtransport.objectives.classification import Classification
-from fxtransport.objectives.weights import Weighting
+from fxtransport.objectives.multipliers import Multipliers, MultiplierState
 from fxtransport.residue import Measure
 
 _LOGITS = ("logits", "out")
-"""Under which names a model returns its logits among other things."""
+"""The names under which models return their logits among other things."""
 
 
 class Output(Protocol):
-    """What a module of a program returns, as far as an objective reads it."""
+    """What a part of a program returns, as far as an objective reads it."""
 
     @property
     def logits(self) -> Any:
@@ -24,82 +24,110 @@ class Output(Protocol):
 
     @property
     def costs(self) -> torch.Tensor:
-        """What each residual block costs, 1-D."""
+        """The cost of each residual block, 1-D."""
 
 
 class Loss(NamedTuple):
-    """What a module minimises on a batch, and what it is made of."""
+    """The loss of a part on a batch, its terms, and the part's next multiplier."""
 
     total: torch.Tensor
-    """To call ``backward`` on."""
+    """The tensor to call ``backward`` on."""
     classification: torch.Tensor
     """L, without gradient."""
     transport: torch.Tensor | None
-    """C, without gradient; None where no cost is taken."""
-    weight: torch.Tensor | None
-    """λ or τ, without gradient; None where there is none."""
+    """C, without gradient; None without a cost."""
+    multiplier: torch.Tensor | None
+    """The λ or τ of ``total``, without gradient; None where there is none."""
+    next: MultiplierState | None
+    """The multiplier after this batch, for :meth:`Objective.commit`; None where there is none."""
 
 
 class Objective(nn.Module):
-    """A classification loss L and a transport cost C = Σ_m C_m, and how they are weighed.
+    """A classification loss L, a transport cost C = Σ_m C_m, and their multipliers.
 
-    Its ``state_dict`` holds the multipliers, one for each module. Give ``objective.cost`` to
-    the modules of a program, so that they measure what it needs, and no more::
+    Calling an objective is a pure function of its arguments: it changes no multiplier.
+    :meth:`state` reads the multiplier of a part, and :meth:`commit` stores its next one. Give
+    ``objective.cost`` to the parts of a program, so that they measure what it needs::
 
         output = part(hidden, measure=objective.cost)
-        objective(output, targets, module=part.index).total.backward()
+        loss = objective(output, targets, objective.state(part.index))
+        loss.total.backward()
+        objective.commit(part.index, loss.next)
+
+    The multipliers are in its ``state_dict``, and move with ``objective.to(device)``.
 
     Args:
-        classification: L, of logits and targets.
-        cost: What each residual block costs.
-        weighting: How the two are weighed.
+        classification: L, a function of logits and targets.
+        cost: The cost of a residual block.
+        multipliers: How L and C are combined.
     """
 
-    def __init__(self, classification: Classification, cost: Measure, weighting: Weighting) -> None:
+    def __init__(
+        self, classification: Classification, cost: Measure, multipliers: Multipliers
+    ) -> None:
         super().__init__()
         self.classification = classification
-        self.weighting = weighting
+        self.multipliers = multipliers
         self._cost = cost
 
     @property
     def cost(self) -> Measure | None:
-        """What a residual block costs; None where nothing is to be measured."""
-        return self._cost if self.weighting.penalises else None
+        """The cost of a residual block; None where nothing has to be measured."""
+        return self._cost if self.multipliers.penalizes else None
 
-    def prepare(self, modules: int) -> None:
-        """Make the state of as many modules as there are; what is there already stays.
-
-        Trainers call it. A loop of your own needs it only where τ is doubled in the second
-        half of the modules.
-        """
-        self.weighting.prepare(modules)
-
-    def forward(
-        self, output: Output, targets: torch.Tensor, module: int = 0, update: bool = True
-    ) -> Loss:
-        """What a module minimises on a batch.
+    def state(self, part: int = 0) -> MultiplierState | None:
+        """The multiplier of a part; None if the objective has none.
 
         Args:
-            output: What the module returned.
-            targets: Class indices, int64, B; or probabilities, B×C.
-            module: Which module it is.
-            update: Whether the multiplier counts this batch as an optimiser step, in train
-                mode. Where gradients are accumulated, only the first batch of a step does.
+            part: The index of the part; 0 for the whole program.
 
         Raises:
-            UsageError: the output has no logits, or the targets do not fit to them, or τ is
-                doubled in a second half that is not known yet.
+            UsageError: there is no τ for this part.
         """
-        self.weighting.reach(module)
+        return self.multipliers.state(part)
+
+    def forward(
+        self,
+        output: Output,
+        targets: torch.Tensor,
+        state: MultiplierState | None,
+        advance: bool = True,
+    ) -> Loss:
+        """The loss of a part on a batch.
+
+        Args:
+            output: What the part returned.
+            targets: Class indices, int64, B; or probabilities, B×C.
+            state: The multiplier of the part, from :meth:`state`.
+            advance: Whether the batch counts as an optimizer step. In eval mode it never does.
+                Where gradients are accumulated, let the first batch advance, and give its
+                ``loss.next`` to the others with ``advance=False``.
+
+        Raises:
+            UsageError: the output has no logits, the targets do not match them, or the state
+                is missing.
+        """
         loss = self.classification(logits_of(output.logits), targets)
-        if self.training and update:
-            self.weighting.advance(loss.detach(), module)
-        weight = self.weighting.weight(module)
-        if not self.weighting.penalises:
-            return Loss(loss, loss.detach(), None, weight)
+        seen = loss.detach()
+        if not self.multipliers.penalizes:
+            return Loss(loss, seen, None, None, None)
+        if state is None:
+            raise UsageError("the objective has multipliers: give it objective.state(part.index)")
+        if self.training and advance:
+            state = self.multipliers.advance(state, seen)
         cost = output.costs.sum()
-        total = self.weighting.weigh(loss, cost, module)
-        return Loss(total, loss.detach(), cost.detach(), weight)
+        total = self.multipliers.combine(loss, cost, state)
+        return Loss(total, seen, cost.detach(), state.value, state)
+
+    def commit(self, part: int, state: MultiplierState | None) -> None:
+        """Store the multiplier of a part.
+
+        Args:
+            part: The index of the part.
+            state: ``loss.next`` of the part's last batch.
+        """
+        if state is not None:
+            self.multipliers.commit(part, state)
 
     def extra_repr(self) -> str:
         """L and C."""
@@ -110,7 +138,7 @@ def logits_of(returned: Any) -> torch.Tensor:
     """The logits among what a model returns.
 
     Raises:
-        UsageError: it is not clear which tensor they are, or there are none.
+        UsageError: there are none, or it is not clear which tensor they are.
 
     >>> logits_of({"out": torch.zeros(2, 3), "aux": torch.zeros(2, 3)}).shape
     torch.Size([2, 3])
@@ -119,7 +147,8 @@ def logits_of(returned: Any) -> torch.Tensor:
         return returned
     if returned is None:
         raise UsageError(
-            "the module has no logits: its auxiliary head was left out (head='none') or not run"
+            "the part returned no logits: it has no auxiliary head (head='none'), or the head "
+            "was not run (head=False)"
         )
     for name in _LOGITS:
         found = returned.get(name) if isinstance(returned, Mapping) else None
@@ -127,6 +156,6 @@ def logits_of(returned: Any) -> torch.Tensor:
         if isinstance(found, torch.Tensor):
             return found
     raise UsageError(
-        f"the model returns {type(returned).__name__}, in which nothing is called "
-        f"{' or '.join(_LOGITS)}; wrap it in a module that returns the logits alone"
+        f"the model returns {type(returned).__name__}, which has no tensor named "
+        f"{' or '.join(_LOGITS)}; wrap the model in a module that returns the logits alone"
     )

@@ -16,21 +16,21 @@ _RESIDUES = ("branch", "displacement")
 class TransportCost:
     """C_m = ‖r_m‖^p of one residual block (LAP 5.3; THESIS 3.4).
 
-    The transport cost of a network, or of a module, is the sum over its blocks.
+    The transport cost of a network, or of a part, is the sum over its blocks.
 
     Args:
         p: The power, at least 1; 2 makes it the kinetic energy (THESIS 4.6 for others).
         reduction: ``mean``: of |r|^p over batch, channels and positions, as the authors'
-            released code does, which makes weights comparable between shapes. ``sum``: of
-            |r|^p over channels and positions, averaged over the batch, as the text has it.
+            released code does, which makes multipliers comparable between shapes. ``sum``: of
+            |r|^p over channels and positions, averaged over the batch, as in the text.
         residue: ``branch``: what is added to the skip. ``displacement``: x_{m+1} - x_m,
-            behind the activation if one follows the addition (THESIS 3.5.1). Only blocks
+            after the activation if one follows the addition (THESIS 3.5.1). Only blocks
             whose skip is x_m itself have one; others then cost nothing.
-        kinds: The kinds of blocks that are penalised. ``("identity",)`` leaves out the
-            transitions between stages, as BLOCK's text does.
+        kinds: The kinds of blocks that are penalized. ``("identity",)`` leaves out the
+            transitions between stages, as in BLOCK's text.
 
     Raises:
-        UsageError: an option has a value that makes no sense.
+        UsageError: an option is not valid.
     """
 
     p: float = 2.0
@@ -40,20 +40,20 @@ class TransportCost:
 
     def __post_init__(self) -> None:
         if not 1 <= self.p < float("inf"):
-            raise UsageError(f"the power p of a transport cost is at least 1, not {self.p}")
+            raise UsageError(f"p must be a number of at least 1, not {self.p}")
         if self.reduction not in get_args(Reduction):
-            raise UsageError(f"reduction is mean or sum, not {self.reduction!r}")
+            raise UsageError(f"reduction must be 'mean' or 'sum', not {self.reduction!r}")
         if self.residue not in _RESIDUES:
-            raise UsageError(f"residue is branch or displacement, not {self.residue!r}")
+            raise UsageError(f"residue must be 'branch' or 'displacement', not {self.residue!r}")
         known = [str(kind) for kind in TAPPED_KINDS]
         for kind in self.kinds:
             if kind not in known:
-                raise UsageError(f"kinds is one or several of {', '.join(known)}, not {kind!r}")
+                raise UsageError(f"kinds must be from {', '.join(known)}, not {kind!r}")
         if not self.kinds:
-            raise UsageError("kinds is at least one kind, such as ('identity',)")
+            raise UsageError("kinds is empty; give at least one kind, such as ('identity',)")
 
     def __call__(self, residue: Residue) -> torch.Tensor | None:
-        """The cost of a block, a scalar, in float32 at least; None if it is not penalised."""
+        """The cost of a block, a scalar, in float32 at least; None if it is not penalized."""
         if residue.kind not in self.kinds:
             return None
         if self.residue == "branch":

@@ -91,6 +91,6 @@ def load_run(run: Path, config: Config, *, last: bool, average: bool | None = No
         load_weights(program, folder.read_tensors(checkpoint.best), run / checkpoint.best.file)
     found = state["best"]
     best = Best(Exit(**found["exit"]), found["epoch"]) if found else None
-    trained = tuple(exit["module"] for exit in state["exits"]) or tuple(range(len(program.parts)))
+    trained = tuple(exit["part"] for exit in state["exits"]) or tuple(range(len(program.parts)))
     epochs = state["position"]["epochs"] if last or best is None else best.epoch
     return TrainedRun(config, recipe, program, best, trained, epochs, averaged)

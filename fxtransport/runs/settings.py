@@ -6,15 +6,15 @@ import torch
 
 from fxtransport.objectives import (
     CrossEntropy,
-    Fixed,
-    Greedy,
-    ModuleMultipliers,
-    Multiplier,
-    NoCost,
+    FixedMultiplier,
+    LapMultipliers,
+    Multipliers,
+    NoMultiplier,
     Objective,
     ReverseCrossEntropy,
+    TauMultipliers,
     TransportCost,
-    Weighting,
+    TrglMultipliers,
 )
 from fxtransport.runs.config import Config
 from fxtransport.training import (
@@ -28,8 +28,12 @@ from fxtransport.training import (
 )
 
 
-def objective_of(config: Config) -> Objective:
-    """The objective that is minimised.
+def objective_of(config: Config, parts: int) -> Objective:
+    """The objective that is minimized.
+
+    Args:
+        config: The configuration of the run.
+        parts: The number of parts of its program.
 
     Raises:
         UsageError: a number is out of range.
@@ -39,11 +43,11 @@ def objective_of(config: Config) -> Objective:
         ReverseCrossEntropy() if found["reverse"] else CrossEntropy(found["label_smoothing"])
     )
     if "p" not in found:
-        return Objective(classification, TransportCost(), NoCost())
+        return Objective(classification, TransportCost(), NoMultiplier())
     cost = TransportCost(
         found["p"], found["reduction"], found["residue"], kinds=tuple(found["kinds"])
     )
-    return Objective(classification, cost, _weighting(found))
+    return Objective(classification, cost, _multipliers(found, parts))
 
 
 def schedule_of(config: Config) -> Schedule:
@@ -65,7 +69,9 @@ def optimizer_of(config: Config) -> OptimizerSettings:
 
 def settings_of(config: Config) -> TrainerSettings:
     """How the trainer runs."""
-    return TrainerSettings(**{**config.section("trainer"), "device": device_of(config)})
+    found = config.section("trainer")
+    found["update_frozen_bn"] = found.pop("drift")
+    return TrainerSettings(**{**found, "device": device_of(config)})
 
 
 def device_of(config: Config) -> str:
@@ -73,10 +79,14 @@ def device_of(config: Config) -> str:
     return config.get("trainer.device") or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _weighting(found: dict[str, Any]) -> Weighting:
+def _multipliers(found: dict[str, Any], parts: int) -> Multipliers:
     if "lambda0" in found:
-        kind = Multiplier if found["method"] == "lap" else ModuleMultipliers
+        kind = LapMultipliers if found["method"] == "lap" else TrglMultipliers
         return kind(found["lambda0"], found["lambda_rate"], found["every"], found["order"])
-    if "tau" in found:
-        return Greedy(found["tau"], found["doubled"])
-    return Fixed(found["fixed_weight"])
+    if "tau" not in found:
+        return FixedMultiplier(found["fixed_weight"])
+    if not found["doubled"]:
+        return TauMultipliers(found["tau"])
+    # of an odd number of parts, the one in the middle is in the first half
+    second = parts // 2
+    return TauMultipliers([found["tau"]] * (parts - second) + [2 * found["tau"]] * second)

@@ -7,28 +7,28 @@ import platform
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _NEVER = -1
 _LARGEST_TENSOR = 2**30
-"""Bytes; what is larger is given back, so that the heap does not get holes of that size."""
+"""Bytes. Larger blocks are given back, so that the heap does not get holes of that size."""
 MALLOC_SETTINGS = (
     "MALLOC_TRIM_THRESHOLD_",
     "MALLOC_MMAP_THRESHOLD_",
     "GLIBC_TUNABLES",
     "LD_PRELOAD",
 )
-"""Variables of the environment by which a user chooses how memory is allocated."""
+"""Environment variables by which users choose how memory is allocated."""
 
 
 def keep_freed_memory() -> bool:
-    """Make the C library keep freed memory, for the whole process and from now on.
+    """Make the C library keep freed memory: in the whole process, from now on.
 
     A step on the CPU frees what it has allocated. glibc gives large blocks back to the system
     and takes them again in the next step, page by page: 10 % of the time of a ResNet-110 on
-    32×32, 46 % on 96×96, there for 5 % less memory (``benchmarks/training_cost.py``).
-    ``fxtransport train`` calls this on a CPU; a loop of your own may. On a GPU it changes
-    nothing worth having.
+    32×32, and 46 % on 96×96, where it saves 5 % of the memory
+    (``benchmarks/training_cost.py``). ``fxtransport train`` calls this on a CPU; a loop of your
+    own may. On a GPU it makes no difference.
 
     Returns:
-        Whether it does from now on: with glibc, unless the environment already says
-        otherwise, by glibc's own variables or an allocator that is loaded instead.
+        Whether memory is kept: with glibc, unless the environment says otherwise, by glibc's
+        own variables or by loading another allocator.
     """
     if platform.libc_ver()[0] != "glibc" or any(name in os.environ for name in MALLOC_SETTINGS):
         return False

@@ -1,19 +1,19 @@
-"""Training batches from anything that can be iterated over again and again."""
+"""Training batches from anything that can be iterated over repeatedly."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from fxtransport.errors import UsageError
-from fxtransport.randomness import derived_seed, isolated
+from fxtransport.randomness import derived_seed, fork_rng
 
 
 @runtime_checkable
 class Epochs(Protocol):
-    """What a trainer needs of training batches; a ``TrainStream`` of the data is one."""
+    """What a trainer needs of training batches; the streams of fxtransport.data have it."""
 
     def __len__(self) -> int:
-        """How many batches an epoch has."""
+        """The number of batches in an epoch."""
 
     def epoch(self, n: int, start: int = 0) -> Iterator[Any]:
         """Inputs and targets of epoch ``n``, counted from 0, without the first ``start``."""
@@ -21,26 +21,26 @@ class Epochs(Protocol):
 
 @runtime_checkable
 class Batches(Protocol):
-    """A list of batches, or a ``DataLoader``: inputs and targets, as often as wanted."""
+    """A list of batches, or a ``DataLoader``: inputs and targets, as often as needed."""
 
     def __len__(self) -> int:
-        """How many there are."""
+        """The number of batches."""
 
     def __iter__(self) -> Iterator[Any]:
         """The batches, from the first on."""
 
 
 @dataclass(frozen=True)
-class Reiterated:
+class RepeatedBatches:
     """Batches as epochs: each batch is fetched with the global generators seeded for it.
 
-    So what a ``DataLoader`` shuffles and augments depends on the seed, the epoch and the
-    position, and a run that was resumed within an epoch sees the batches that it would have
-    seen. The generators are put back afterwards.
+    What a ``DataLoader`` shuffles and augments then depends on the seed, the epoch and the
+    position, so a run that is resumed within an epoch sees the batches that it would have
+    seen. The state of the generators is restored afterwards.
 
     Args:
         batches: What to iterate over.
-        seed: Of what is random in it.
+        seed: The seed of its randomness.
     """
 
     batches: Batches
@@ -50,11 +50,11 @@ class Reiterated:
         return len(self.batches)
 
     def epoch(self, n: int, start: int = 0) -> Iterator[Any]:
-        """The batches of an epoch; those before ``start`` are fetched too, and dropped."""
-        with isolated(derived_seed(self.seed, n)):
+        """The batches of an epoch. Those before ``start`` are fetched too, and dropped."""
+        with fork_rng(derived_seed(self.seed, n)):
             iterator = iter(self.batches)
         for i in range(len(self)):
-            with isolated(derived_seed(self.seed, n, i)):
+            with fork_rng(derived_seed(self.seed, n, i)):
                 batch = next(iterator)
             if i >= start:
                 yield batch
@@ -64,13 +64,13 @@ def epochs_of(train: Epochs | Batches, seed: int | None) -> Epochs:
     """Training batches as epochs.
 
     Raises:
-        UsageError: it is an iterator, or has no length.
+        UsageError: they are an iterator, or have no length.
     """
     if isinstance(train, Epochs):
         return train
     if isinstance(train, Batches):
-        return Reiterated(train, seed or 0)
+        return RepeatedBatches(train, seed or 0)
     raise UsageError(
-        "training batches are needed again in every epoch, and their number: give a list, a "
+        "training batches are read again in every epoch, and need a length: give a list, a "
         "DataLoader of a data set with a length, or a stream of fxtransport.data"
     )

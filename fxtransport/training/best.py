@@ -14,11 +14,11 @@ from fxtransport.weights import distinct_state, load_weights
 class BestExit:
     """Keeps the weights of the best exit, in the run's folder or in memory.
 
-    The best is the one of highest accuracy on the validation split; of equals, the first in
-    time, and the one of the fewest modules.
+    The best exit has the highest accuracy on the validation split. Of equals, it is the first
+    in time, and then the one after the fewest parts.
 
     Args:
-        folder: The run's; None: keep a copy in memory.
+        folder: The folder of the run; None: keep a copy in memory.
     """
 
     def __init__(self, folder: RunFolder | None) -> None:
@@ -26,22 +26,22 @@ class BestExit:
         self._tensors: dict[str, torch.Tensor] | None = None
         self.record: Best | None = None
         self.weights: Weights | None = None
-        """The file, if there is a folder."""
+        """The file of the weights, if there is a folder."""
 
     def offer(self, exits: Sequence[Exit], epoch: int, program: Program) -> None:
-        """Keep the best of these exits, if it is better than what there is.
+        """Keep the best of these exits, if it is better than the best so far.
 
         Args:
-            exits: How good they are on the validation split.
-            epoch: After how many epochs.
-            program: Whose weights to keep.
+            exits: Exits, measured on the validation split.
+            epoch: The number of epochs that are done.
+            program: The program whose weights to keep.
 
         Raises:
-            CheckpointError: they cannot be written.
+            CheckpointError: the weights cannot be written.
         """
         if not exits:
             return
-        found = max(exits, key=lambda exit: (exit.accuracy, -exit.module))
+        found = max(exits, key=lambda exit: (exit.accuracy, -exit.part))
         if self.record is not None and found.accuracy <= self.record.exit.accuracy:
             return
         tensors = distinct_state(program)
@@ -52,7 +52,7 @@ class BestExit:
         self.record = Best(found, epoch)
 
     def load_into(self, program: Program) -> None:
-        """Give a program the weights of the best exit; there must be one.
+        """Load the weights of the best exit, which must exist, into a program.
 
         Raises:
             CheckpointError: they cannot be read.

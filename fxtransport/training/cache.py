@@ -1,6 +1,6 @@
-"""Keep what frozen modules return for the training set on disk, computed once.
+"""Keep what the frozen parts return for the training set on disk, computed once.
 
-The file is safetensors, written row by row, and mapped into memory when it is read.
+The safetensors file is written row by row, and mapped into memory when it is read.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from torch import nn
 
 from fxtransport.data import OrderedStream, Samples, ShuffledStream
 from fxtransport.errors import UsageError
-from fxtransport.randomness import isolated, random_state
+from fxtransport.randomness import fork_rng, random_state
 from fxtransport.training.batches import Epochs
 from fxtransport.training.checkpoint import RunFolder
 
@@ -31,19 +31,19 @@ _NAMES = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
-"""What safetensors calls each dtype."""
+"""The name of each dtype in safetensors."""
 
 
 class HiddenSamples:
     """Samples whose inputs are hidden states, read from a file as they are needed.
 
     Args:
-        path: A safetensors file with the tensors ``0``, ``1``, … of a hidden state, N×… each,
-            and ``targets``.
+        path: A safetensors file with the tensors ``0``, ``1``, … of the hidden states, N×…
+            each, and ``targets``.
     """
 
     def __init__(self, path: Path) -> None:
-        # mapped, not read: pages come from the disk when their rows are taken
+        # mapped, not read: pages are loaded from the disk when their rows are read
         with safe_open(path, "pt") as file:
             names = sorted(set(file.keys()) - {TARGETS}, key=int)
             self._hidden = tuple(file.get_tensor(name) for name in names)
@@ -53,61 +53,61 @@ class HiddenSamples:
         return len(self._targets)
 
     def batch(self, indices: Sequence[int]) -> Any:
-        """Hidden states (a tensor, or a tuple) and targets of these numbers, copied."""
+        """A copy of the hidden states (a tensor, or a tuple) and targets with these indices."""
         chosen = torch.tensor(indices, dtype=torch.int64)
         hidden = tuple(values[chosen] for values in self._hidden)
         return hidden[0] if len(hidden) == 1 else hidden, self._targets[chosen]
 
 
-def cacheable(train: Epochs) -> ShuffledStream:
-    """The training stream, if what frozen modules return for a sample never changes.
+def check_cacheable(train: Epochs) -> ShuffledStream:
+    """The training stream, if what frozen parts return for a sample never changes.
 
     Raises:
-        UsageError: it does, or the samples cannot be told apart.
+        UsageError: it does, or the samples have no indices.
     """
-    advice = "train without cache_hidden, or without what is random"
+    advice = "train without cache_hidden, or without randomness in the data"
     if not isinstance(train, ShuffledStream):
         raise UsageError(
-            "cache_hidden needs a stream of fxtransport.data, which knows its samples by number"
+            "cache_hidden needs a stream of fxtransport.data, whose samples have indices"
         )
     if train.mix is not None:
         raise UsageError(f"cache_hidden cannot be used with mixup, which mixes images; {advice}")
     if _is_random(train.samples):
         raise UsageError(
-            "cache_hidden cannot be used with random augmentation: what frozen modules return "
+            "cache_hidden cannot be used with random augmentation: what frozen parts return "
             f"differs in every epoch; {advice}"
         )
     return train
 
 
-def cached(
+def cache_hidden_states(
     train: ShuffledStream,
     frozen: Callable[[Any], Any],
-    modules: Sequence[nn.Module],
+    parts: Sequence[nn.Module],
     folder: RunFolder,
     observe: Callable[[], None] = lambda: None,
 ) -> Epochs:
-    """The same batches in the same order, as what the frozen modules return for them.
+    """A stream of the hidden states that frozen parts return, in the order of the inputs.
 
     Args:
         train: Batches of inputs.
-        frozen: From a batch of inputs to a batch of hidden states.
-        modules: What it runs; a file that these made from these inputs is used again.
+        frozen: A function from a batch of inputs to a batch of hidden states.
+        parts: The parts that it runs. A file that they made from these inputs is used again.
         folder: Where to keep the file. Those of other phases are deleted.
-        observe: Is called after every batch.
+        observe: Called after every batch.
 
     Raises:
         CheckpointError: the file cannot be written.
         UsageError: a hidden state has no row for each sample.
     """
     batches = OrderedStream(train.samples, train.batch_size, train.num_workers)
-    path = folder.path / f"hidden-{_key(batches, modules)[:16]}.safetensors"
+    path = folder.path / f"hidden-{_key(batches, parts)[:16]}.safetensors"
     for other in folder.path.glob("hidden-*.safetensors"):
         if other != path:
             other.unlink()
     if not path.exists():
         rows = _rows(batches, frozen, observe)
-        with folder.written(path.name) as beside:
+        with folder.new_file(path.name) as beside:
             write_rows(beside, rows, len(train.samples))
             folder.put(beside, path.name)
     return replace(train, samples=HiddenSamples(path), num_workers=0)
@@ -115,7 +115,7 @@ def cached(
 
 def _is_random(samples: Samples) -> bool:
     """Whether fetching a sample draws from the global generators."""
-    with isolated(0):
+    with fork_rng(0):
         before = random_state(torch.device("cpu"))
         samples.batch([0])
         after = random_state(torch.device("cpu"))
@@ -123,10 +123,10 @@ def _is_random(samples: Samples) -> bool:
     return drawn or before != after
 
 
-def _key(batches: OrderedStream, modules: Sequence[nn.Module]) -> str:
-    """What the hidden states depend on: the modules, how many samples, and the first."""
+def _key(batches: OrderedStream, parts: Sequence[nn.Module]) -> str:
+    """A hash of what hidden states depend on: the parts, the number of samples, the first batch."""
     digest = hashlib.sha256(str(len(batches.samples)).encode())
-    states = [tensor for module in modules for tensor in module.state_dict().values()]
+    states = [tensor for part in parts for tensor in part.state_dict().values()]
     for tensor in (*next(iter(batches)), *states):
         digest.update(_bytes(tensor))
     return digest.hexdigest()
@@ -140,23 +140,24 @@ def _rows(
         columns = hidden if isinstance(hidden, tuple) else (hidden,)
         for values in columns:
             if len(values) != len(targets):
-                # patches or windows may lie before or behind samples in there
+                # patches or windows may come before or after the samples in this dimension
                 raise UsageError(
-                    f"cache_hidden cannot tell samples apart in what the frozen modules return: a "
+                    f"cache_hidden needs a row for each sample, and the frozen parts return a "
                     f"tensor of shape {tuple(values.shape)} for {len(targets)} samples; train "
-                    "without cache_hidden, or place the cuts elsewhere"
+                    "without cache_hidden, or cut the program elsewhere"
                 )
         yield {**{str(i): values for i, values in enumerate(columns)}, TARGETS: targets}
         observe()
 
 
 def write_rows(path: Path, batches: Iterator[Mapping[str, torch.Tensor]], rows: int) -> None:
-    """Write tensors into a safetensors file batch by batch, never holding more than one.
+    """Write tensors into a safetensors file batch by batch, holding one batch at a time.
 
     Args:
         path: The file.
-        batches: The tensors' rows, by name: the same names, dtypes and trailing shapes in all.
-        rows: How many rows come altogether.
+        batches: Rows of the tensors, by name. All batches have the same names, dtypes and
+            trailing shapes.
+        rows: The number of rows in all batches together.
     """
     done = 0
     starts: dict[str, int] = {}
@@ -174,9 +175,9 @@ def write_rows(path: Path, batches: Iterator[Mapping[str, torch.Tensor]], rows: 
 
 
 def _header(batch: Mapping[str, torch.Tensor], rows: int) -> tuple[bytes, dict[str, int]]:
-    """The file's beginning, and where each tensor's bytes begin."""
+    """The header of the file, and the offset of each tensor."""
     entries, offsets, end = {}, {}, 0
-    # the widest first, so that each is aligned
+    # the widest dtype first, so that each tensor is aligned
     for name in sorted(batch, key=lambda name: (-batch[name].element_size(), name)):
         shape = [rows, *batch[name].shape[1:]]
         offsets[name] = end

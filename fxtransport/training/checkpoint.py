@@ -1,9 +1,9 @@
-"""The folder of a run: checkpoints that a crash at any moment leaves whole.
+"""The folder of a run: checkpoints that stay complete through a crash at any moment.
 
-``checkpoint.json`` is the last checkpoint, and the only file that says which others count: it
-names the tensors' file and the best weights' file, with their hashes. Every file is written
-beside its place, flushed to the disk, and renamed; ``checkpoint.json`` goes last, and what it
-no longer names is deleted after that. So at every moment it describes something complete.
+``checkpoint.json`` is the last checkpoint. It names the file of the tensors and that of the
+best weights, with their hashes; no other file counts. Every file is written under a temporary
+name, flushed to the disk, and renamed. ``checkpoint.json`` is renamed last, and the files that
+it no longer names are deleted after that, so it describes a complete checkpoint at any moment.
 """
 
 import json
@@ -22,7 +22,7 @@ from fxtransport.errors import CheckpointError
 from fxtransport.files import file_hash, library_versions, path_beside, put, read_json
 from fxtransport.training.flatten import Flattened, unflatten
 
-FORMAT = 1
+FORMAT = 2
 CHECKPOINT = "checkpoint.json"
 _OURS = ("last-*.safetensors", "best-*.safetensors", "*.new")
 
@@ -37,10 +37,10 @@ class Weights:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What ``checkpoint.json`` and the tensors that it names hold."""
+    """The content of ``checkpoint.json`` and of the tensors that it names."""
 
     summary: dict[str, Any]
-    """What the run is and where it is, for people and for comparison: plain JSON."""
+    """What the run is and how far it is, for people and for comparison: plain JSON."""
     state: Any
     best: Weights | None
 
@@ -49,7 +49,7 @@ class RunFolder:
     """Writes and reads the checkpoints of one run.
 
     Args:
-        path: The folder; it is made with the first file.
+        path: The folder. It is made with the first file.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -57,11 +57,11 @@ class RunFolder:
 
     @property
     def has_checkpoint(self) -> bool:
-        """Whether there is a checkpoint, whole or not."""
+        """Whether there is a checkpoint, complete or damaged."""
         return (self.path / CHECKPOINT).exists()
 
     def write(self, checkpoint: Checkpoint) -> None:
-        """Make this the last checkpoint, and delete what it does not need.
+        """Make this the last checkpoint, and delete the files that it does not need.
 
         Raises:
             CheckpointError: it cannot be written. The one before is still there.
@@ -80,12 +80,12 @@ class RunFolder:
         self._delete_all_but({last.file, checkpoint.best.file if checkpoint.best else ""})
 
     def write_tensors(self, kind: str, tensors: dict[str, torch.Tensor]) -> Weights:
-        """Write a safetensors file that is named by its hash, so never over another.
+        """Write a safetensors file, named by its hash, so that it never overwrites another.
 
         Raises:
             CheckpointError: it cannot be written.
         """
-        with self.written(f"{kind}.safetensors") as beside:
+        with self.new_file(f"{kind}.safetensors") as beside:
             save_file(tensors, beside)
             sha256 = file_hash(beside)
             weights = Weights(f"{kind}-{sha256[:16]}.safetensors", sha256)
@@ -93,39 +93,39 @@ class RunFolder:
         return weights
 
     def write_json(self, name: str, content: Any) -> None:
-        """Write a JSON file; what had its name is replaced at once or stays.
+        """Write a JSON file. A file of that name is replaced atomically.
 
         Raises:
             CheckpointError: it cannot be written.
         """
-        with self.written(name) as beside:
+        with self.new_file(name) as beside:
             beside.write_text(json.dumps(content) + "\n", encoding="utf-8")
             self.put(beside, name)
 
     @contextmanager
-    def written(self, name: str) -> Iterator[Path]:
-        """A path to write at, beside a file's place; what was not put there is deleted.
+    def new_file(self, name: str) -> Iterator[Path]:
+        """A temporary path to write a file at, for :meth:`put`; deleted if it is not put.
 
         Raises:
-            CheckpointError: of an error of the system, in one line.
+            CheckpointError: the file cannot be written.
         """
         try:
             with path_beside(self.path / name) as beside:
                 yield beside
         except (OSError, SafetensorError) as error:
             reason = getattr(error, "strerror", None) or error
-            left = "; the last checkpoint there is whole" if self.has_checkpoint else ""
+            left = "; the last checkpoint there is complete" if self.has_checkpoint else ""
             raise CheckpointError(f"cannot write into {self.path}: {reason}{left}") from error
 
     def put(self, beside: Path, name: str) -> None:
-        """Flush a file to the disk and give it its name in the folder."""
+        """Flush a file to the disk and rename it to its name in the folder."""
         put(beside, self.path / name)
 
     def read(self) -> Checkpoint:
         """The last checkpoint.
 
         Raises:
-            CheckpointError: there is none, or it is damaged, or of something else.
+            CheckpointError: there is none, or it is damaged, or not a valid checkpoint.
         """
         path = self.path / CHECKPOINT
         found = read_json(path, "checkpoint", FORMAT, CheckpointError)
@@ -141,30 +141,28 @@ class RunFolder:
         """The tensors of a file that a checkpoint names.
 
         Raises:
-            CheckpointError: it is not there, or not what the checkpoint means.
+            CheckpointError: it is missing, or its hash is another.
         """
-        path = self.verified(weights)
+        path = self.verify(weights)
         try:
             return load_file(path)
         except (OSError, SafetensorError) as error:
             raise CheckpointError(f"cannot read {path}: {error}") from error
 
-    def verified(self, weights: Weights) -> Path:
-        """Where a file is that a checkpoint names.
+    def verify(self, weights: Weights) -> Path:
+        """The path of a file that a checkpoint names, after a look at its hash.
 
         Raises:
-            CheckpointError: it is not there, or not what the checkpoint means.
+            CheckpointError: it is missing, or its hash is another.
         """
-        # a name, and no way out of the folder
+        # the name alone, so that it stays within the folder
         path = self.path / Path(weights.file).name
         try:
             found = file_hash(path)
         except OSError as error:
             raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
         if found != weights.sha256:
-            raise CheckpointError(
-                f"{path} is damaged, or not the one that {CHECKPOINT} beside it describes"
-            )
+            raise CheckpointError(f"{path} is damaged, or not the file that {CHECKPOINT} describes")
         return path
 
     def _delete_all_but(self, kept: set[str]) -> None:

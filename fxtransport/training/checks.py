@@ -1,55 +1,54 @@
-"""What must hold before a program can be trained by a schedule."""
+"""What must hold before a schedule can train a program."""
+
+from collections.abc import Sequence
 
 from fxtransport.errors import UsageError
-from fxtransport.program import Program
+from fxtransport.program import Part
 from fxtransport.training.schedules import Phase
 
 _SHOWN = 3
 
 
-def check_trainable(program: Program, phases: tuple[Phase, ...]) -> None:
-    """Refuse a program that a schedule would train wrongly.
+def check_trainable(parts: Sequence[Part], phases: Sequence[Phase]) -> None:
+    """Refuse parts that a schedule would not train correctly.
 
     Args:
-        program: What is to be trained.
-        phases: The schedule's.
+        parts: The parts of the schedule, those that stay frozen included.
+        phases: The phases of the schedule.
 
     Raises:
-        UsageError: a module has nothing to train or no head; or two modules that train apart
-            share parameters or buffers.
+        UsageError: a part has nothing to train or no head; or two parts share parameters or
+            buffers.
     """
-    for phase in phases:
-        parts = (program.whole,) if phase.modules is None else program.parts
-        chosen = phase.modules or (0,)
-        for part in (parts[k] for k in chosen):
-            where = f"module {part.index}" if phase.modules else "the program"
-            if not any(p.requires_grad for p in part.parameters()):
-                raise UsageError(f"{where} has no parameter that requires a gradient")
-            if not part.is_last and part.auxiliary_head is None:
-                raise UsageError(
-                    f"{where} has no auxiliary head to train it by; compile the program with "
-                    "head='auto' (--head auto), or train it end to end"
-                )
-    if any(phase.modules is not None for phase in phases):
-        _refuse_shared(program)
+    for k in sorted({k for phase in phases for k in phase.parts}):
+        part = parts[k]
+        name = f"part {part.index}" if len(parts) > 1 else "the program"
+        if not any(p.requires_grad for p in part.parameters()):
+            raise UsageError(f"{name} has no parameter that requires a gradient")
+        if not part.is_last and part.auxiliary_head is None:
+            raise UsageError(
+                f"{name} has no auxiliary head to train; compile the program with head='auto', "
+                "or train it end to end"
+            )
+    _refuse_shared(parts)
 
 
-def _refuse_shared(program: Program) -> None:
+def _refuse_shared(parts: Sequence[Part]) -> None:
     owners: dict[int, list[int]] = {}
     names: dict[int, str] = {}
-    for part in program.parts:
+    for part in parts:
         for name, tensor in [*part.named_parameters(), *part.named_buffers()]:
             names.setdefault(id(tensor), name)
             owners.setdefault(id(tensor), []).append(part.index)
     shared = [
-        f"{names[key]} (modules {', '.join(map(str, modules))})"
-        for key, modules in owners.items()
-        if len(modules) > 1
+        f"{names[key]} (parts {', '.join(map(str, indices))})"
+        for key, indices in owners.items()
+        if len(indices) > 1
     ]
     if shared:
         more = f" and {len(shared) - _SHOWN} more" if len(shared) > _SHOWN else ""
         raise UsageError(
-            "modules that train apart must not share parameters or buffers, and these do: "
-            f"{', '.join(shared[:_SHOWN])}{more}; cut the program elsewhere (cuts=…), or train "
-            "it end to end"
+            "parts that train separately must not share parameters or buffers, but these are "
+            f"shared: {', '.join(shared[:_SHOWN])}{more}; cut the program elsewhere (cuts=…), or "
+            "train it end to end"
         )

@@ -1,12 +1,14 @@
-"""Steps and epochs by a schedule: which modules train now, and what comes next."""
+"""Steps and epochs by a schedule: which parts train now, and what comes next."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 
-from fxtransport.training.devices import moved
-from fxtransport.training.frozen import FrozenModules
+from fxtransport.program import Part
+from fxtransport.training.devices import move_to
+from fxtransport.training.frozen import FrozenParts
 from fxtransport.training.learner import Learner
 from fxtransport.training.reports import StepReport
 from fxtransport.training.schedules import Phase
@@ -19,18 +21,24 @@ class Engine:
     """Takes a run from step to step and from epoch to epoch.
 
     Args:
-        state: The run's.
-        phases: Its schedule's.
+        state: The state of the run.
+        parts: The parts that its schedule trains.
+        phases: The phases of its schedule.
         settings: How it runs.
     """
 
     def __init__(
-        self, state: RunState, phases: tuple[Phase, ...], settings: TrainerSettings
+        self,
+        state: RunState,
+        parts: Sequence[Part],
+        phases: tuple[Phase, ...],
+        settings: TrainerSettings,
     ) -> None:
         self.state = state
+        self.parts = tuple(parts)
         self.phases = phases
         self.settings = settings
-        self._frozen: FrozenModules | None = None
+        self._frozen: FrozenParts | None = None
         self._entered: int | None = None
 
     @property
@@ -41,18 +49,22 @@ class Engine:
     @property
     def learners(self) -> tuple[Learner, ...]:
         """What trains in the present phase."""
-        return tuple(self.state.learners[k] for k in keys(self.phase))
+        return tuple(self.state.learners[k] for k in self.phase.parts)
 
     @property
-    def trained(self) -> tuple[int, ...]:
-        """The modules whose heads have been trained, the present phase's included."""
-        present = self.phases[: self.state.position.phase + 1]
-        last = len(self.state.program.parts) - 1
-        return tuple(sorted({k for phase in present for k in phase.modules or (last,)}))
+    def trained_exits(self) -> tuple[int, ...]:
+        """The exits whose heads have been trained, those of the present phase included."""
+        entered = self.phases[: self.state.position.phase + 1]
+        return tuple(sorted({self.parts[k].exit for phase in entered for k in phase.parts}))
 
     @property
-    def frozen(self) -> FrozenModules:
-        """The modules before those that train."""
+    def frozen_parts(self) -> tuple[Part, ...]:
+        """The parts before those that train."""
+        return self.parts[: self.phase.first]
+
+    @property
+    def frozen(self) -> FrozenParts:
+        """The forward of the parts before those that train."""
         self.enter()
         assert self._frozen is not None
         return self._frozen
@@ -63,39 +75,44 @@ class Engine:
             return
         self._entered = self.state.position.phase
         runs = [self.state.learners[k].run for k in range(self.phase.first)]
-        self._frozen = FrozenModules(
-            self.state.program, runs, self.state.device, self.settings.drift, self.settings.amp
+        settings = self.settings
+        self._frozen = FrozenParts(
+            self.state.program, runs, self.state.device, settings.update_frozen_bn, settings.amp
         )
         self.state.objective.train()
 
     def step(self, inputs: Any, targets: torch.Tensor, *, hidden: bool = False) -> StepReport:
-        """One optimiser step of every module of the present phase.
+        """One optimizer step of every part of the present phase.
 
         Args:
             inputs: B×…, or a tuple of tensors.
             targets: B classes, or B×classes probabilities.
-            hidden: Whether the inputs are what the frozen modules return.
+            hidden: Whether the inputs are what the frozen parts return.
 
         Raises:
             LossError: a loss is not a finite number.
         """
-        state, frozen, count = self.state, self.frozen, self.settings.accumulate
-        pieces = split(moved(inputs, state.device, self.settings.channels_last), count)
-        goals = split(moved(targets, state.device), count)
-        if frozen and not hidden:
-            for i, piece in enumerate(pieces):
-                pieces[i] = frozen(piece)
-        modules = sweep(self.learners, state.objective, pieces, goals, self.settings.amp)
+        state = self.state
+        self.enter()
+        goals = split(move_to(targets, state.device), self.settings.accumulate)
+        parts, _ = sweep(
+            self.learners,
+            state.objective,
+            # no variable refers to these, so that each is freed when it has been read
+            self._pieces(inputs, hidden=hidden),
+            goals,
+            self.settings.amp,
+        )
         number = state.position.steps + 1
         if state.ema is not None:
             state.ema.update(state.program, step=number)
-        report = StepReport(modules, len(targets))
+        report = StepReport(parts, len(targets))
         state.meter.add(number, report)
         state.position = replace(state.position, steps=number)
         return report
 
     def end_epoch(self) -> None:
-        """Set the next learning rates, and go on to the next phase after a phase's last."""
+        """Set the next learning rates, and go on to the next phase after a phase's last epoch."""
         state, phase = self.state, self.phase
         for learner in self.learners:
             learner.end_epoch()
@@ -104,12 +121,17 @@ class Engine:
         position = replace(position, epoch=position.epoch + 1, epochs=position.epochs + 1, batch=0)
         if position.epoch == phase.epochs:
             position = replace(position, phase=position.phase + 1, epoch=0)
-            later = {k for phase in self.phases[position.phase :] for k in keys(phase)}
-            for key in set(keys(phase)) - later:
-                state.learners[key].release()
+            later = {k for phase in self.phases[position.phase :] for k in phase.parts}
+            for k in set(phase.parts) - later:
+                state.learners[k].release()
         state.position = position
 
-
-def keys(phase: Phase) -> tuple[int | None, ...]:
-    """The keys of a phase's learners: indices of modules; None, the whole program."""
-    return (None,) if phase.modules is None else phase.modules
+    def _pieces(self, inputs: Any, *, hidden: bool) -> list[Any]:
+        """What the first part that trains reads, in pieces."""
+        state, settings = self.state, self.settings
+        pieces = split(move_to(inputs, state.device, settings.channels_last), settings.accumulate)
+        if hidden or not self.frozen_parts:
+            return pieces
+        for i, piece in enumerate(pieces):
+            pieces[i] = self.frozen(piece)
+        return pieces

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from fxtransport.errors import UsageError
 from fxtransport.objectives.objective import logits_of
 from fxtransport.program import Program
-from fxtransport.training.devices import device_of, moved
+from fxtransport.training.devices import move_to, program_device
 from fxtransport.training.reports import Exit
 from fxtransport.training.steps import autocast
 
@@ -20,21 +20,21 @@ def evaluate(
     program: Program,
     batches: Iterable[Any],
     *,
-    modules: Sequence[int] | None = None,
+    parts: Sequence[int] | None = None,
     amp: str | None = None,
     observe: Callable[[], None] = lambda: None,
 ) -> tuple[Exit, ...]:
-    """Accuracy and loss of every exit, in one pass, in eval mode; modes are put back after.
+    """Accuracy and loss of every exit, in one pass, in eval mode. Modes are restored.
 
     Args:
-        program: What to evaluate.
+        program: The program.
         batches: Inputs and B classes, int64.
-        modules: The exits wanted; None: every module that has a head.
+        parts: The parts whose exits to evaluate; None: every part that has a head.
         amp: ``bf16``, ``fp16``, or None.
-        observe: Is called after every batch.
+        observe: Called after every batch.
 
     Raises:
-        UsageError: an exit that is wanted has no head, or there are no batches.
+        UsageError: one of the parts has no head, or there are no batches.
 
     >>> from torch import nn
     >>> from fxtransport import transportify
@@ -44,20 +44,20 @@ def evaluate(
     >>> model = nn.Sequential(Block(2, 2), Block(2, 2), nn.Linear(2, 2))
     >>> program = transportify(model, torch.zeros(2, 2), modules=2)
     >>> batches = [(torch.zeros(3, 2), torch.tensor([0, 1, 1]))]
-    >>> [(e.module, e.samples) for e in evaluate(program, batches)]
+    >>> [(e.part, e.samples) for e in evaluate(program, batches)]
     [(0, 3), (1, 3)]
     """
-    parts, device = program.parts, device_of(program)
-    wanted = exits(program) if modules is None else tuple(modules)
+    device = program_device(program)
+    wanted = exits(program) if parts is None else tuple(parts)
     for k in set(wanted) - set(exits(program)):
-        raise UsageError(f"module {k} has no head, so it is no exit")
+        raise UsageError(f"part {k} has no head, so it has no exit")
     sums = {k: torch.zeros(2, dtype=torch.float64, device=device) for k in wanted}
     samples = 0
-    with evaluating(program):
+    with eval_mode(program):
         for inputs, classes in batches:
-            hidden, targets = moved(inputs, device), moved(classes, device)
+            hidden, targets = move_to(inputs, device), move_to(classes, device)
             with autocast(device, amp):
-                for k, part in enumerate(parts[: max(wanted) + 1]):
+                for k, part in enumerate(program.parts[: max(wanted) + 1]):
                     output = part(hidden, measure=None, head=k in sums)
                     if k in sums:
                         sums[k] += _sums(logits_of(output.logits), targets)
@@ -65,19 +65,19 @@ def evaluate(
             samples += targets.numel()
             observe()
     if not samples:
-        raise UsageError("there is nothing to evaluate on: no batches came")
+        raise UsageError("there is nothing to evaluate on: there are no batches")
     means = {k: (total / samples).tolist() for k, total in sums.items()}
     return tuple(Exit(k, accuracy, loss, samples) for k, (accuracy, loss) in means.items())
 
 
 def exits(program: Program) -> tuple[int, ...]:
-    """The modules that have a head: the last has the model's own."""
-    return tuple(p.index for p in program.parts if p.is_last or p.auxiliary_head is not None)
+    """The parts that have a head; that of the last is the model's own."""
+    return tuple(p.exit for p in program.parts if p.is_last or p.auxiliary_head is not None)
 
 
 @contextmanager
-def evaluating(program: Program) -> Iterator[None]:
-    """While active, the program is in eval mode; then each module is in the mode it was in."""
+def eval_mode(program: Program) -> Iterator[None]:
+    """While active, the program is in eval mode. Then the mode of each module is restored."""
     before = [(module, module.training) for module in program.modules()]
     program.eval()
     try:
@@ -88,8 +88,8 @@ def evaluating(program: Program) -> Iterator[None]:
 
 
 def _sums(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Right answers and the sum of losses."""
+    """The number of correct predictions, and the sum of losses."""
     logits = logits.float()
-    right = (logits.argmax(1) == targets).sum()
+    correct = (logits.argmax(1) == targets).sum()
     loss = F.cross_entropy(logits, targets, reduction="sum")
-    return torch.stack([right.double(), loss.double()])
+    return torch.stack([correct.double(), loss.double()])

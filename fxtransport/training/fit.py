@@ -1,4 +1,4 @@
-"""A run from its present position to the end of its schedule."""
+"""Train from the present position to the end of the schedule."""
 
 import time
 from collections.abc import Sequence
@@ -6,11 +6,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from fxtransport.errors import CheckpointError, RunInterruptedError, UsageError
-from fxtransport.randomness import deterministic_algorithms, isolated, seed_all
+from fxtransport.randomness import deterministic_algorithms, fork_rng, seed_all
 from fxtransport.training.batches import Batches, Epochs
-from fxtransport.training.cache import cacheable, cached
+from fxtransport.training.cache import cache_hidden_states, check_cacheable
 from fxtransport.training.checkpoint import CHECKPOINT
-from fxtransport.training.devices import moved, peak_memory, reset_peak_memory
+from fxtransport.training.devices import move_to, peak_memory, reset_peak_memory
 from fxtransport.training.engine import Engine
 from fxtransport.training.evaluate import evaluate
 from fxtransport.training.interrupts import SignalWatch
@@ -23,7 +23,7 @@ RESULTS = "results.json"
 
 
 class _SignalReceivedError(Exception):
-    """A signal came, and nothing is half done."""
+    """A signal was received, and the step is complete."""
 
 
 class Fit:
@@ -31,14 +31,14 @@ class Fit:
 
     Args:
         engine: Makes the steps.
-        saver: Keeps them.
-        observers: Are told of them.
+        saver: Writes the checkpoints.
+        observers: Receive the reports.
         train: Training batches.
         validation: Evaluated after every epoch.
         test: Evaluated at the end.
 
     Raises:
-        UsageError: the data cannot be used so.
+        UsageError: the data does not fit the settings.
     """
 
     def __init__(
@@ -52,9 +52,9 @@ class Fit:
     ) -> None:
         if not len(train):
             raise UsageError("there is nothing to train on: an epoch has no batches")
-        self._cacheable = cacheable(train) if engine.settings.cache_hidden else None
+        self._cacheable = check_cacheable(train) if engine.settings.cache_hidden else None
         if self._cacheable and saver.folder is None:
-            raise UsageError("cache_hidden needs a run folder to keep hidden states in")
+            raise UsageError("cache_hidden needs a run folder to keep hidden states in; give run=…")
         self._engine = engine
         self._state = engine.state
         self._settings = engine.settings
@@ -69,7 +69,7 @@ class Fit:
         """Train to the end.
 
         Raises:
-            RunInterruptedError: a signal came.
+            RunInterruptedError: a signal was received.
             TrainingError: a loss is not a finite number.
             CheckpointError: the folder holds another run, or cannot be written.
         """
@@ -94,7 +94,7 @@ class Fit:
         if before not in (None, steps):
             raise CheckpointError(
                 f"the run's epochs have {before} steps, and with this data they would have "
-                f"{steps}; go on with the data and the batch size that it began with"
+                f"{steps}; resume with the data and the batch size that it began with"
             )
         self._state.steps_per_epoch = steps
         if not restored and self._settings.seed is not None:
@@ -103,7 +103,7 @@ class Fit:
         for observer in self._observers:
             observer.on_start(plan)
         if not restored:
-            # a folder that cannot be written is noticed before an epoch is lost
+            # so that a folder that cannot be written is noticed before an epoch is lost
             self._save()
 
     def _run_phase(self) -> None:
@@ -116,20 +116,19 @@ class Fit:
             self._run_epoch(self._train if hidden is None else hidden, is_hidden=hidden is not None)
 
     def _hidden(self) -> Epochs | None:
-        """What the frozen modules return for the training batches, if that is cached."""
-        frozen = self._engine.frozen
-        if self._cacheable is None or not frozen:
+        """What the frozen parts return for the training batches, if that is cached."""
+        if self._cacheable is None or not self._engine.frozen_parts:
             return None
+        frozen = self._engine.frozen
         assert self._saver.folder is not None
         device, channels_last = self._state.device, self._settings.channels_last
-        parts = self._state.program.parts[: self._engine.phase.first]
-        with isolated(0):
-            return cached(
+        with fork_rng(0):
+            return cache_hidden_states(
                 self._cacheable,
-                lambda inputs: frozen(moved(inputs, device, channels_last)),
-                parts,
+                lambda inputs: frozen(move_to(inputs, device, channels_last)),
+                self._engine.frozen_parts,
                 self._saver.folder,
-                self._stop_if_told,
+                self._stop_if_signaled,
             )
 
     def _run_epoch(self, batches: Epochs, *, is_hidden: bool) -> None:
@@ -142,23 +141,23 @@ class Fit:
             samples += step.samples
             for observer in self._observers:
                 observer.on_step(step, state.position)
-            self._stop_if_told()
+            self._stop_if_signaled()
             if self._saver.minutes >= (self._settings.checkpoint_minutes or float("inf")):
                 self._save()
         self._end_epoch(time.perf_counter() - started, samples)
 
     def _end_epoch(self, seconds: float, samples: int) -> None:
-        """Validate, note, and save."""
+        """Validate, report, and save."""
         state, phase, number = self._state, self._engine.phase, self._state.position.phase
         peak = peak_memory(state.device)
-        modules = state.meter.epoch(self._engine.learners)
-        state.exits = self._evaluate(self._validation, self._engine.trained)
+        parts = state.meter.epoch(self._engine.learners)
+        state.exits = self._evaluate(self._validation, self._engine.trained_exits)
         state.best.offer(state.exits, state.position.epochs + 1, state.validated)
         self._engine.end_epoch()
         report = EpochReport(
             position=replace(state.position, phase=number),
             phase=phase,
-            modules=modules,
+            parts=parts,
             exits=state.exits,
             best=state.best.record,
             seconds=seconds,
@@ -168,26 +167,26 @@ class Fit:
         for observer in self._observers:
             observer.on_epoch(report)
         self._save()
-        self._stop_if_told()
+        self._stop_if_signaled()
 
-    def _evaluate(self, batches: Batches | None, modules: Sequence[int]) -> tuple[Exit, ...]:
+    def _evaluate(self, batches: Batches | None, parts: Sequence[int]) -> tuple[Exit, ...]:
         if batches is None:
             return ()
         # a loader may draw from the global generators
-        with isolated(0):
+        with fork_rng(0):
             return evaluate(
                 self._state.validated,
                 batches,
-                modules=modules,
+                parts=parts,
                 amp=self._settings.amp,
-                observe=self._stop_if_told,
+                observe=self._stop_if_signaled,
             )
 
     def _finish(self) -> FitReport:
         """Evaluate the test split, once, and report."""
         state = self._state
         if not state.finished:
-            state.test = self._tested()
+            state.test = self._evaluate_test()
             state.finished = True
             self._save()
         report = FitReport(state.position, state.exits, state.best.record, state.test)
@@ -197,16 +196,16 @@ class Fit:
             observer.on_end(report)
         return report
 
-    def _tested(self) -> Exit | None:
-        """The test split at the best exit, with its weights; without one, at the last."""
+    def _evaluate_test(self) -> Exit | None:
+        """The best exit, with its weights, on the test split; the last exit if there is none."""
         best, program = self._state.best, self._state.validated
         if best.record is None:
-            found = self._evaluate(self._test, self._engine.trained[-1:])
+            found = self._evaluate(self._test, self._engine.trained_exits[-1:])
             return found[0] if found else None
         present = distinct_state(program)
         best.load_into(program)
         try:
-            found = self._evaluate(self._test, (best.record.exit.module,))
+            found = self._evaluate(self._test, (best.record.exit.part,))
         finally:
             load_weights(program, present, Path("memory"))
         return found[0] if found else None
@@ -217,18 +216,18 @@ class Fit:
             for observer in self._observers:
                 observer.on_checkpoint(self._saver.folder.path / CHECKPOINT, self._state.position)
 
-    def _stop_if_told(self) -> None:
+    def _stop_if_signaled(self) -> None:
         if self._watch.received is not None:
             raise _SignalReceivedError
 
     def _interrupted(self) -> RunInterruptedError:
-        """Save, and say so."""
+        """Save, and make the error that says so."""
         assert self._watch.received is not None
         signal, step = self._watch.received, self._state.position.steps
         self._save()
         kept = (
-            "nothing was kept, for the trainer has no run folder"
+            "nothing is saved, since the trainer has no run folder"
             if self._saver.folder is None
-            else f"all is saved in {self._saver.folder.path}"
+            else f"everything is saved in {self._saver.folder.path}"
         )
         return RunInterruptedError(f"{signal.name} ended the run after step {step}; {kept}", signal)

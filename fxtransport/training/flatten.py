@@ -1,4 +1,4 @@
-"""Turn nested state, such as an optimiser's, into tensors and JSON, and back. No pickle."""
+"""Turn nested state, such as an optimizer's, into tensors and JSON, and back. No pickle."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,14 +13,14 @@ _PLAIN = (bool, int, float, str, type(None))
 class Flattened:
     """Nested state as a tree of JSON and the tensors that it refers to.
 
-    Dictionaries (with keys of any plain type), lists, tuples, tensors, numbers, texts, None.
-    Tensors that are views of the same memory in the same shape are kept once.
+    The state may hold dictionaries (with keys of any plain type), lists, tuples, tensors,
+    numbers, strings and None. Tensors that are the same view of the same memory are kept once.
 
     Args:
-        state: What to flatten.
+        state: The state to flatten.
 
     Raises:
-        CheckpointError: there is something of another type in it; the text says where.
+        CheckpointError: it holds something of another type; the message says where.
 
     >>> state = {0: {"step": torch.tensor(3.0), "betas": (0.9, 0.99)}}
     >>> flat = Flattened(state)
@@ -52,13 +52,15 @@ class Flattened:
             return value
         raise CheckpointError(
             f"cannot save {'.'.join(map(str, path)) or 'the state'}: a checkpoint holds tensors, "
-            f"numbers and texts, and this is of type {type(value).__name__}"
+            f"numbers and strings, and this is of type {type(value).__name__}"
         )
 
     def _tensor(self, tensor: torch.Tensor, name: str) -> dict[str, Any]:
         tensor = tensor.detach()
         if tensor.layout is not torch.strided or tensor.is_meta:
-            raise CheckpointError(f"cannot save {name}: it is no dense tensor with numbers")
+            raise CheckpointError(
+                f"cannot save {name}: it is not a dense tensor, or it is on the meta device"
+            )
         storage = tensor.untyped_storage()._cdata
         key = (storage, tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype)
         if key not in self._names:
@@ -78,11 +80,11 @@ def unflatten(tree: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
     """The state that was flattened.
 
     Args:
-        tree: What :attr:`Flattened.tree` was, also after a round trip through JSON.
-        tensors: What :attr:`Flattened.tensors` was.
+        tree: :attr:`Flattened.tree`, also after a round trip through JSON.
+        tensors: :attr:`Flattened.tensors`.
 
     Raises:
-        CheckpointError: the tree was not made so, or a tensor is missing.
+        CheckpointError: the tree is damaged, or a tensor is missing.
     """
     match tree:
         case list():
@@ -95,7 +97,7 @@ def unflatten(tree: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
             return _strided(tensors[name], tree.get("stride"))
         case _ if isinstance(tree, _PLAIN):
             return tree
-    raise CheckpointError(f"the checkpoint's state is damaged: {str(tree)[:80]} means nothing")
+    raise CheckpointError(f"the state of the checkpoint is damaged at {str(tree)[:80]}")
 
 
 def _strided(tensor: torch.Tensor, stride: list[int] | None) -> torch.Tensor:

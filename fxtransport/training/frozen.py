@@ -1,4 +1,4 @@
-"""The modules before those that train: no gradient, no heads, batch norm as in eval mode."""
+"""The parts before those that train: no gradient, no heads, batch norm as in eval mode."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -10,15 +10,15 @@ from fxtransport.program import PartOutput, Program
 from fxtransport.training.steps import autocast
 
 
-class FrozenModules:
-    """A program's first modules, frozen. Making one sets the modes of all modules.
+class FrozenParts:
+    """The first parts of a program, frozen. Making one sets the modes of all modules.
 
     Args:
-        program: The program; it is in train mode afterwards, but for its frozen modules.
-        runs: The forwards of the modules that are frozen, from the first on.
+        program: The program. It is in train mode afterwards, except for its frozen parts.
+        runs: The forwards of the frozen parts, from the first on.
         device: Where the program is.
-        drift: Leave them in train mode, so that their batch norms go on averaging, as the
-            authors' released code does.
+        update_bn: Leave them in train mode, so that their batch norms go on updating their
+            running statistics, as in the authors' released code.
         amp: ``bf16``, ``fp16``, or None.
     """
 
@@ -27,7 +27,7 @@ class FrozenModules:
         program: Program,
         runs: Sequence[Callable[..., PartOutput]],
         device: torch.device,
-        drift: bool = False,
+        update_bn: bool = False,
         amp: str | None = None,
     ) -> None:
         self._runs = tuple(runs)
@@ -35,22 +35,19 @@ class FrozenModules:
         self._amp = amp
         program.train()
         self._shared: list[torch.nn.Module] = []
-        if not runs or drift:
+        if not runs or update_bn:
             return
         for part in program.parts[: len(runs)]:
             part.eval()
-        # what is in several modules of the partition, or around them, is in train mode, but
-        # while the frozen ones run
+        # what several parts share, or what is in none, is in eval mode only while the frozen
+        # parts run
         users = Counter(module for part in program.parts for module in set(part.modules()))
         self._shared = [module for module in program.modules() if users[module] != 1]
         self._switch(training=True)
 
-    def __bool__(self) -> bool:
-        return bool(self._runs)
-
     @torch.no_grad()
     def __call__(self, hidden: Any) -> Any:
-        """What the first module that trains reads, of the program's input."""
+        """What the first part that trains reads, for an input of the program."""
         self._switch(training=False)
         try:
             with autocast(self._device, self._amp):

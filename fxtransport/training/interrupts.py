@@ -1,4 +1,4 @@
-"""Let signals end a run after a step, not within one."""
+"""Let signals end a run after a step, not during one."""
 
 import signal
 import threading
@@ -11,13 +11,13 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class SignalWatch:
     """While it is active, SIGINT and SIGTERM are noted instead of ending the process.
 
-    After the first of them, the handlers that were there before are back, so that a second
-    one ends the process at once. A signal that was ignored stays so. Outside the main thread
-    nothing is watched, for Python has no handlers there.
+    The first of them restores the handlers from before, so that a second one ends the process
+    at once. A signal that was ignored stays ignored. Outside the main thread, where Python has
+    no signal handlers, nothing is watched.
     """
 
     received: signal.Signals | None = None
-    """The signal that came."""
+    """The signal that was received."""
 
     def __init__(self) -> None:
         self._before: dict[signal.Signals, Any] = {}
@@ -30,12 +30,12 @@ class SignalWatch:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._put_back()
+        self._restore()
 
     def _note(self, number: int, _: FrameType | None) -> None:
         self.received = signal.Signals(number)
-        self._put_back()
+        self._restore()
 
-    def _put_back(self) -> None:
+    def _restore(self) -> None:
         while self._before:
             signal.signal(*self._before.popitem())

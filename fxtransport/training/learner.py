@@ -1,4 +1,4 @@
-"""What trains one module: its optimiser, learning rate schedule and gradient scaler."""
+"""What trains one part: its optimizer, learning rate schedule and gradient scaler."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,34 +12,29 @@ from fxtransport.training.settings import OptimizerSettings, TrainerSettings
 
 
 class Learner:
-    """A module that trains, or the whole program as one.
+    """A part that trains: one of a program's parts, or the whole program.
 
     Args:
-        part: The module.
-        exit: The module whose head it trains: its own index; of the whole program, the last.
-        epochs: For how many epochs it trains, over all laps.
-        optimizer: Its optimiser and learning rate schedule.
+        part: The part.
+        epochs: The number of epochs for which it trains, over all laps.
+        optimizer: Its optimizer and learning rate schedule.
         settings: How it runs.
         device: Where it is.
 
     Raises:
-        UsageError: timm refuses the optimiser or the schedule.
+        UsageError: timm refuses the optimizer or the learning rate schedule.
     """
 
     def __init__(
         self,
         part: Part,
-        exit: int,
         epochs: int,
         optimizer: OptimizerSettings,
         settings: TrainerSettings,
         device: torch.device,
     ) -> None:
         self.part = part
-        self.index = part.index
-        """Of the module's multipliers in the objective."""
-        self.exit = exit
-        self.run = compiled(part, settings)
+        self.run = compile_part(part, settings)
         self.optimizer = create_optimizer(part, optimizer)
         self.scheduler = create_scheduler(self.optimizer, optimizer, epochs)
         self.scaler = torch.amp.GradScaler(device.type, enabled=settings.amp == "fp16")
@@ -50,11 +45,11 @@ class Learner:
 
     @property
     def lr(self) -> float:
-        """The present learning rate, of the first group of parameters."""
+        """The present learning rate of the first parameter group."""
         return float(self.optimizer.param_groups[0]["lr"])
 
     def step(self) -> None:
-        """Clip the gradients, step, and free them."""
+        """Clip the gradients, make a step, and free the gradients."""
         if self.grad_clip is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.part.parameters(), self.grad_clip)
@@ -66,17 +61,17 @@ class Learner:
             self.scheduler.step_update(self.steps)
 
     def end_epoch(self) -> None:
-        """Set the next epoch's learning rate."""
+        """Set the learning rate of the next epoch."""
         self.epochs += 1
         if self.scheduler is not None:
             self.scheduler.step(self.epochs)
 
     def release(self) -> None:
-        """Free the optimiser's state, of a module that will not train again."""
+        """Free the optimizer's state, for a part that will not train again."""
         self.optimizer.state.clear()
 
     def state_dict(self) -> dict[str, Any]:
-        """All that is no weight: moments, learning rates, counts, the scaler's factor."""
+        """All state but the weights: moments, learning rates, counts, the scaler's factor."""
         return {
             "optimizer": self.optimizer.state_dict(),
             "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
@@ -86,7 +81,7 @@ class Learner:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state."""
+        """Resume from a state."""
         self.optimizer.load_state_dict(state["optimizer"])
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
@@ -95,8 +90,8 @@ class Learner:
         self.epochs, self.steps = state["epochs"], state["steps"]
 
 
-def compiled(part: Part, settings: TrainerSettings) -> Callable[..., PartOutput]:
-    """The module's forward, compiled if that is wanted."""
+def compile_part(part: Part, settings: TrainerSettings) -> Callable[..., PartOutput]:
+    """The forward of a part, compiled if the settings ask for it."""
     if settings.compile is None:
         return part
     return torch.compile(part, backend=settings.compile)

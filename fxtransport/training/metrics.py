@@ -1,24 +1,24 @@
-"""Observers that write metrics down: ``metrics.csv`` always, TensorBoard if asked for."""
+"""Observers that write metrics: ``metrics.csv`` always, TensorBoard if asked for."""
 
 import csv
 from pathlib import Path
 from typing import Any
 
 from fxtransport.errors import CheckpointError, UsageError
-from fxtransport.training.reports import EpochReport, Exit, ModuleEpoch, Observer, Plan
+from fxtransport.training.reports import EpochReport, Exit, Observer, PartEpoch, Plan
 
 METRICS = "metrics.csv"
 COLUMNS = (
     "epoch",
     "phase",
     "lap",
-    "module",
+    "part",
     "steps",
     "lr",
     "loss",
     "classification",
     "transport",
-    "weight",
+    "multiplier",
     "validation_accuracy",
     "validation_loss",
     "samples_per_second",
@@ -27,13 +27,13 @@ COLUMNS = (
 
 
 class MetricsFile(Observer):
-    """Writes ``metrics.csv``: a row for each epoch and module that trained or was validated.
+    """Writes ``metrics.csv``: a row for each epoch and part that trained or was validated.
 
-    Epochs count from 1. When a run is resumed, rows behind the checkpoint are dropped, for
+    Epochs count from 1. When a run is resumed, rows after the checkpoint are dropped, since
     these epochs are trained again.
 
     Args:
-        folder: The run's.
+        folder: The folder of the run.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -67,7 +67,7 @@ class TensorBoard(Observer):
     """Writes the same numbers for TensorBoard.
 
     Args:
-        folder: The run's; the events go to ``tensorboard`` in it.
+        folder: The folder of the run. The events go to ``tensorboard`` in it.
 
     Raises:
         UsageError: TensorBoard is not installed.
@@ -85,41 +85,41 @@ class TensorBoard(Observer):
         self._writer: Any = None
 
     def on_start(self, plan: Plan) -> None:
-        """Drop what was written behind the checkpoint."""
+        """Drop what was written after the checkpoint."""
         self._writer = self._make(str(self._folder), purge_step=plan.position.epochs + 1)
 
     def on_epoch(self, epoch: EpochReport) -> None:
-        """Write the epoch's numbers, per module."""
+        """Write the numbers of the epoch, for each part."""
         for row in _rows(epoch):
             for name in COLUMNS[5:]:
                 if row[name] is not None:
-                    tag = f"{name}/module{row['module']}"
+                    tag = f"{name}/part{row['part']}"
                     self._writer.add_scalar(tag, row[name], epoch.position.epochs)
         self._writer.flush()
 
 
 def _rows(epoch: EpochReport) -> list[dict[str, Any]]:
-    """A row for each module that trained or was validated."""
-    trained = {module.module: module for module in epoch.modules}
-    validated = {exit.module: exit for exit in epoch.exits}
-    modules = sorted({*trained, *validated})
-    return [_row(epoch, k, trained.get(k), validated.get(k)) for k in modules]
+    """A row for each part that trained or was validated."""
+    trained = {part.part: part for part in epoch.parts}
+    validated = {exit.part: exit for exit in epoch.exits}
+    parts = sorted({*trained, *validated})
+    return [_row(epoch, k, trained.get(k), validated.get(k)) for k in parts]
 
 
 def _row(
-    epoch: EpochReport, module: int, trained: ModuleEpoch | None, exit: Exit | None
+    epoch: EpochReport, part: int, trained: PartEpoch | None, exit: Exit | None
 ) -> dict[str, Any]:
     return {
         "epoch": epoch.position.epochs,
         "phase": epoch.position.phase,
         "lap": epoch.phase.lap,
-        "module": module,
+        "part": part,
         "steps": epoch.position.steps,
         "lr": trained and trained.lr,
         "loss": trained and trained.loss,
         "classification": trained and trained.classification,
         "transport": trained and trained.transport,
-        "weight": trained and trained.weight,
+        "multiplier": trained and trained.multiplier,
         "validation_accuracy": exit and exit.accuracy,
         "validation_loss": exit and exit.loss,
         "samples_per_second": trained and epoch.samples_per_second,

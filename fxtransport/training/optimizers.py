@@ -1,4 +1,4 @@
-"""timm's optimisers and learning rate schedules, a pair for each module."""
+"""timm's optimizers and learning rate schedules, one of each for every part."""
 
 from typing import Any
 
@@ -12,19 +12,19 @@ from fxtransport.errors import UsageError
 from fxtransport.training.settings import OptimizerSettings
 
 _REFUSALS = (AssertionError, AttributeError, KeyError, TypeError, ValueError)
-"""What timm and torch raise for arguments that make no sense."""
+"""What timm and torch raise for arguments that are not valid."""
 
 
 def create_optimizer(part: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
-    """An optimiser over a module's parameters, grouped by timm's rules of weight decay.
+    """An optimizer of a part's parameters, grouped by timm's rules of weight decay.
 
     Args:
-        part: What to train. If it has a method ``no_weight_decay``, timm asks it.
-        settings: Which optimiser.
+        part: What to train. If it has a method ``no_weight_decay``, timm calls it.
+        settings: Which optimizer.
 
     Raises:
-        UsageError: timm has no such optimiser or refuses an argument, or a step would need
-            more than a gradient.
+        UsageError: timm has no such optimizer or refuses an argument, or its step needs second
+            derivatives.
     """
     try:
         optimizer: torch.optim.Optimizer = create_optimizer_v2(
@@ -36,11 +36,11 @@ def create_optimizer(part: nn.Module, settings: OptimizerSettings) -> torch.opti
             **settings.options,
         )
     except _REFUSALS as error:
-        raise UsageError(f"timm cannot make the optimiser {settings.name!r}: {error}") from error
+        raise UsageError(f"timm cannot make the optimizer {settings.name!r}: {error}") from error
     if getattr(optimizer, "is_second_order", False):
         raise UsageError(
-            f"the optimiser {settings.name!r} needs second derivatives, for which a module's "
-            "graph would have to be kept; use one that needs gradients only"
+            f"the optimizer {settings.name!r} needs second derivatives, for which the graph of a "
+            "part would have to be kept; use one that needs gradients only"
         )
     return optimizer
 
@@ -48,12 +48,12 @@ def create_optimizer(part: nn.Module, settings: OptimizerSettings) -> torch.opti
 def create_scheduler(
     optimizer: torch.optim.Optimizer, settings: OptimizerSettings, epochs: int
 ) -> Scheduler | None:
-    """A schedule of a module's learning rate; None if it is constant.
+    """A learning rate schedule of a part; None if the rate is constant.
 
     Args:
-        optimizer: The module's.
-        settings: Which schedule.
-        epochs: For how many epochs the module trains, over all laps.
+        optimizer: The optimizer of the part.
+        settings: Which learning rate schedule.
+        epochs: The number of epochs for which the part trains, over all laps.
 
     Raises:
         UsageError: timm has no such schedule or refuses an argument, or the schedule has
@@ -62,12 +62,12 @@ def create_scheduler(
     options: dict[str, Any] = dict(settings.scheduler_options)
     if settings.scheduler == "plateau":
         raise UsageError(
-            "the scheduler 'plateau' cannot be resumed, for timm does not save its state; "
+            "the scheduler 'plateau' cannot be resumed, since timm does not save its state; "
             "use 'cosine', 'multistep' or another that depends on the epoch alone"
         )
     if not options.get("step_on_epochs", True) and not options.get("updates_per_epoch"):
         raise UsageError(
-            "with step_on_epochs=False, give updates_per_epoch too: the steps of an epoch"
+            "step_on_epochs=False needs updates_per_epoch, the number of steps in an epoch"
         )
     try:
         scheduler, length = create_scheduler_v2(
@@ -80,7 +80,7 @@ def create_scheduler(
     if length != epochs:
         raise UsageError(
             f"the scheduler {settings.scheduler!r} with {options} lasts {length} epochs, and a "
-            f"module trains {epochs}; change its warm-up prefix, cool-down or cycles"
+            f"part trains {epochs}; change its warm-up prefix, cool-down or cycles"
         )
     assert scheduler is None or isinstance(scheduler, Scheduler)
     return scheduler

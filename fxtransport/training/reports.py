@@ -1,4 +1,4 @@
-"""What a trainer tells of its work, and to whom."""
+"""What a trainer reports, and the observers that it reports to."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,62 +14,63 @@ class Position:
 
     phase: int = 0
     epoch: int = 0
-    """Of the phase."""
+    """Epochs of the phase that are done."""
     batch: int = 0
     """Batches of the epoch that are done."""
     steps: int = 0
-    """Optimiser steps (sweeps over the modules of a phase) since the beginning."""
+    """Steps since the beginning; in each, all parts of a phase make an optimizer step."""
     epochs: int = 0
-    """Epochs since the beginning, over all phases: the data's ``epoch(n)``."""
+    """Epochs since the beginning, over all phases: the ``n`` of the data's ``epoch(n)``."""
 
 
 @dataclass(frozen=True)
-class ModuleStep:
-    """One module's part in a step.
+class PartStep:
+    """One optimizer step of one part.
 
     Each number is a 0-d tensor on the program's device, without a graph; reading one
     (``.item()``) waits for the device.
     """
 
-    module: int
-    """Its index; of a program that trains as one, the last module's."""
+    part: int
+    """The index of its exit: its own; of the whole program, that of the last part."""
     loss: torch.Tensor
-    """The total, which was minimised."""
+    """The loss that was minimized."""
     classification: torch.Tensor
     transport: torch.Tensor | None
     """C; None without a cost."""
-    weight: torch.Tensor | None
+    multiplier: torch.Tensor | None
     """λ or τ; None without one."""
 
 
 @dataclass(frozen=True)
 class StepReport:
-    """One optimiser step of all modules of a phase."""
+    """One optimizer step of all parts of a phase."""
 
-    modules: tuple[ModuleStep, ...]
+    parts: tuple[PartStep, ...]
     samples: int
 
 
 @dataclass(frozen=True)
-class ModuleEpoch:
-    """Means over an epoch's samples of one module that trained."""
+class PartEpoch:
+    """Means over the samples of an epoch, of one part that trained."""
 
-    module: int
+    part: int
+    """As in :class:`PartStep`."""
     lr: float
     loss: float
     classification: float
     transport: float | None
-    weight: float | None
+    multiplier: float | None
     """The last one, not a mean."""
 
 
 @dataclass(frozen=True)
 class Exit:
-    """How good a module's head is on a data set."""
+    """How good the head of a part is on a data set."""
 
-    module: int
+    part: int
     accuracy: float
-    """The share of samples whose largest logit is their class's: 0 to 1."""
+    """The share of samples whose largest logit is that of their class: 0 to 1."""
     loss: float
     """Mean cross-entropy."""
     samples: int
@@ -81,7 +82,7 @@ class Best:
 
     exit: Exit
     epoch: int
-    """After how many epochs since the beginning."""
+    """The number of epochs after which it was found, since the beginning."""
 
 
 @dataclass(frozen=True)
@@ -89,14 +90,14 @@ class EpochReport:
     """One epoch."""
 
     position: Position
-    """At its end; ``position.epochs`` counts this one."""
+    """The position at its end; ``position.epochs`` counts this one."""
     phase: Phase
-    modules: tuple[ModuleEpoch, ...]
+    parts: tuple[PartEpoch, ...]
     exits: tuple[Exit, ...]
-    """Of the validation split, for every head that has been trained so far."""
+    """Every head that has been trained so far, on the validation split."""
     best: Best | None
     seconds: float
-    """Of training, without validation."""
+    """The time of training, without validation."""
     samples_per_second: float
     peak_memory: int
     """Bytes: allocated on a CUDA device, else of the whole process."""
@@ -113,30 +114,30 @@ class Plan:
 
     @property
     def epochs(self) -> int:
-        """Of all phases."""
+        """The number of epochs in all phases."""
         return sum(phase.epochs for phase in self.phases)
 
     @property
     def steps(self) -> int:
-        """Of all phases."""
+        """The number of steps in all phases."""
         return self.epochs * self.steps_per_epoch
 
 
 @dataclass(frozen=True)
 class FitReport:
-    """What came of a run."""
+    """The result of a run."""
 
     position: Position
     exits: tuple[Exit, ...]
-    """Of the validation split, after the last epoch."""
+    """The exits on the validation split, after the last epoch."""
     best: Best | None
     """None without a validation split."""
     test: Exit | None
-    """The test split, at the best exit and with its weights; None without a test split."""
+    """The best exit, with its weights, on the test split; None without a test split."""
 
 
 class Observer:
-    """Is told of a trainer's progress. Each method does nothing unless it is overridden."""
+    """Receives the reports of a trainer. Methods do nothing unless they are overridden."""
 
     def on_start(self, plan: Plan) -> None:
         """``fit`` begins."""

@@ -13,11 +13,11 @@ from fxtransport.training.steps import LossError
 
 
 class Saver:
-    """Writes a run's checkpoints and goes on from them.
+    """Writes the checkpoints of a run and resumes from them.
 
     Args:
-        folder: Where they are; None: nothing is written.
-        state: The run's.
+        folder: The folder of the run; None: nothing is written.
+        state: The state of the run.
         description: What must be the same when the run is resumed, as JSON.
     """
 
@@ -30,11 +30,11 @@ class Saver:
         self._random: dict[str, Any] | None = None
         self._saved_at = time.monotonic()
         self.saved: Position | None = None
-        """Where the last checkpoint was written, by this process or the one before."""
+        """The position of the last checkpoint, of this process or the one before."""
 
     @property
     def minutes(self) -> float:
-        """Since the last checkpoint."""
+        """Minutes since the last checkpoint."""
         return (time.monotonic() - self._saved_at) / 60
 
     def save(self) -> None:
@@ -43,7 +43,7 @@ class Saver:
         Raises:
             CheckpointError: it cannot be written; the one before stays.
             LossError: a loss that was not read yet is not finite.
-            TrainingError: a parameter is not.
+            TrainingError: a parameter is not finite.
         """
         if self.folder is None:
             return
@@ -58,28 +58,28 @@ class Saver:
         self.saved, self._saved_at = self._state.position, time.monotonic()
 
     def restore(self) -> None:
-        """Go on from the last checkpoint.
+        """Resume from the last checkpoint.
 
         Raises:
             CheckpointError: there is none, it is damaged, or it is of another run.
             UsageError: there is no folder.
         """
         if self.folder is None:
-            raise UsageError("there is nothing to restore: the trainer was given no run folder")
+            raise UsageError("the trainer has no run folder to restore from; give it run=…")
         checkpoint = self.folder.read()
         _check_same_run(checkpoint.summary, self._description)
         if checkpoint.best is not None:
-            # not at the end of the run, when it is too late
-            self.folder.verified(checkpoint.best)
+            # now, not at the end of the run, where it would be too late
+            self.folder.verify(checkpoint.best)
         self._state.load_checkpoint(checkpoint)
         self._random = checkpoint.state["random"]
         self.saved = self._state.position
 
     def begin(self) -> bool:
-        """Put the random generators where they were; whether the run was restored.
+        """Restore the random number generators, and say whether the run was restored.
 
         Raises:
-            CheckpointError: it was not, and the folder holds another one.
+            CheckpointError: it was not, and the folder holds another run.
         """
         if self._random is not None:
             restore_random_state(self._random, self._state.device)
@@ -87,13 +87,13 @@ class Saver:
             return True
         if self.saved is None and self.folder is not None and self.folder.has_checkpoint:
             raise CheckpointError(
-                f"{self.folder.path} holds a run already: restore it (--resume), or give "
+                f"{self.folder.path} already holds a run; call restore() to resume it, or give "
                 "another folder"
             )
         return self.saved is not None
 
     def explain(self, error: LossError) -> TrainingError:
-        """The error of a loss, with where it was and what there is to go back to."""
+        """The error of a loss, with its step and the last checkpoint before it."""
         position = self._state.position
         step = error.step or position.steps + 1
         if self.saved is None or self.folder is None:
@@ -102,7 +102,7 @@ class Saver:
             path = self.folder.path / CHECKPOINT
             last = f"the last good checkpoint is {path}, of step {self.saved.steps}"
         return TrainingError(
-            f"the loss of module {error.module} is {error.value} at step {step}, in epoch "
+            f"the loss of part {error.part} is {error.value} at step {step}, in epoch "
             f"{position.epochs + 1}; {last}; train with a lower learning rate, or clip gradients"
         )
 
@@ -111,5 +111,5 @@ def _check_same_run(summary: dict[str, Any], present: dict[str, Any]) -> None:
     saved = summary.get("run", {})
     for name, value in present.items():
         if saved.get(name) != value:
-            said = "" if name == "program" else f": {saved.get(name)}; this one has {value}"
+            said = "" if name == "program" else f": {saved.get(name)}; this run has {value}"
             raise CheckpointError(f"the checkpoint is of a run with another {name}{said}")

@@ -1,4 +1,4 @@
-"""All that a run is made of, and what of it a checkpoint holds."""
+"""The state of a run, and what of it a checkpoint holds."""
 
 import json
 import re
@@ -21,28 +21,36 @@ from fxtransport.training.reports import Best, Exit, Position
 from fxtransport.training.schedules import Schedule
 from fxtransport.training.settings import OptimizerSettings, TrainerSettings
 
-_NUMBERS = ("amp", "accumulate", "grad_clip", "ema", "ema_warmup", "drift", "cache_hidden")
-"""The settings on which the numbers of a run depend; others may change when it is resumed."""
+_NUMBERS = (
+    "amp",
+    "accumulate",
+    "grad_clip",
+    "ema",
+    "ema_warmup",
+    "update_frozen_bn",
+    "cache_hidden",
+)
+"""The settings that change the numbers of a run. Others may differ when it is resumed."""
 
 
 class RunState:
     """What changes while a program trains.
 
     Args:
-        program: What is trained.
-        objective: What it minimises.
-        learners: What trains each module; under None, the whole program.
+        program: The program that is trained.
+        objective: What it minimizes.
+        learners: What trains each part, by the index of the part in the schedule.
         ema: The moving average of the weights, if there is one.
-        best: The best exit.
-        meter: Means over the present epoch.
-        device: Where all of it is.
+        best: The best exit so far.
+        meter: The means over the present epoch.
+        device: The device of the program.
     """
 
     def __init__(
         self,
         program: Program,
         objective: Objective,
-        learners: Mapping[int | None, Learner],
+        learners: Mapping[int, Learner],
         ema: ModelEmaV3 | None,
         best: BestExit,
         meter: Meter,
@@ -59,7 +67,7 @@ class RunState:
         self.steps_per_epoch: int | None = None
         """None before the first epoch."""
         self.exits: tuple[Exit, ...] = ()
-        """Of the last validation."""
+        """The exits at the last validation."""
         self.test: Exit | None = None
         self.finished = False
 
@@ -71,11 +79,11 @@ class RunState:
         return program
 
     def check_finite(self) -> None:
-        """See that nothing poisoned the weights.
+        """See that all losses and weights are finite.
 
         Raises:
             LossError: a loss that was not read yet is not finite.
-            TrainingError: a parameter is not.
+            TrainingError: a parameter is not finite.
         """
         self.meter.read()
         finite = [torch.isfinite(p).all() for p in self.program.parameters()]
@@ -88,7 +96,7 @@ class RunState:
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything: weights, optimisers, multipliers, averages, generators, position."""
+        """Everything: weights, optimizers, multipliers, averages, generators, position."""
         return {
             "program": self.program.state_dict(),
             "objective": self.objective.state_dict(),
@@ -105,7 +113,7 @@ class RunState:
         }
 
     def load_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint, but for the random generators.
+        """Resume from a checkpoint, except for the random number generators.
 
         Raises:
             CheckpointError: it is damaged, or of another run.
@@ -144,7 +152,7 @@ def describe_run(
     """What must be the same when a run is resumed, as JSON."""
     found = {
         "program": program.graph_hash,
-        # a cost of one's own may be a function, which is elsewhere in every process
+        # the cost may be a function of the user's, whose address differs between processes
         "objective": re.sub(r" at 0x[0-9a-fA-F]+", "", repr(objective)),
         "schedule": repr(schedule),
         "optimizer": asdict(optimizer),

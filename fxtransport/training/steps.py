@@ -1,149 +1,185 @@
-"""One optimiser step of one module, and of several in turn (DGL; THESIS 4.3).
+"""One optimizer step of one part, and of several in turn (DGL; THESIS 4.3).
 
-Memory is what module-wise training saves, so a module's graph dies before the next module
-runs: nothing here keeps outputs, logits or losses with a graph beyond the backward pass. What
-is handed on is what the module computed before its step, detached.
+Memory is what training part by part saves, so the graph of a part is freed before the next
+part runs: nothing here keeps outputs, logits or losses with a graph beyond the backward pass.
+A part hands on what it computed before its step, without graph.
 """
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import torch
 
 from fxtransport.errors import TrainingError
-from fxtransport.objectives import Objective
+from fxtransport.objectives import MultiplierState, Objective
 from fxtransport.training.learner import Learner
-from fxtransport.training.reports import ModuleStep
+from fxtransport.training.reports import PartStep
 
-AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class LossError(TrainingError):
     """A loss is not a finite number.
 
     Args:
-        module: Whose.
+        part: The part that it is of, by the index of its exit.
         value: Its value.
-        step: In which step; None: in the present one.
+        step: The step that it is of; None: the present one.
     """
 
-    def __init__(self, module: int, value: float, step: int | None = None) -> None:
-        super().__init__(f"the loss of module {module} is {value}")
-        self.module = module
+    def __init__(self, part: int, value: float, step: int | None = None) -> None:
+        super().__init__(f"the loss of part {part} is {value}")
+        self.part = part
         self.value = value
         self.step = step
 
 
 def autocast(device: torch.device, amp: str | None) -> torch.autocast:
     """A context in which the forward runs in a lower precision, if ``amp`` names one."""
-    dtype = AMP_DTYPES[amp] if amp else None
+    dtype = _DTYPES[amp] if amp else None
     return torch.autocast(device.type, dtype=dtype, enabled=amp is not None)
 
 
 def sweep(
     learners: Sequence[Learner],
     objective: Objective,
-    pieces: list[Any],
+    hidden: Iterable[Any],
     targets: Sequence[torch.Tensor],
     amp: str | None = None,
-) -> tuple[ModuleStep, ...]:
-    """One optimiser step of each module, in turn.
+) -> tuple[tuple[PartStep, ...], list[Any]]:
+    """One optimizer step of each part, in turn.
+
+    To save memory, call it with what no variable refers to; a piece is freed as soon as the
+    first part has read it.
 
     Args:
-        learners: The modules, in order, each reading what the one before hands on.
-        objective: What each minimises.
-        pieces: What the first module reads, as pieces of a batch. The list is used up.
+        learners: The parts, in order, each reading what the one before hands on.
+        objective: What each minimizes.
+        hidden: What the first part reads, as pieces of a batch.
         targets: The classes or probabilities of each piece.
         amp: ``bf16``, ``fp16``, or None.
 
+    Returns:
+        The steps, and what the last part hands on: a hidden state without graph for each
+        piece, None after the last part of a program.
+
     Raises:
-        LossError: on the CPU, a loss is not finite. This module has made no step.
+        LossError: on the CPU, a loss is not finite. The part has made no step.
     """
-    return tuple(train_module(learner, objective, pieces, targets, amp) for learner in learners)
+    steps = []
+    hidden = list(hidden)
+    for learner in learners:
+        step, hidden = train_part(learner, objective, drain(hidden), targets, amp)
+        steps.append(step)
+    return tuple(steps), hidden
 
 
-def train_module(
+def train_part(
     learner: Learner,
     objective: Objective,
-    pieces: list[Any],
+    hidden: Iterable[Any],
     targets: Sequence[torch.Tensor],
     amp: str | None = None,
-) -> ModuleStep:
-    """One optimiser step of a module.
+) -> tuple[PartStep, list[Any]]:
+    """One optimizer step of a part.
 
     Args:
-        learner: The module.
-        objective: What it minimises.
-        pieces: What it reads, as pieces of a batch; each is replaced by the detached hidden
-            state that the next module reads (None behind the last).
+        learner: The part.
+        objective: What it minimizes.
+        hidden: What it reads, as pieces of a batch.
         targets: The classes or probabilities of each piece.
         amp: ``bf16``, ``fp16``, or None.
 
+    Returns:
+        The step, and what the part hands on: a hidden state without graph for each piece,
+        None after the last part of a program.
+
     Raises:
-        LossError: on the CPU, the loss is not finite. The module has made no step.
+        LossError: on the CPU, the loss is not finite. The part has made no step.
     """
     samples = sum(len(piece) for piece in targets)
-    done = []
-    for i, piece in enumerate(targets):
-        share = len(piece) / samples
-        done.append(_train_piece(learner, objective, pieces, i, piece, share, amp))
+    shares = [len(piece) / samples for piece in targets]
+    pieces, steps, left = iter(hidden), [], []
+    state = objective.state(learner.part.index)
+    for i, (goal, share) in enumerate(zip(targets, shares, strict=True)):
+        # of a batch in pieces, the first advances the multiplier, and the others use it
+        batch = _Batch(goal, share, advance=i == 0)
+        step, state, after = _train_piece(learner, objective, next(pieces), batch, state, amp)
+        steps.append(step)
+        left.append(after)
     learner.step()
-    if len(done) == 1:
-        return done[0]
-    return _mean(done, [len(piece) / samples for piece in targets])
+    objective.commit(learner.part.index, state)
+    return _mean(steps, shares), left
+
+
+def drain(pieces: list[Any]) -> Iterator[Any]:
+    """The elements of a list, each removed from the list before it is read."""
+    pieces.reverse()
+    while pieces:
+        yield pieces.pop()
+
+
+class _Batch(NamedTuple):
+    """A piece of a batch."""
+
+    targets: torch.Tensor
+    share: float
+    """Its part of the batch's samples."""
+    advance: bool
+    """Whether it advances the multiplier."""
 
 
 def _train_piece(
     learner: Learner,
     objective: Objective,
-    pieces: list[Any],
-    i: int,
-    targets: torch.Tensor,
-    share: float,
+    hidden: Any,
+    batch: _Batch,
+    state: MultiplierState | None,
     amp: str | None,
-) -> ModuleStep:
-    """Forward and backward of one piece of a batch."""
-    with autocast(targets.device, amp):
-        output = learner.run(pieces[i], measure=objective.cost)
-        # of a batch in pieces, the first advances the multipliers
-        loss = objective(output, targets, module=learner.index, update=i == 0)
-    pieces[i] = None if learner.part.is_last else detached(output.hidden)
-    done = ModuleStep(
-        learner.exit,
+) -> tuple[PartStep, MultiplierState | None, Any]:
+    """Forward and backward of one piece of a batch: the step, the multiplier, what is left."""
+    with autocast(batch.targets.device, amp):
+        output = learner.run(hidden, measure=objective.cost)
+        loss = objective(output, batch.targets, state, advance=batch.advance)
+    # the input is no longer needed, unless the graph has saved it
+    hidden = None if learner.part.is_last else detach(output.hidden)
+    step = PartStep(
+        learner.part.exit,
         loss.total.detach(),
-        loss.classification.detach(),
+        loss.classification,
         loss.transport,
-        loss.weight,
+        loss.multiplier,
     )
-    total = loss.total if share == 1 else loss.total * share
-    # the graph is held by the total alone, and backward frees it from there
+    state = loss.next
+    total = loss.total if batch.share == 1 else loss.total * batch.share
+    # the total alone holds the graph, and backward frees it from there
     del output, loss
     if total.device.type == "cpu":
-        require_finite(learner.exit, total)
+        require_finite(learner.part.exit, total)
     learner.scaler.scale(total).backward()
-    return done
+    return step, state, hidden
 
 
-def require_finite(module: int, loss: torch.Tensor) -> None:
-    """See that a loss is a finite number.
+def require_finite(part: int, loss: torch.Tensor) -> None:
+    """See that the loss of a part is a finite number.
 
     Raises:
         LossError: it is not.
     """
     if not math.isfinite(value := loss.item()):
-        raise LossError(module, value)
+        raise LossError(part, value)
 
 
-def detached(hidden: Any) -> Any:
+def detach(hidden: Any) -> Any:
     """A hidden state, a tensor or a tuple of values, without its graph."""
     if isinstance(hidden, tuple):
-        return tuple(map(detached, hidden))
+        return tuple(map(detach, hidden))
     return hidden.detach() if isinstance(hidden, torch.Tensor) else hidden
 
 
 def split(batch: Any, pieces: int) -> list[Any]:
-    """A batch, a tensor or a tuple of tensors, in as many pieces, or fewer if it is small."""
+    """A batch, a tensor or a tuple of tensors, in this many pieces, or fewer if it is small."""
     if pieces == 1:
         return [batch]
     if isinstance(batch, tuple):
@@ -151,15 +187,19 @@ def split(batch: Any, pieces: int) -> list[Any]:
     return list(batch.chunk(pieces))
 
 
-def _mean(steps: Sequence[ModuleStep], shares: Sequence[float]) -> ModuleStep:
+def _mean(steps: Sequence[PartStep], shares: Sequence[float]) -> PartStep:
+    """The step of a batch, from those of its pieces."""
+    if len(steps) == 1:
+        return steps[0]
+
     def mean(name: str) -> torch.Tensor:
         values = [getattr(step, name) * share for step, share in zip(steps, shares, strict=True)]
         return torch.stack(values).sum()
 
-    return ModuleStep(
-        steps[0].module,
+    return PartStep(
+        steps[0].part,
         mean("loss"),
         mean("classification"),
         None if steps[0].transport is None else mean("transport"),
-        steps[0].weight,
+        steps[0].multiplier,
     )

@@ -1,4 +1,4 @@
-"""The trainer: a program, an objective and a schedule put together, and nothing lost."""
+"""The trainer: trains a program under an objective by a schedule."""
 
 import os
 from collections.abc import Sequence
@@ -14,8 +14,8 @@ from fxtransport.training.batches import Batches, Epochs, epochs_of
 from fxtransport.training.best import BestExit
 from fxtransport.training.checkpoint import RunFolder
 from fxtransport.training.checks import check_trainable
-from fxtransport.training.devices import device_of, place
-from fxtransport.training.engine import Engine, keys
+from fxtransport.training.devices import move_program, program_device
+from fxtransport.training.engine import Engine
 from fxtransport.training.fit import Fit
 from fxtransport.training.learner import Learner
 from fxtransport.training.meter import Meter
@@ -32,19 +32,19 @@ class Trainer:
     """Trains a program under an objective by a schedule.
 
     Args:
-        program: What is trained, in place; so is the model that it was made of.
-        objective: Of :mod:`fxtransport.objectives`. Its multipliers are saved with the run.
-        schedule: Of :mod:`fxtransport.training.schedules`.
-        optimizer: One like this for every module.
+        program: The program, which is trained in place, and with it its model.
+        objective: One of :mod:`fxtransport.objectives`. Its multipliers are saved with the run.
+        schedule: One of :mod:`fxtransport.training.schedules`.
+        optimizer: The optimizer of every part.
         settings: How to run.
         run: A folder for checkpoints, the best weights, ``metrics.csv`` and ``results.json``,
-            which is made if it does not exist; None: nothing is written, and the best weights
-            are kept in memory.
-        observers: Are told of progress.
+            made if it does not exist; None: nothing is written, and the best weights are kept
+            in memory.
+        observers: Receive reports of the progress.
 
     Raises:
-        UsageError: the program cannot be trained so: modules share parameters, or have no
-            head or nothing to train; or timm refuses the optimiser or the scheduler.
+        UsageError: parts share parameters, or one has no head or nothing to train; the
+            objective has too few τ; or timm refuses the optimizer or the scheduler.
 
     >>> from torch import nn
     >>> from fxtransport import transportify
@@ -54,7 +54,7 @@ class Trainer:
     ...     def forward(self, x):
     ...         return x + super().forward(x).relu()
     >>> program = transportify(nn.Sequential(Block(2, 2), nn.Linear(2, 2)), torch.zeros(2, 2))
-    >>> objective = lap(initial=1.0, rate=0.1, every=5)
+    >>> objective = lap(lambda0=1.0, lambda_rate=0.1, update_every=5)
     >>> batches = [(torch.randn(4, 2), torch.tensor([0, 1, 1, 0]))]
     >>> report = Trainer(program, objective, EndToEnd(epochs=3)).fit(batches, validation=batches)
     >>> report.position.steps, report.best.exit.samples
@@ -73,24 +73,29 @@ class Trainer:
         observers: Sequence[Observer] = (),
     ) -> None:
         optimizer, settings = optimizer or OptimizerSettings(), settings or TrainerSettings()
-        phases = schedule.phases(len(program.parts))
-        check_trainable(program, phases)
-        place(program, objective, settings)
+        parts = schedule.parts_of(program)
+        phases = schedule.phases(len(parts))
+        check_trainable(parts, phases)
+        move_program(program, objective, settings)
         folder = None if run is None else RunFolder(run)
         self._observers = [*_writers(folder, settings), *observers]
-        state = _new_state(program, objective, schedule, optimizer, settings, folder)
-        self._engine = Engine(state, phases, settings)
+        learners = _new_learners(program, schedule, optimizer, settings)
+        for learner in learners.values():
+            # refuses parts for which there is no τ
+            objective.state(learner.part.index)
+        state = _new_state(program, objective, learners, settings, folder)
+        self._engine = Engine(state, parts, phases, settings)
         description = describe_run(program, objective, schedule, optimizer, settings)
         self._saver = Saver(folder, state, description)
 
     @property
     def program(self) -> Program:
-        """What is trained."""
+        """The program that is trained."""
         return self._engine.state.program
 
     @property
     def validated(self) -> Program:
-        """What is validated and kept: the program, or the average of its weights."""
+        """The program that is validated and kept: the one trained, or that of averaged weights."""
         return self._engine.state.validated
 
     @property
@@ -104,16 +109,16 @@ class Trainer:
         return self._engine.phase
 
     def step(self, images: Any, targets: torch.Tensor) -> StepReport:
-        """One optimiser step of every module of the present phase, on one batch.
+        """One optimizer step of every part of the present phase, on one batch.
 
-        For loops of one's own, in which :meth:`end_epoch` ends each epoch.
+        For loops of your own, in which :meth:`end_epoch` ends each epoch.
 
         Args:
             images: B×…, or a tuple if the program takes several inputs.
             targets: B classes, int64, or B×classes probabilities.
 
         Raises:
-            TrainingError: a module's loss is not a finite number.
+            TrainingError: the loss of a part is not a finite number.
         """
         try:
             return self._engine.step(images, targets)
@@ -123,7 +128,7 @@ class Trainer:
     def end_epoch(self) -> None:
         """Set the next learning rates, and go on to the next phase after a phase's last epoch.
 
-        ``fit`` does so by itself.
+        ``fit`` calls it itself.
         """
         self._engine.end_epoch()
 
@@ -135,7 +140,8 @@ class Trainer:
     ) -> FitReport:
         """Train to the end of the schedule, from the present position.
 
-        SIGINT and SIGTERM let the step end, save, and raise; a second one ends at once.
+        At SIGINT or SIGTERM, it completes the step, saves, and raises. A second signal ends the
+        process at once.
 
         Args:
             train: A training stream of :mod:`fxtransport.data`, a ``DataLoader``, or a list of
@@ -144,29 +150,29 @@ class Trainer:
             test: Evaluated once, at the end, at the best exit with its weights.
 
         Raises:
-            RunInterruptedError: a signal came.
-            TrainingError: a module's loss is not a finite number.
+            RunInterruptedError: a signal was received.
+            TrainingError: the loss of a part is not a finite number.
             CheckpointError: the folder holds another run, or cannot be written.
-            UsageError: the data cannot be used so.
+            UsageError: the data does not fit the settings.
         """
         epochs = epochs_of(train, self._engine.settings.seed)
         return Fit(self._engine, self._saver, self._observers, epochs, validation, test).run()
 
     def restore(self) -> Position:
-        """Continue where the last checkpoint of the run's folder was written.
+        """Resume from the last checkpoint in the run's folder.
 
-        To be called before ``fit``, on a trainer that was made as the run's first one was.
+        Call it before ``fit``, on a trainer with the arguments of the run's first one.
 
         Raises:
             CheckpointError: there is none, it is damaged, or it is of another run: another
-                program, schedule, optimiser or objective.
+                program, schedule, optimizer or objective.
             UsageError: the trainer has no folder.
         """
         self._saver.restore()
         return self.position
 
     def save(self) -> None:
-        """Write a checkpoint now, if there is a folder; ``fit`` does after every epoch.
+        """Write a checkpoint now, if there is a folder. ``fit`` does so after every epoch.
 
         Raises:
             CheckpointError: it cannot be written; the one before stays.
@@ -178,7 +184,7 @@ class Trainer:
             raise self._saver.explain(error) from None
 
     def load_best(self) -> None:
-        """Give the program the weights with which its best exit was found.
+        """Load the weights of the best exit into the program.
 
         Raises:
             UsageError: nothing was validated yet.
@@ -186,43 +192,44 @@ class Trainer:
         """
         best = self._engine.state.best
         if best.record is None:
-            raise UsageError("there is no best exit, for nothing was validated yet")
+            raise UsageError("there is no best exit, since nothing was validated yet")
         best.load_into(self.program)
+
+
+def _new_learners(
+    program: Program,
+    schedule: Schedule,
+    optimizer: OptimizerSettings,
+    settings: TrainerSettings,
+) -> dict[int, Learner]:
+    """What trains each part, by the index of the part in the schedule."""
+    parts, device = schedule.parts_of(program), program_device(program)
+    trained = dict.fromkeys(k for phase in schedule.phases(len(parts)) for k in phase.parts)
+    return {
+        k: Learner(parts[k], schedule.epochs_of(k, len(parts)), optimizer, settings, device)
+        for k in trained
+    }
 
 
 def _new_state(
     program: Program,
     objective: Objective,
-    schedule: Schedule,
-    optimizer: OptimizerSettings,
+    learners: dict[int, Learner],
     settings: TrainerSettings,
     folder: RunFolder | None,
 ) -> RunState:
-    modules, device = len(program.parts), device_of(program)
-    trained = dict.fromkeys(key for phase in schedule.phases(modules) for key in keys(phase))
-    learners = {
-        key: Learner(
-            program.whole if key is None else program.parts[key],
-            modules - 1 if key is None else key,
-            schedule.epochs_of(key, modules),
-            optimizer,
-            settings,
-            device,
-        )
-        for key in trained
-    }
-    objective.prepare(len(learners))
+    device = program_device(program)
     ema = None
     if settings.ema is not None:
         ema = ModelEmaV3(program, decay=settings.ema, use_warmup=settings.ema_warmup)
-    # numbers are read at once where that makes nobody wait
+    # numbers are read at once where that makes no device wait
     meter = Meter(1 if device.type == "cpu" else settings.check_every)
     return RunState(program, objective, learners, ema, BestExit(folder), meter, device)
 
 
 def _writers(folder: RunFolder | None, settings: TrainerSettings) -> list[Observer]:
     if folder is None and settings.tensorboard:
-        raise UsageError("TensorBoard needs a run folder to write into")
+        raise UsageError("TensorBoard needs a run folder to write into; give run=…")
     if folder is None:
         return []
     writers: list[Observer] = [MetricsFile(folder.path)]

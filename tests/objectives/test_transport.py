@@ -24,7 +24,7 @@ def net_of(block: type[PreActivation | PostActivation]) -> Net:
 
 
 def residues(net: Net, residue: str) -> list[Tensor | None]:
-    """What is penalised of each block; None of a block without displacement."""
+    """What is penalized of each block; None of a block without displacement."""
     x, found = net.stem(IMAGES), list[Tensor | None]()
     for block in net.blocks:
         assert isinstance(block, PreActivation | PostActivation)
@@ -66,7 +66,7 @@ def test_kinds_are_a_choice() -> None:
 
 
 @pytest.mark.parametrize("residue", ["branch", "displacement"])
-def test_layers_are_penalised_by_their_displacement(residue: str) -> None:
+def test_layers_are_penalized_by_their_displacement(residue: str) -> None:
     """g_m(x_m) - x_m, by either name (THESIS 2.1)."""
     torch.manual_seed(0)
     layers: list[nn.Module] = [nn.Conv2d(2, 4, 1)]
@@ -83,16 +83,16 @@ def test_layers_are_penalised_by_their_displacement(residue: str) -> None:
 
 
 @pytest.mark.parametrize("objective", [lap(1, 1, 1), trgl(0.5), vangl()])
-def test_a_module_without_blocks_costs_nothing(objective: Objective) -> None:
+def test_a_part_without_blocks_costs_nothing(objective: Objective) -> None:
     net = nn.Sequential(nn.Conv2d(2, 4, 1), nn.Flatten(), nn.Linear(144, 3))
     output = program_of(net).whole(IMAGES, measure=objective.cost)
     assert len(output.costs) == 0
-    loss = objective(output, torch.zeros(5, dtype=torch.int64))
+    loss = objective(output, torch.zeros(5, dtype=torch.int64), objective.state())
     assert loss.total == loss.classification
 
 
 def test_without_a_cost_no_residue_is_touched(monkeypatch: pytest.MonkeyPatch) -> None:
-    """VanGL measures nothing, and a module whose head is not run gives no logits."""
+    """VanGL measures nothing, and a part whose head is not run gives no logits."""
     program = program_of(net_of(PostActivation), modules=2)
 
     def refuse(*_: object) -> None:
@@ -118,7 +118,7 @@ def test_the_whole_is_the_program() -> None:
     program = program_of(net, modules=2)
     whole = program.whole
     assert whole.is_last
-    assert whole.index == 0
+    assert (whole.index, whole.exit) == (0, 1)
     assert whole.auxiliary_head is None
     assert dict(whole.named_parameters()).keys() == dict(net.named_parameters()).keys()
     assert all(p is net.get_parameter(name) for name, p in whole.named_parameters())
@@ -150,12 +150,15 @@ def test_parts_compile_with_a_cost(residue: str) -> None:
     [
         ({"p": 0.5}, "at least 1, not 0.5"),
         ({"p": float("nan")}, "at least 1, not nan"),
-        ({"reduction": "max"}, "reduction is mean or sum, not 'max'"),
-        ({"residue": "skip"}, "residue is branch or displacement, not 'skip'"),
-        ({"kinds": ("inner",)}, "one or several of identity, projection, identity_bn"),
-        ({"kinds": ()}, "at least one kind"),
+        ({"reduction": "max"}, "reduction must be 'mean' or 'sum', not 'max'"),
+        ({"residue": "skip"}, "residue must be 'branch' or 'displacement', not 'skip'"),
+        (
+            {"kinds": ("inner",)},
+            "from identity, projection, identity_bn, not 'inner'",
+        ),
+        ({"kinds": ()}, "kinds is empty"),
     ],
 )
-def test_options_that_make_no_sense(options: dict[str, object], message: str) -> None:
+def test_options_that_are_not_valid(options: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         TransportCost(**options)  # type: ignore[arg-type]

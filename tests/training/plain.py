@@ -1,7 +1,7 @@
-"""The methods written anew, block by block, without the library: what it is compared with.
+"""The methods written out, block by block, without the library: what it is compared with.
 
 Networks of pre-activation and post-activation blocks, with and without downsampling, and
-their training end to end and module by module, with the optimiser written out.
+their training end to end and part by part, with the optimizer written out.
 """
 
 from collections.abc import Iterator, Sequence
@@ -114,7 +114,7 @@ class PlainHead(nn.Module):
 
 @dataclass
 class Rule:
-    """How L and C are weighed; λ and the count of iterations."""
+    """How L and C are combined; λ and the number of iterations."""
 
     method: Literal["lap", "fixed", "trgl", "trgl-multipliers", "vangl"]
     value: float = 1.0
@@ -123,7 +123,7 @@ class Rule:
     order: Literal["code", "text"] = "code"
     iteration: int = 0
 
-    def minimised(self, loss: Tensor, cost: Tensor) -> Tensor:
+    def combine(self, loss: Tensor, cost: Tensor) -> Tensor:
         self.iteration += 1
         if self.method in ("lap", "trgl-multipliers"):
             done = self.iteration if self.order == "code" else self.iteration - 1
@@ -142,26 +142,27 @@ class Rule:
 
 
 class Record(NamedTuple):
-    """What one step of one module was."""
+    """One step of one part."""
 
-    module: int
+    part: int
     loss: Tensor
-    cost: Tensor
+    cost: Tensor | None
+    """None if it was not measured."""
     value: float
     gradients: dict[str, Tensor]
 
 
 @dataclass
 class Plain:
-    """A network that trains module by module, or as one."""
+    """A network that trains part by part, or as one."""
 
     net: Net
     heads: list[PlainHead]
     rules: list[Rule]
     cuts: Sequence[int] = (0, 2, 4)
-    """From which block on each module reaches to which."""
+    """The first block of each part, and the end of the last."""
     displacement: bool = False
-    """Penalise x_{m+1} - x_m of identity blocks instead of every branch."""
+    """Penalize x_{m+1} - x_m of identity blocks instead of every branch."""
     smoothing: float = 0.0
     lr: float = 0.05
     momentum: float = 0.9
@@ -169,7 +170,7 @@ class Plain:
     velocity: dict[str, Tensor] = field(default_factory=dict)
 
     def parameters(self, k: int) -> dict[str, nn.Parameter]:
-        """Those of module k, by their names in the program's module."""
+        """Those of part k, by their names in the program's part."""
         found = {}
         for name, parameter in self.net.named_parameters():
             block = int(name.split(".")[1]) if name.startswith("blocks.") else None
@@ -183,7 +184,7 @@ class Plain:
         return found
 
     def run(self, k: int, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Hidden state, logits and transport cost of module k."""
+        """Hidden state, logits and transport cost of part k."""
         x = self.net.stem(x) if k == 0 else x
         cost = x.new_zeros(())
         for block in self.net.blocks[self.cuts[k] : self.cuts[k + 1]]:
@@ -199,12 +200,12 @@ class Plain:
         return x, logits, cost
 
     def step(self, k: int, x: Tensor, targets: Tensor) -> tuple[Tensor, Record]:
-        """One step of SGD with momentum; returns what the next module is given."""
+        """One step of SGD with momentum; returns what the next part reads."""
         hidden, logits, cost = self.run(k, x)
         goal = F.one_hot(targets, CLASSES).double()
         goal = goal * (1 - self.smoothing) + self.smoothing / CLASSES
         loss = -(goal * logits.log_softmax(1)).sum(1).mean()
-        total = self.rules[k].minimised(loss, cost)
+        total = self.rules[k].combine(loss, cost)
         parameters = self.parameters(k)
         found = torch.autograd.grad(total, list(parameters.values()))
         gradients = dict(zip(parameters, found, strict=True))
@@ -220,7 +221,7 @@ class Plain:
         return hidden.detach(), record
 
     def parallel(self, batches: Sequence[tuple[Tensor, Tensor]]) -> Iterator[Record]:
-        """Every module makes a step on every batch."""
+        """Every part makes a step on every batch."""
         for images, targets in batches:
             x = images
             for k in range(len(self.cuts) - 1):
@@ -230,7 +231,7 @@ class Plain:
     def sequential(
         self, batches: Sequence[tuple[Tensor, Tensor]], laps: int = 1
     ) -> Iterator[Record]:
-        """Module by module, on all batches; the modules before are frozen in eval mode."""
+        """Part by part, on all batches; the parts before are frozen in eval mode."""
         for _ in range(laps):
             for k in range(len(self.cuts) - 1):
                 for images, targets in batches:

@@ -28,7 +28,7 @@ from fxtransport.training import (
 )
 
 PROCESSES = multiprocessing.get_context("forkserver")
-"""Processes that begin without the threads and the state of this one, and with torch."""
+"""Processes that start without the threads and the state of this one, and with torch."""
 PROCESSES.set_forkserver_preload(["tests.training.runs"])
 
 SHAPE, CLASSES = (2, 4, 4), 3
@@ -116,7 +116,7 @@ def trainer_of(
 ) -> Trainer:
     return Trainer(
         program or program_of(),
-        objective or lap(initial=0.5, rate=0.1, every=2),
+        objective or lap(lambda0=0.5, lambda_rate=0.1, update_every=2),
         schedule,
         optimizer=optimizer or OptimizerSettings(lr=0.05, scheduler="cosine"),
         settings=TrainerSettings(**{"seed": 5, **settings}),
@@ -126,7 +126,7 @@ def trainer_of(
 
 
 def finish(run: Path, name: str, observers: Sequence[Observer] = (), **options: Any) -> Trainer:
-    """Begin the run of a schedule, or go on with it, to its end."""
+    """Start the run of a schedule, or resume it, and train to its end."""
     trainer = trainer_of(SCHEDULES[name], run, observers=observers, ema=0.8, **options)
     if (run / "checkpoint.json").exists():
         trainer.restore()

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from fxtransport.errors import UsageError
-from fxtransport.training.batches import Reiterated, epochs_of
+from fxtransport.training.batches import RepeatedBatches, epochs_of
 from tests.training.runs import train_stream
 
 
@@ -51,12 +51,12 @@ def test_the_global_generators_are_left_alone() -> None:
 def test_a_stream_is_used_as_it_is() -> None:
     stream = train_stream()
     assert epochs_of(stream, 0) is stream
-    assert isinstance(epochs_of([1, 2], 0), Reiterated)
+    assert isinstance(epochs_of([1, 2], 0), RepeatedBatches)
 
 
 def test_iterators_are_refused() -> None:
     def numbers() -> Iterator[Any]:
         yield 1
 
-    with pytest.raises(UsageError, match="needed again in every epoch"):
+    with pytest.raises(UsageError, match="read again in every epoch"):
         epochs_of(numbers(), 0)  # type: ignore[arg-type]

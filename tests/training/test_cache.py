@@ -1,4 +1,4 @@
-"""What frozen modules return is computed once, and is what they return."""
+"""What frozen parts return is computed once, and is what they return."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ from fxtransport.data import ShuffledStream
 from fxtransport.data.streams import Batch
 from fxtransport.errors import UsageError
 from fxtransport.training import MultiLap, Observer, Parallel, Phase, Position, Sequential
-from fxtransport.training.cache import HiddenSamples, cacheable, write_rows
+from fxtransport.training.cache import HiddenSamples, check_cacheable, write_rows
 from tests.training.runs import (
     calm,
     program_of,
@@ -66,7 +66,7 @@ def test_a_run_with_a_cache_is_the_run_without(tmp_path: Path) -> None:
 
 
 class Calls(Observer):
-    """Counts the batches that the first module forwards, in each phase."""
+    """Counts the batches that the first part forwards, in each phase."""
 
     def __init__(self) -> None:
         self.counts: list[int] = []
@@ -78,7 +78,7 @@ class Calls(Observer):
         self.counts[-1] += 1
 
 
-def test_frozen_modules_run_once_for_each_batch(tmp_path: Path) -> None:
+def test_frozen_parts_run_once_for_each_batch(tmp_path: Path) -> None:
     program, calls = program_of(modules=2), Calls()
     program.parts[0].register_forward_hook(calls.count)
     trainer_of(Sequential(4), tmp_path, program=program, observers=[calls], cache_hidden=True).fit(
@@ -111,7 +111,7 @@ def test_a_resumed_phase_uses_its_file(tmp_path: Path) -> None:
 
 @dataclass(frozen=True)
 class Augmented:
-    """Samples with noise that is drawn anew whenever they are fetched."""
+    """Samples with noise that is drawn whenever they are fetched."""
 
     def __len__(self) -> int:
         return 8
@@ -145,6 +145,6 @@ def test_a_cache_needs_a_folder() -> None:
 
 def test_nothing_is_cached_where_nothing_is_frozen(tmp_path: Path) -> None:
     stream = train_stream()
-    assert cacheable(stream) is stream
+    assert check_cacheable(stream) is stream
     trainer_of(Parallel(1), tmp_path, cache_hidden=True).fit(train_stream())
     assert not list(tmp_path.glob("hidden-*"))

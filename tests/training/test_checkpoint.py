@@ -1,4 +1,4 @@
-"""Checkpoints are whole or refused, whatever happens to their files."""
+"""Checkpoints are complete or refused, whatever happens to their files."""
 
 import errno
 import json
@@ -75,7 +75,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(
         return original(*arguments)
 
     monkeypatch.setattr(os, failing, full)
-    with pytest.raises(CheckpointError, match=r"No space left on device; the last .* is whole"):
+    with pytest.raises(CheckpointError, match=r"No space left on device; the last .* is complete"):
         folder.write(checkpoint(2.0))
     assert folder.read().summary == {"value": 1.0}
     assert not list(tmp_path.glob("*.new"))
@@ -114,7 +114,7 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
         RunFolder(tmp_path / "file" / "run").write(checkpoint(1.0))
 
 
-def rewritten(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], object]:
+def rewrite(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], object]:
     def damage(run: Path) -> None:
         found = json.loads((run / CHECKPOINT).read_text())
         change(found)
@@ -135,21 +135,22 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "a list": lambda run: (run / CHECKPOINT).write_text("[1, 2]"),
     "a pickle": lambda run: (run / CHECKPOINT).write_bytes(pickle.dumps({"format": 1})),
     "bytes": lambda run: (run / CHECKPOINT).write_bytes(b"\xff\xfe\x00"),
-    "another format": rewritten(lambda found: found.update(format=99)),
+    "another format": rewrite(lambda found: found.update(format=99)),
+    "the format before": rewrite(lambda found: found.update(format=1)),
     "no tensors": lambda run: tensors_of(run).unlink(),
     "cut tensors": lambda run: os.truncate(tensors_of(run), 3000),
     "other tensors": lambda run: save_file({"x": torch.zeros(3)}, tensors_of(run)),
     "no best": lambda run: next(run.glob("best-*")).unlink(),
     "cut best": lambda run: os.truncate(next(run.glob("best-*")), 3000),
-    "no name": rewritten(lambda found: found.pop("tensors")),
-    "odd name": rewritten(lambda found: found.update(tensors=["x"])),
-    "odd best": rewritten(lambda found: found.update(best={"file": "x"})),
-    "state gone": rewritten(lambda found: found.pop("state")),
-    "state of nothing": rewritten(lambda found: found.update(state={"dict": []})),
-    "state is odd": rewritten(lambda found: found.update(state={"dict": [["program", 3]]})),
-    "state is a list": rewritten(lambda found: found.update(state=[])),
-    "summary gone": rewritten(lambda found: found.pop("summary")),
-    "summary is odd": rewritten(lambda found: found.update(summary=3)),
+    "no name": rewrite(lambda found: found.pop("tensors")),
+    "name of another kind": rewrite(lambda found: found.update(tensors=["x"])),
+    "best of another kind": rewrite(lambda found: found.update(best={"file": "x"})),
+    "state gone": rewrite(lambda found: found.pop("state")),
+    "state of nothing": rewrite(lambda found: found.update(state={"dict": []})),
+    "state of another kind": rewrite(lambda found: found.update(state={"dict": [["program", 3]]})),
+    "state is a list": rewrite(lambda found: found.update(state=[])),
+    "summary gone": rewrite(lambda found: found.pop("summary")),
+    "summary of another kind": rewrite(lambda found: found.update(summary=3)),
 }
 
 
@@ -166,7 +167,7 @@ def test_a_name_in_the_json_leads_nowhere_else(tmp_path: Path) -> None:
     run = tmp_path / "run"
     trainer_of(Parallel(1), run).fit(train_stream())
     tensors_of(run).rename(tmp_path / "outside.safetensors")
-    rewritten(lambda found: found["tensors"].update(file="../outside.safetensors"))(run)
+    rewrite(lambda found: found["tensors"].update(file="../outside.safetensors"))(run)
     with pytest.raises(CheckpointError, match="cannot read"):
         RunFolder(run).read()
 

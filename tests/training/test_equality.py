@@ -1,4 +1,4 @@
-"""The trainer makes the steps of the methods as they are written anew in ``plain.py``."""
+"""The trainer makes the steps of the methods as they are written out in ``plain.py``."""
 
 import copy
 from collections.abc import Callable
@@ -54,14 +54,14 @@ class Case(NamedTuple):
 CASES = {
     "LAP end to end": Case(
         EndToEnd(2),
-        lambda: lap(initial=0.5, rate=0.1, every=3),
+        lambda: lap(lambda0=0.5, lambda_rate=0.1, update_every=3),
         Rule("lap", 0.5, 0.1, 3),
         10,
         lambda plain, batches: plain.parallel(batches + batches),
     ),
     "LAP parallel": Case(
         Parallel(2),
-        lambda: lap(initial=0.5, rate=0.1, every=3, order="text"),
+        lambda: lap(lambda0=0.5, lambda_rate=0.1, update_every=3, order="text"),
         Rule("lap", 0.5, 0.1, 3, "text"),
         5,
         lambda plain, batches: plain.parallel(batches + batches),
@@ -75,7 +75,7 @@ CASES = {
     ),
     "multipliers, multi-lap": Case(
         MultiLap(1, laps=2),
-        lambda: trgl_multipliers(initial=0.5, rate=0.1, every=3),
+        lambda: trgl_multipliers(lambda0=0.5, lambda_rate=0.1, update_every=3),
         Rule("trgl-multipliers", 0.5, 0.1, 3),
         5,
         lambda plain, batches: plain.sequential(batches, laps=2),
@@ -91,7 +91,7 @@ CASES = {
 
 
 class Recorder(Observer):
-    """What the trainer reports of each module's step, with the gradients it stepped by."""
+    """What the trainer reports of each part's step, with the gradients of the step."""
 
     def __init__(self) -> None:
         self.records: list[Record] = []
@@ -108,11 +108,10 @@ class Recorder(Observer):
 
     def on_step(self, step: StepReport, position: Position) -> None:
         new = self.gradients[len(self.records) :]
-        for module, gradients in zip(step.modules, new, strict=True):
-            cost = torch.tensor(0.0) if module.transport is None else module.transport
-            value = 1.0 if module.weight is None else module.weight.item()
+        for part, gradients in zip(step.parts, new, strict=True):
+            value = 1.0 if part.multiplier is None else part.multiplier.item()
             self.records.append(
-                Record(module.module, module.classification, cost, value, gradients)
+                Record(part.part, part.classification, part.transport, value, gradients)
             )
 
 
@@ -154,7 +153,7 @@ def test_twenty_steps(name: str, downsampling: bool, block: type[Block]) -> None
     expected = list(case.run(plain, batches))
     assert len(recorder.records) == len(expected) == STEPS
     for found, wanted in zip(recorder.records, expected, strict=True):
-        assert found.module == wanted.module
+        assert found.part == wanted.part
         assert found.gradients.keys() == wanted.gradients.keys()
         assert found.value == pytest.approx(wanted.value, rel=1e-10)
         torch.testing.assert_close(
@@ -163,7 +162,8 @@ def test_twenty_steps(name: str, downsampling: bool, block: type[Block]) -> None
             rtol=1e-8,
             atol=1e-11,
         )
-        if name != "VanGL parallel":
+        assert (found.cost is None) == (name == "VanGL parallel")
+        if found.cost is not None:
             torch.testing.assert_close(found.cost, wanted.cost, rtol=1e-8, atol=1e-11)
     for key, value in net.state_dict().items():
         torch.testing.assert_close(program.state_dict()[key], value, rtol=1e-8, atol=1e-11, msg=key)

@@ -19,7 +19,7 @@ def test_every_exit_by_hand() -> None:
     found = evaluate(program, validation_stream())
     hidden, targets = samples(16, seed=1).inputs, samples(16, seed=1).targets
     program.eval()
-    assert [exit.module for exit in found] == [0, 1, 2]
+    assert [exit.part for exit in found] == [0, 1, 2]
     for part, exit in zip(program.parts, found, strict=True):
         hidden, logits, _ = part(hidden)
         assert exit.accuracy == (logits.argmax(1) == targets).double().mean().item()
@@ -38,23 +38,23 @@ def test_modes_and_statistics_stay() -> None:
     assert all(torch.equal(value, state[name]) for name, value in program.state_dict().items())
 
 
-def test_only_the_heads_that_are_wanted_run() -> None:
+def test_only_the_heads_asked_for_run() -> None:
     program = program_of(modules=3)
     calls = []
     for part in program.parts[:2]:
         assert part.auxiliary_head is not None
         part.auxiliary_head.register_forward_hook(lambda *_, k=part.index: calls.append(k))
     program.parts[2].register_forward_hook(lambda *_: calls.append(2))
-    [found] = evaluate(program, validation_stream(), modules=[1])
-    assert found.module == 1
+    [found] = evaluate(program, validation_stream(), parts=[1])
+    assert found.part == 1
     assert calls == [1, 1]
 
 
 def test_programs_without_auxiliary_heads() -> None:
     program = program_of(head="none")
-    assert [exit.module for exit in evaluate(program, validation_stream())] == [1]
-    with pytest.raises(UsageError, match="module 0 has no head"):
-        evaluate(program, validation_stream(), modules=[0])
+    assert [exit.part for exit in evaluate(program, validation_stream())] == [1]
+    with pytest.raises(UsageError, match="part 0 has no head"):
+        evaluate(program, validation_stream(), parts=[0])
 
 
 def test_there_must_be_batches() -> None:

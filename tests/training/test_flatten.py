@@ -85,8 +85,8 @@ def test_tensors_that_share_memory() -> None:
         ({"a": {1: {2}}}, r"cannot save a\.1: .* of type set"),
         ({(1, 2): 0}, "of type tuple"),
         ({"f": nn.ReLU()}, "of type ReLU"),
-        (torch.zeros(2, device="meta"), "no dense tensor"),
-        ({"s": torch.zeros(2, 2).to_sparse()}, "cannot save s: it is no dense tensor"),
+        (torch.zeros(2, device="meta"), "not a dense tensor"),
+        ({"s": torch.zeros(2, 2).to_sparse()}, "cannot save s: it is not a dense tensor"),
     ],
 )
 def test_what_does_not_fit_is_refused(state: Any, message: str) -> None:

@@ -1,4 +1,4 @@
-"""Frozen modules are really frozen."""
+"""Frozen parts are frozen."""
 
 import copy
 from typing import Any
@@ -14,10 +14,10 @@ from tests.training.runs import SHAPE, Block, Net, program_of, samples, trainer_
 
 
 def second_phase(program: Program, **settings: Any) -> Trainer:
-    """A trainer whose second module trains."""
+    """A trainer whose second part trains."""
     trainer = trainer_of(Sequential(1), program=program, **settings)
     trainer.end_epoch()
-    assert trainer.phase.modules == (1,)
+    assert trainer.phase.parts == (1,)
     return trainer
 
 
@@ -29,7 +29,7 @@ def changed(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
     return {name for name, value in after.items() if not torch.equal(value, before[name])}
 
 
-def test_nothing_of_a_frozen_module_changes() -> None:
+def test_nothing_of_a_frozen_part_changes() -> None:
     program = program_of(modules=3)
     trainer = second_phase(program)
     before = [state(part) for part in program.parts]
@@ -37,7 +37,7 @@ def test_nothing_of_a_frozen_module_changes() -> None:
     head = program.parts[0].auxiliary_head
     assert head is not None
     head.register_forward_hook(lambda *_: calls.append("head"))
-    program.parts[2].register_forward_hook(lambda *_: calls.append("behind"))
+    program.parts[2].register_forward_hook(lambda *_: calls.append("after"))
     trainer.step(*samples(8).batch(range(8)))
     assert changed(before[0], state(program.parts[0])) == set()
     assert changed(before[1], state(program.parts[1])) > {"blocks.2.norm.running_mean"}
@@ -46,7 +46,7 @@ def test_nothing_of_a_frozen_module_changes() -> None:
     assert all(p.grad is None for p in program.parameters())
 
 
-def test_frozen_modules_are_in_eval_mode() -> None:
+def test_frozen_parts_are_in_eval_mode() -> None:
     program = program_of()
     trainer = second_phase(program)
     given = []
@@ -61,7 +61,7 @@ def test_frozen_modules_are_in_eval_mode() -> None:
     assert training["blocks.2.norm"]
 
 
-def test_modules_thaw_in_the_next_lap() -> None:
+def test_parts_thaw_in_the_next_lap() -> None:
     program = program_of()
     trainer = trainer_of(MultiLap(1, laps=2), program=program)
     norm = program.get_submodule("blocks.0.norm")
@@ -73,9 +73,9 @@ def test_modules_thaw_in_the_next_lap() -> None:
     assert modes == [True, False, True, False]
 
 
-def test_drift_is_an_option() -> None:
+def test_batch_norms_may_go_on_updating() -> None:
     program = program_of()
-    trainer = second_phase(program, drift=True)
+    trainer = second_phase(program, update_frozen_bn=True)
     before = state(program.parts[0])
     trainer.step(*samples(8).batch(range(8)))
     found = changed(before, state(program.parts[0]))
@@ -87,7 +87,7 @@ def test_drift_is_an_option() -> None:
 
 
 class SharedDropout(Net):
-    """One dropout module for all blocks, and a functional one that the model's flag rules."""
+    """One dropout module for all blocks, and a functional one with the mode of the model."""
 
     def __init__(self) -> None:
         super().__init__(dropout=0.0)
@@ -101,7 +101,7 @@ class SharedDropout(Net):
         return logits
 
 
-def test_what_modules_share_is_in_the_mode_of_the_one_that_runs() -> None:
+def test_what_parts_share_is_in_the_mode_of_the_one_that_runs() -> None:
     program = program_of(SharedDropout)
     trainer = second_phase(program)
     given, flags = [], []
@@ -140,5 +140,5 @@ def test_blocks_may_be_cut_anywhere() -> None:
     trainer = second_phase(program)
     before = state(program.parts[0])
     report = trainer.step(*samples(8).batch(range(8)))
-    assert [step.module for step in report.modules] == [1]
+    assert [step.part for step in report.parts] == [1]
     assert changed(before, state(program.parts[0])) == set()

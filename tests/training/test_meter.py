@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fxtransport.training import EndToEnd, ModuleStep, StepReport
+from fxtransport.training import EndToEnd, PartStep, StepReport
 from fxtransport.training.meter import Meter
 from fxtransport.training.steps import LossError
 from tests.training.runs import trainer_of
@@ -11,7 +11,7 @@ from tests.training.runs import trainer_of
 
 def report(loss: float, samples: int, transport: float | None = 2.0) -> StepReport:
     cost = None if transport is None else torch.tensor(transport)
-    step = ModuleStep(1, torch.tensor(loss), torch.tensor(loss / 2), cost, torch.tensor(loss * 3))
+    step = PartStep(1, torch.tensor(loss), torch.tensor(loss / 2), cost, torch.tensor(loss * 3))
     return StepReport((step,), samples)
 
 
@@ -22,11 +22,11 @@ def test_means_are_weighted_by_samples(every: int) -> None:
     for number, (loss, samples) in enumerate([(1.0, 8), (2.0, 8), (4.0, 4)], 1):
         meter.add(number, report(loss, samples))
     [found] = meter.epoch(trainer._engine.learners)
-    assert (found.module, found.lr) == (1, 0.05)
+    assert (found.part, found.lr) == (1, 0.05)
     assert found.loss == (8 + 16 + 16) / 20
     assert found.classification == found.loss / 2
     assert found.transport == 2.0
-    assert found.weight == 12.0
+    assert found.multiplier == 12.0
 
 
 def test_no_cost_no_mean() -> None:
@@ -42,7 +42,7 @@ def test_a_late_look_names_the_step() -> None:
         meter.add(number, report(loss, 8))
     with pytest.raises(LossError) as error:
         meter.add(14, report(1.0, 8))
-    assert (error.value.module, error.value.step) == (1, 12)
+    assert (error.value.part, error.value.step) == (1, 12)
 
 
 def test_it_goes_on_from_its_state() -> None:

@@ -31,13 +31,13 @@ def rows(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_a_row_for_each_epoch_and_module(tmp_path: Path) -> None:
+def test_a_row_for_each_epoch_and_part(tmp_path: Path) -> None:
     reports = Reports()
     trainer = trainer_of(Parallel(2), tmp_path, observers=[reports])
     trainer.fit(train_stream(), validation_stream())
     found = rows(tmp_path)
     assert tuple(found[0]) == COLUMNS
-    assert [(row["epoch"], row["module"]) for row in found] == [
+    assert [(row["epoch"], row["part"]) for row in found] == [
         ("1", "0"),
         ("1", "1"),
         ("2", "0"),
@@ -45,21 +45,21 @@ def test_a_row_for_each_epoch_and_module(tmp_path: Path) -> None:
     ]
     for row in found:
         report = reports.epochs[int(row["epoch"]) - 1]
-        module, exit = report.modules[int(row["module"])], report.exits[int(row["module"])]
-        assert float(row["loss"]) == module.loss
-        assert float(row["transport"]) == module.transport
-        assert float(row["weight"]) == module.weight
-        assert float(row["lr"]) == module.lr
+        part, exit = report.parts[int(row["part"])], report.exits[int(row["part"])]
+        assert float(row["loss"]) == part.loss
+        assert float(row["transport"]) == part.transport
+        assert float(row["multiplier"]) == part.multiplier
+        assert float(row["lr"]) == part.lr
         assert float(row["validation_accuracy"]) == exit.accuracy
         assert float(row["samples_per_second"]) > 0
         assert int(row["steps"]) == 3 * int(row["epoch"])
         assert int(row["peak_memory"]) > 0
 
 
-def test_modules_that_rest_have_a_row_of_their_exit(tmp_path: Path) -> None:
+def test_parts_that_rest_have_a_row_of_their_exit(tmp_path: Path) -> None:
     trainer_of(Sequential(1), tmp_path).fit(train_stream(), validation_stream())
     [first, rested, second] = rows(tmp_path)
-    assert (first["module"], rested["module"], second["module"]) == ("0", "0", "1")
+    assert (first["part"], rested["part"], second["part"]) == ("0", "0", "1")
     assert rested["loss"] == ""
     assert rested["validation_accuracy"] == first["validation_accuracy"]
     assert (second["phase"], second["epoch"]) == ("1", "2")
@@ -68,12 +68,12 @@ def test_modules_that_rest_have_a_row_of_their_exit(tmp_path: Path) -> None:
 def test_end_to_end_is_one_row(tmp_path: Path) -> None:
     trainer_of(EndToEnd(1), tmp_path, objective=vangl()).fit(train_stream(), validation_stream())
     [row] = rows(tmp_path)
-    assert row["module"] == "1"
-    assert row["transport"] == row["weight"] == ""
+    assert row["part"] == "1"
+    assert row["transport"] == row["multiplier"] == ""
     assert row["loss"] == row["classification"] != ""
 
 
-def test_rows_behind_the_checkpoint_are_dropped(tmp_path: Path) -> None:
+def test_rows_after_the_checkpoint_are_dropped(tmp_path: Path) -> None:
     trainer_of(Parallel(2), tmp_path).fit(train_stream(), validation_stream())
     reports = Reports()
     trainer = trainer_of(Parallel(2), tmp_path, observers=[reports])
@@ -107,8 +107,8 @@ def test_with_tensorboard(tmp_path: Path) -> None:
     trainer_of(Parallel(2), tmp_path, tensorboard=True).fit(train_stream(), validation_stream())
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
-    found = [round(event.value, 4) for event in events.Scalars("loss/module1")]
-    expected = [round(float(row["loss"]), 4) for row in rows(tmp_path) if row["module"] == "1"]
+    found = [round(event.value, 4) for event in events.Scalars("loss/part1")]
+    expected = [round(float(row["loss"]), 4) for row in rows(tmp_path) if row["part"] == "1"]
     assert found == expected
 
 

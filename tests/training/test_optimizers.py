@@ -1,4 +1,4 @@
-"""timm's optimisers and schedules, a pair for each module, with timm's own rules."""
+"""timm's optimizers and schedules, one of each for every part, with timm's own rules."""
 
 from typing import Any
 
@@ -47,7 +47,7 @@ def test_what_the_model_wants_undecayed_is_not_decayed() -> None:
     assert {id(named["pos_embed"]), id(named["cls_token"])} <= {id(p) for p in undecayed}
 
 
-def test_each_module_has_its_own_parameters() -> None:
+def test_each_part_has_its_own_parameters() -> None:
     program = program_of()
     groups = [create_optimizer(part, OptimizerSettings()).param_groups for part in program.parts]
     found = [p for group in groups for g in group for p in g["params"]]
@@ -73,12 +73,12 @@ def test_names_and_options_are_timms(name: str, kind: type) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (OptimizerSettings("sdg"), "cannot make the optimiser 'sdg'"),
+        (OptimizerSettings("sdg"), "cannot make the optimizer 'sdg'"),
         (OptimizerSettings(options={"nesterow": True}), "nesterow"),
         (OptimizerSettings("adahessian"), "second derivatives"),
     ],
 )
-def test_optimisers_that_cannot_be_made(settings: OptimizerSettings, message: str) -> None:
+def test_optimizers_that_cannot_be_made(settings: OptimizerSettings, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         create_optimizer(nn.Linear(2, 2), settings)
 
@@ -124,8 +124,8 @@ def test_no_schedule_is_a_constant_rate() -> None:
         ("cosin", {}, "cannot make the scheduler 'cosin'"),
         ("plateau", {}, "cannot be resumed"),
         ("cosine", {"min_rl": 0.1}, "min_rl"),
-        ("cosine", {"step_on_epochs": False}, "give updates_per_epoch"),
-        ("cosine", {"cooldown_epochs": 5}, "lasts 15 epochs, and a module trains 10"),
+        ("cosine", {"step_on_epochs": False}, "needs updates_per_epoch"),
+        ("cosine", {"cooldown_epochs": 5}, "lasts 15 epochs, and a part trains 10"),
         ("cosine", {"warmup_epochs": 5, "warmup_prefix": True}, "lasts 15 epochs"),
         ("cosine", {"cycle_limit": 2}, "lasts 20 epochs"),
     ],

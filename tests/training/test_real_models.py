@@ -40,13 +40,16 @@ MODELS: dict[str, dict[str, Any]] = {
 }
 RUNS: dict[str, tuple[Callable[[], Objective], Schedule]] = {
     "plain end to end": (plain, EndToEnd(2)),
-    "LAP end to end": (lambda: lap(initial=1.0, rate=0.1, every=2), EndToEnd(2)),
-    "fixed weight": (lambda: fixed(0.05), EndToEnd(2)),
+    "LAP end to end": (lambda: lap(lambda0=1.0, lambda_rate=0.1, update_every=2), EndToEnd(2)),
+    "fixed multiplier": (lambda: fixed(0.05), EndToEnd(2)),
     "VanGL parallel": (vangl, Parallel(2)),
-    "TRGL parallel": (lambda: trgl(tau=5.0, doubled=True), Parallel(2)),
+    "TRGL parallel": (lambda: trgl(tau=[5.0, 5.0, 10.0]), Parallel(2)),
     "TRGL sequential": (lambda: trgl(tau=5.0), Sequential(2)),
     "TRGL multi-lap": (lambda: trgl(tau=5.0), MultiLap(1, laps=2)),
-    "multipliers": (lambda: trgl_multipliers(initial=1.0, rate=1.0, every=2), Parallel(2)),
+    "multipliers": (
+        lambda: trgl_multipliers(lambda0=1.0, lambda_rate=1.0, update_every=2),
+        Parallel(2),
+    ),
 }
 
 
@@ -58,7 +61,7 @@ def splits(size: int) -> Splits:
 
 
 @cache
-def compiled(name: str) -> Program:
+def compile_model(name: str) -> Program:
     torch.manual_seed(0)
     options = dict(MODELS[name])
     size = options.pop("size")
@@ -67,8 +70,8 @@ def compiled(name: str) -> Program:
 
 
 @cache
-def of_two_streams() -> Program:
-    """Pixels and patches cross from module to module."""
+def two_streams() -> Program:
+    """Pixels and patches cross from part to part."""
     torch.manual_seed(0)
     options: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 4}
     options |= {"inner_dim": 8, "num_heads_outer": 2, "num_heads_inner": 2, "num_classes": 10}
@@ -79,21 +82,21 @@ def of_two_streams() -> Program:
 
 
 class Losses(Observer):
-    """The loss of each module in each epoch that it trained."""
+    """The loss of each part in each epoch that it trained."""
 
     def __init__(self) -> None:
         self.found: dict[int, list[float]] = {}
 
     def on_epoch(self, epoch: EpochReport) -> None:
-        for module in epoch.modules:
-            self.found.setdefault(module.module, []).append(module.classification)
+        for part in epoch.parts:
+            self.found.setdefault(part.part, []).append(part.classification)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("run", RUNS)
 @pytest.mark.parametrize("name", MODELS)
 def test_it_learns(name: str, run: str) -> None:
-    program = copy.deepcopy(compiled(name))
+    program = copy.deepcopy(compile_model(name))
     make, schedule = RUNS[run]
     data, losses = splits(MODELS[name]["size"]), Losses()
     trainer = Trainer(
@@ -111,7 +114,7 @@ def test_it_learns(name: str, run: str) -> None:
         assert found[-1] < found[0]
     assert report.best is not None
     assert report.test is not None
-    assert report.test.module == report.best.exit.module
+    assert report.test.part == report.best.exit.part
 
 
 @pytest.mark.slow
@@ -120,7 +123,7 @@ def test_several_tensors_cross(run: str) -> None:
     make, schedule = RUNS[run]
     data, losses = splits(32), Losses()
     trainer = Trainer(
-        copy.deepcopy(of_two_streams()),
+        copy.deepcopy(two_streams()),
         make(),
         schedule,
         optimizer=OptimizerSettings("adamw", lr=5e-4),
@@ -134,7 +137,7 @@ def test_several_tensors_cross(run: str) -> None:
 
 def test_pixels_of_patches_are_not_cached(tmp_path: Path) -> None:
     """They are B·16×4×8, and which rows are whose only the model knows."""
-    program, settings = copy.deepcopy(of_two_streams()), TrainerSettings(cache_hidden=True)
+    program, settings = copy.deepcopy(two_streams()), TrainerSettings(cache_hidden=True)
     trainer = Trainer(program, vangl(), Sequential(1), settings=settings, run=tmp_path)
     with pytest.raises(UsageError, match=r"shape \(160, 4, 8\) for 10 samples"):
         trainer.fit(splits(32).train)

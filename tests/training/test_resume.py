@@ -1,4 +1,4 @@
-"""Whatever ends a run, it goes on as if nothing had: bit for bit, on the CPU."""
+"""A run that was ended resumes as if it had not been: bit for bit, on the CPU."""
 
 import copy
 import os
@@ -135,9 +135,9 @@ def test_a_signal_saves(
     [
         {"amp": "fp16"},
         {"amp": "bf16", "accumulate": 2, "grad_clip": 0.1},
-        {"drift": True},
+        {"update_frozen_bn": True},
         {"cache_hidden": True},
-        {"objective": trgl_multipliers(initial=1.0, rate=0.5, every=2, order="text")},
+        {"objective": trgl_multipliers(1.0, 0.5, 2, order="text")},
         {"optimizer": OptimizerSettings("adamw", 0.01, scheduler="poly")},
         {
             "optimizer": OptimizerSettings(
@@ -207,7 +207,7 @@ def test_a_finished_run_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_run_is_not_begun_over_another(tmp_path: Path) -> None:
     finish(tmp_path, "parallel")
-    with pytest.raises(CheckpointError, match="holds a run already"):
+    with pytest.raises(CheckpointError, match="already holds a run"):
         trainer_of(Parallel(1), tmp_path).fit(train_stream())
 
 
@@ -215,7 +215,7 @@ def test_a_run_is_not_begun_over_another(tmp_path: Path) -> None:
     ("what", "options"),
     [
         ("program", {"program": "three modules"}),
-        ("objective", {"objective": lap(initial=0.5, rate=0.2, every=2)}),
+        ("objective", {"objective": lap(lambda0=0.5, lambda_rate=0.2, update_every=2)}),
         ("optimizer", {"optimizer": OptimizerSettings(lr=0.1)}),
         ("settings", {"accumulate": 2}),
     ],

@@ -9,7 +9,7 @@ from fxtransport.training import EndToEnd, MultiLap, Parallel, Phase, Schedule, 
 @pytest.mark.parametrize(
     ("schedule", "phases"),
     [
-        (EndToEnd(3), [Phase(None, 3)]),
+        (EndToEnd(3), [Phase((0,), 3)]),
         (Parallel(3), [Phase((0, 1, 2), 3)]),
         (Sequential(3), [Phase((0,), 3), Phase((1,), 3), Phase((2,), 3)]),
         # BLOCK: 50 + 10k epochs
@@ -25,11 +25,11 @@ def test_phases(schedule: Schedule, phases: list[Phase]) -> None:
     assert list(schedule.phases(3)) == phases
 
 
-def test_epochs_of_a_module() -> None:
+def test_epochs_of_a_part() -> None:
     assert MultiLap(10, growth=2, laps=5).epochs_of(2, 3) == 5 * 14
     assert Sequential(50, growth=10).epochs_of(2, 3) == 70
     assert Parallel(4).epochs_of(2, 3) == 4
-    assert EndToEnd(4).epochs_of(None, 3) == 4
+    assert EndToEnd(4).epochs_of(0, 1) == 4
 
 
 @pytest.mark.parametrize(
@@ -41,6 +41,6 @@ def test_epochs_of_a_module() -> None:
         lambda: MultiLap(1, laps=0),
     ],
 )
-def test_what_makes_no_sense_is_refused(make: type[Schedule]) -> None:
+def test_numbers_that_are_too_small_are_refused(make: type[Schedule]) -> None:
     with pytest.raises(UsageError, match="it must be at least"):
         make()  # type: ignore[call-arg]

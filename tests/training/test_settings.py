@@ -1,4 +1,4 @@
-"""Settings that make no sense are refused when they are made."""
+"""Settings that are not valid are refused when they are made."""
 
 import pytest
 
@@ -15,7 +15,7 @@ from fxtransport.training import OptimizerSettings, TrainerSettings
         ({"grad_clip": 0.0}, "grad_clip is 0.0"),
         ({"checkpoint_minutes": -1.0}, "checkpoint_minutes is -1.0"),
         ({"ema": 1.0}, "ema is 1.0"),
-        ({"drift": True, "cache_hidden": True}, "leave one of them out"),
+        ({"update_frozen_bn": True, "cache_hidden": True}, "leave one of the two out"),
     ],
 )
 def test_trainer_settings(options: dict[str, object], message: str) -> None:

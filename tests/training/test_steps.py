@@ -1,4 +1,4 @@
-"""One module's step: its own loss, its own gradient, and nothing left alive."""
+"""The step of a part: its own loss, its own gradient, and nothing left alive."""
 
 import copy
 import gc
@@ -15,7 +15,7 @@ from fxtransport import PartOutput, Program
 from fxtransport.objectives import Objective, lap, vangl
 from fxtransport.training import OptimizerSettings, TrainerSettings
 from fxtransport.training.learner import Learner
-from fxtransport.training.steps import LossError, detached, split, sweep
+from fxtransport.training.steps import LossError, detach, drain, split, sweep
 from tests.training.runs import Net, calm, program_of, samples
 
 CPU = torch.device("cpu")
@@ -23,10 +23,7 @@ CPU = torch.device("cpu")
 
 def learners_of(program: Program, lr: float = 0.1, **settings: Any) -> list[Learner]:
     optimizer = OptimizerSettings(lr=lr, weight_decay=0.0)
-    return [
-        Learner(part, part.index, 1, optimizer, TrainerSettings(**settings), CPU)
-        for part in program.parts
-    ]
+    return [Learner(part, 1, optimizer, TrainerSettings(**settings), CPU) for part in program.parts]
 
 
 def batch(count: int = 6) -> tuple[Tensor, Tensor]:
@@ -34,7 +31,7 @@ def batch(count: int = 6) -> tuple[Tensor, Tensor]:
 
 
 def objective() -> Objective:
-    return lap(initial=0.5, rate=0.1, every=2)
+    return lap(lambda0=0.5, lambda_rate=0.1, update_every=2)
 
 
 def parameters(module: nn.Module) -> dict[str, Tensor]:
@@ -45,15 +42,16 @@ def test_what_is_handed_on_was_computed_before_the_step() -> None:
     program = program_of(calm)
     before = copy.deepcopy(program)
     images, targets = batch()
-    pieces: list[Any] = [images]
-    sweep(learners_of(program)[:1], objective(), pieces, [targets])
-    assert torch.equal(pieces[0], before.parts[0](images).hidden)
-    assert not pieces[0].requires_grad
-    assert not torch.equal(pieces[0], program.parts[0](images).hidden)
+    given = [images]
+    _, [hidden] = sweep(learners_of(program)[:1], objective(), given, [targets])
+    assert torch.equal(hidden, before.parts[0](images).hidden)
+    assert not hidden.requires_grad
+    assert not torch.equal(hidden, program.parts[0](images).hidden)
+    assert given == [images], "the list is the caller's"
 
 
-def test_a_module_is_changed_by_its_own_loss_alone() -> None:
-    """The second module's step, after the first's, is the step that it makes alone."""
+def test_a_part_is_changed_by_its_own_loss_alone() -> None:
+    """The step of the second part, after the first, is the step that it makes alone."""
     images, targets = batch()
     together, alone = program_of(calm), program_of(calm)
     sweep(learners_of(together), objective(), [images], [targets])
@@ -66,23 +64,24 @@ def test_a_module_is_changed_by_its_own_loss_alone() -> None:
 
 def test_losses_are_reported_without_a_graph() -> None:
     images, targets = batch()
-    steps = sweep(learners_of(program_of()), objective(), [images], [targets])
-    assert [step.module for step in steps] == [0, 1]
+    steps, hidden = sweep(learners_of(program_of()), objective(), [images], [targets])
+    assert hidden == [None]
+    assert [step.part for step in steps] == [0, 1]
     for step in steps:
         assert step.transport is not None
-        assert step.weight is not None
-        for value in (step.loss, step.classification, step.transport, step.weight):
+        assert step.multiplier is not None
+        for value in (step.loss, step.classification, step.transport, step.multiplier):
             assert value.dim() == 0
             assert not value.requires_grad
-        expected = step.classification + step.transport / step.weight
+        expected = step.classification + step.transport / step.multiplier
         torch.testing.assert_close(step.loss, expected, check_dtype=False)
 
 
 def test_without_a_cost_nothing_is_measured() -> None:
     images, targets = batch()
-    [step, _] = sweep(learners_of(program_of()), vangl(), [images], [targets])
+    [step, _], _ = sweep(learners_of(program_of()), vangl(), [images], [targets])
     assert step.transport is None
-    assert step.weight is None
+    assert step.multiplier is None
     assert torch.equal(step.loss, step.classification)
 
 
@@ -122,7 +121,7 @@ def no_garbage_collection() -> Iterator[None]:
 
 @pytest.mark.parametrize("pieces", [1, 2])
 def test_one_graph_at_a_time(pieces: int) -> None:
-    """When a module runs, no tensor of the modules before it is alive but what they hand on."""
+    """When a part runs, no tensor of the parts before it is alive but what they hand on."""
 
     def watched() -> Net:
         net = Net()
@@ -154,6 +153,37 @@ def test_one_graph_at_a_time(pieces: int) -> None:
     assert alive == [(0, 0)] * (4 * pieces + 1)
 
 
+class Stem(nn.Module):
+    """Saves nothing of its input, unlike a convolution."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.expand(-1, 2, -1, -1) + 1
+
+
+@pytest.mark.parametrize("pieces", [1, 2])
+def test_what_a_part_has_read_is_freed(pieces: int) -> None:
+    """Before its backward, if its graph does not need it; no list keeps it."""
+
+    def first_reads_only() -> Net:
+        net = calm()
+        net.stem = nn.Sequential(Stem(), net.stem)
+        return net
+
+    program = program_of(first_reads_only)
+    images, targets = batch()
+    inputs = [piece.clone() for piece in split(images, pieces)]
+    read = [weakref.ref(piece) for piece in inputs]
+    alive: list[int] = []
+    parameter = program.get_parameter("head.bias")
+    parameter.register_hook(lambda _: alive.append(sum(r() is not None for r in read)))
+    first = program.get_parameter("auxiliary_heads.0.linear.bias")
+    first.register_hook(lambda _: alive.append(sum(r() is not None for r in read)))
+    with no_garbage_collection():
+        sweep(learners_of(program), objective(), drain(inputs), split(targets, pieces))
+    left = list(range(pieces))[::-1]
+    assert alive == left + [0] * pieces
+
+
 def test_gradients_die_with_the_step() -> None:
     program = program_of()
     images, targets = batch()
@@ -175,9 +205,9 @@ def test_pieces_add_up_to_the_batch() -> None:
     for count in (1, 3):
         program = program_of(without_batch_norm, head="token").double()
         goal = objective()
-        goal.prepare(2)
         pieces = split(images.double(), count)
-        reports.append(sweep(learners_of(program), goal, pieces, split(targets, count)))
+        steps, _ = sweep(learners_of(program), goal, pieces, split(targets, count))
+        reports.append(steps)
         results.append(parameters(program))
         assert len(pieces) == count
     for name, value in results[0].items():
@@ -189,13 +219,13 @@ def test_pieces_add_up_to_the_batch() -> None:
 
 def test_multipliers_advance_once_for_a_batch_in_pieces() -> None:
     images, targets = batch()
-    goal = lap(initial=0.5, rate=0.1, every=1)
+    goal = lap(lambda0=0.5, lambda_rate=0.1, update_every=1)
     sweep(learners_of(program_of()), goal, split(images, 3), split(targets, 3))
-    assert goal.state_dict()["weighting.iterations"].tolist() == [1, 1]
+    assert goal.state_dict()["multipliers.steps"].tolist() == [1, 1]
 
 
 @pytest.mark.parametrize("clip", [1e-3, 1e3])
-def test_gradients_are_clipped_per_module(clip: float) -> None:
+def test_gradients_are_clipped_per_part(clip: float) -> None:
     images, targets = batch()
     moved = []
     for grad_clip in (None, clip):
@@ -222,7 +252,7 @@ def test_autocast(amp: str) -> None:
     program.parts[1].register_forward_pre_hook(lambda _, inputs: dtypes.append(inputs[0].dtype))
     learners = learners_of(program, amp=amp)
     before = parameters(program)
-    steps = sweep(learners, objective(), [images], [targets], amp)
+    steps, _ = sweep(learners, objective(), [images], [targets], amp)
     assert dtypes == [torch.bfloat16 if amp == "bf16" else torch.float16]
     # the scalers begin with factors that overflow
     for _ in range(12 if amp == "fp16" else 0):
@@ -253,9 +283,11 @@ def test_a_loss_that_is_not_finite_harms_nothing() -> None:
         program.get_parameter("head.weight")[0, 0] = float("nan")
     before = parameters(program.parts[1])
     images, targets = batch()
+    goal = objective()
     with pytest.raises(LossError) as error:
-        sweep(learners_of(program), objective(), [images], [targets])
-    assert error.value.module == 1
+        sweep(learners_of(program), goal, [images], [targets])
+    assert goal.state_dict()["multipliers.steps"].tolist() == [1], "the first part's step alone"
+    assert error.value.part == 1
     for name, value in parameters(program.parts[1]).items():
         assert torch.equal(value, before[name]) or name == "head.weight"
 
@@ -268,9 +300,9 @@ def test_batches_of_several_tensors() -> None:
     assert len(split(one, 8)) == 5
 
 
-def test_detached() -> None:
+def test_detach() -> None:
     x = torch.ones(2, requires_grad=True) * 2
-    found = detached((x, (x, 3)))
+    found = detach((x, (x, 3)))
     assert found[1][1] == 3
     assert not found[0].requires_grad
     assert not found[1][0].requires_grad

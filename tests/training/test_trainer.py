@@ -41,9 +41,8 @@ OPTIMIZER = OptimizerSettings(lr=0.05)
 
 
 def by_hand(name: str, program: Program) -> None:
-    """A user's own loop: a program, an objective and optimisers of torch."""
-    goal, stream = lap(initial=0.5, rate=0.1, every=2), train_stream()
-    goal.prepare(1 if name == "end-to-end" else 2)
+    """A user's own loop: a program, an objective and optimizers of torch."""
+    goal, stream = lap(lambda0=0.5, lambda_rate=0.1, update_every=2), train_stream()
     parts = (program.whole,) if name == "end-to-end" else program.parts
     optimizers = [
         torch.optim.SGD(
@@ -60,8 +59,10 @@ def by_hand(name: str, program: Program) -> None:
     def train(k: int, hidden: Any, targets: Tensor) -> Any:
         output = parts[k](hidden, measure=goal.cost)
         optimizers[k].zero_grad()
-        goal(output, targets, module=k).total.backward()
+        loss = goal(output, targets, goal.state(k))
+        loss.total.backward()
         optimizers[k].step()
+        goal.commit(k, loss.next)
         return output.hidden.detach()
 
     torch.manual_seed(5)
@@ -111,14 +112,14 @@ class Notes(Observer):
         self.epochs: list[EpochReport] = []
 
     def on_phase(self, phase: Phase, position: Position) -> None:
-        self.events.append(("phase", phase.modules))
+        self.events.append(("phase", phase.parts))
 
     def on_step(self, step: StepReport, position: Position) -> None:
         self.events.append(("step", position.epoch, position.batch, step.samples))
 
     def on_epoch(self, epoch: EpochReport) -> None:
         self.epochs.append(epoch)
-        self.events.append(("epoch", tuple(exit.module for exit in epoch.exits)))
+        self.events.append(("epoch", tuple(exit.part for exit in epoch.exits)))
 
     def on_checkpoint(self, path: Path, position: Position) -> None:
         self.events.append(("checkpoint", path.name, position.steps))
@@ -159,11 +160,11 @@ def test_the_best_exit_is_kept_and_tested_once(folder: bool, tmp_path: Path) -> 
     accuracies = [exit.accuracy for epoch in notes.epochs for exit in epoch.exits]
     assert report.best.exit.accuracy == max(accuracies)
     first = accuracies.index(max(accuracies))
-    assert (report.best.epoch, report.best.exit.module) == (first // 2 + 1, first % 2)
+    assert (report.best.epoch, report.best.exit.part) == (first // 2 + 1, first % 2)
     assert report.exits == notes.epochs[-1].exits
     trainer.load_best()
     assert evaluate(trainer.program, validation_stream())[first % 2] == report.best.exit
-    assert evaluate(trainer.program, test, modules=[first % 2]) == (report.test,)
+    assert evaluate(trainer.program, test, parts=[first % 2]) == (report.test,)
     assert first // 2 < 5, "the best epoch is the last, so nothing is shown"
     assert any(not torch.equal(last[k], v) for k, v in trainer.program.state_dict().items())
 
@@ -194,7 +195,7 @@ def test_without_validation_the_last_exit_is_tested() -> None:
     trainer = trainer_of(Sequential(1))
     report = trainer.fit(train_stream(), test=Counted())
     assert report.best is None
-    assert (report.test,) == evaluate(trainer.program, Counted(), modules=[1])
+    assert (report.test,) == evaluate(trainer.program, Counted(), parts=[1])
     with pytest.raises(UsageError, match="nothing was validated"):
         trainer.load_best()
 
@@ -231,11 +232,11 @@ def test_an_average_is_what_is_validated() -> None:
     assert report.exits != evaluate(program, validation_stream())
 
 
-def test_the_learning_rate_follows_each_modules_own_epochs() -> None:
+def test_the_learning_rate_follows_the_epochs_of_each_part() -> None:
     notes = Notes()
     trainer_of(SCHEDULES["multi-lap"], observers=[notes]).fit(train_stream())
-    # cosine over the two epochs of each module
-    assert [epoch.modules[0].lr for epoch in notes.epochs] == [0.05, 0.05, 0.025, 0.025]
+    # cosine over the two epochs of each part
+    assert [epoch.parts[0].lr for epoch in notes.epochs] == [0.05, 0.05, 0.025, 0.025]
 
 
 @pytest.mark.parametrize(
@@ -249,7 +250,7 @@ def test_the_learning_rate_follows_each_modules_own_epochs() -> None:
         {"accumulate": 3},
         {"grad_clip": 0.1},
         {"ema": 0.9, "ema_warmup": True},
-        {"drift": True},
+        {"update_frozen_bn": True},
         {"device": "cpu"},
     ],
     ids=lambda options: next(iter(options)),
@@ -290,22 +291,22 @@ def test_end_to_end_needs_no_heads() -> None:
     report = trainer_of(EndToEnd(1), program=program_of(head="none")).fit(
         train_stream(), validation_stream()
     )
-    assert [exit.module for exit in report.exits] == [1]
+    assert [exit.part for exit in report.exits] == [1]
 
 
 def test_methods_of_the_papers() -> None:
-    """τ is doubled in the second half of the modules; VanGL measures nothing."""
+    """Each part has its τ; VanGL measures nothing."""
     images, targets = samples(8).batch(range(8))
-    report = trainer_of(Parallel(1), objective=trgl(tau=0.5, doubled=True)).step(images, targets)
-    assert [step.weight and step.weight.item() for step in report.modules] == [0.5, 1.0]
+    report = trainer_of(Parallel(1), objective=trgl(tau=[0.5, 1.0])).step(images, targets)
+    assert [step.multiplier and step.multiplier.item() for step in report.parts] == [0.5, 1.0]
     report = trainer_of(Parallel(1), objective=vangl()).step(images, targets)
-    assert [step.transport for step in report.modules] == [None, None]
+    assert [step.transport for step in report.parts] == [None, None]
 
 
-def test_modules_may_be_blocks() -> None:
+def test_parts_may_be_blocks() -> None:
     program = program_of(modules=4)
     report = trainer_of(Sequential(1), program=program).fit(train_stream(), validation_stream())
-    assert [exit.module for exit in report.exits] == [0, 1, 2, 3]
+    assert [exit.part for exit in report.exits] == [0, 1, 2, 3]
 
 
 @pytest.mark.cuda

@@ -38,9 +38,9 @@ def test_a_loss_that_is_not_finite_stops(name: str, tmp_path: Path) -> None:
                 trainer.program.get_parameter("stem.bias").data[0] = float("inf")
 
     trainer = trainer_of(SCHEDULES[name], tmp_path, observers=[Poison()])
-    module = {"end-to-end": 1, "parallel": 0, "sequential": 1, "multi-lap": 1}[name]
+    part = {"end-to-end": 1, "parallel": 0, "sequential": 1, "multi-lap": 1}[name]
     message = (
-        rf"the loss of module {module} is (nan|inf) at step 5, in epoch 2; the last good "
+        rf"the loss of part {part} is (nan|inf) at step 5, in epoch 2; the last good "
         r"checkpoint is .*checkpoint\.json, of step 3; "
     )
     with pytest.raises(TrainingError, match=message):
@@ -61,7 +61,7 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
 
 
 def test_shared_parameters_are_refused_by_name() -> None:
-    with pytest.raises(UsageError, match=r"blocks\.0\.conv\.weight \(modules 0, 1\).*end to end"):
+    with pytest.raises(UsageError, match=r"blocks\.0\.conv\.weight \(parts 0, 1\).*end to end"):
         trainer_of(Parallel(1), program=program_of(Shared))
     trainer_of(EndToEnd(1), program=program_of(Shared)).fit(train_stream())
 
@@ -69,10 +69,10 @@ def test_shared_parameters_are_refused_by_name() -> None:
 @pytest.mark.parametrize(
     ("kind", "schedule", "message"),
     [
-        ("headless", Parallel(1), "module 0 has no auxiliary head"),
-        ("headless", Sequential(1), "module 0 has no auxiliary head"),
-        ("frozen", Parallel(1), "module 1 has no parameter that requires"),
-        ("meta", EndToEnd(1), "no parameters with numbers"),
+        ("headless", Parallel(1), "part 0 has no auxiliary head"),
+        ("headless", Sequential(1), "part 0 has no auxiliary head"),
+        ("frozen", Parallel(1), "part 1 has no parameter that requires"),
+        ("meta", EndToEnd(1), "on the meta device"),
     ],
 )
 def test_programs_that_cannot_be_trained(kind: str, schedule: Schedule, message: str) -> None:
@@ -111,5 +111,5 @@ def test_on_cuda_a_loss_is_noticed_before_it_is_saved(tmp_path: Path) -> None:
                 nn.init.constant_(trainer.program.get_parameter("head.bias"), float("nan"))
 
     trainer = trainer_of(Parallel(3), tmp_path, device="cuda", observers=[Poison()])
-    with pytest.raises(TrainingError, match=r"of module 1 is nan at step 5.*of step 3"):
+    with pytest.raises(TrainingError, match=r"of part 1 is nan at step 5.*of step 3"):
         trainer.fit(train_stream())
