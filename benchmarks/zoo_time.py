@@ -1,9 +1,9 @@
-"""Compile time of the zoo: structure on the meta device, beside plain torchvision tracing.
+"""Compile time of the zoo on the meta device, compared with plain torchvision tracing.
 
-Every so many names are built, traced by torchvision's tracer with timm's registry of what not
-to trace, and studied as ``fxtransport zoo`` does: residuals, boundaries, costs, three cuts, the
-program. Seconds of one core, without building for the tracer, with it for the compiler.
-Targets: a median under 1 s, and no model over 30 s.
+Every tenth model is built, traced by torchvision's tracer with timm's list of what not to trace,
+and studied as ``fxtransport zoo`` does: residuals, boundaries, costs, three cuts, the program.
+Times are CPU seconds; those of the compiler include building the model, those of the tracer do
+not. Targets: a median under 1 s, and no model over 30 s.
 
     python benchmarks/zoo_time.py [--every 10] [--pattern '*']
 """
@@ -36,11 +36,11 @@ SLOWEST = 10
 
 @dataclass(frozen=True)
 class Timing:
-    """What one model took."""
+    """The times of one model."""
 
     model: str
     compiled: float
-    """Seconds, building included."""
+    """Seconds, including building the model."""
     refusal: str | None
     nodes: int | None
     traced: float | None
@@ -48,7 +48,7 @@ class Timing:
 
 
 def trace_seconds(model: nn.Module) -> float | None:
-    """Seconds of one trace in eval mode, None where it fails."""
+    """Seconds of one trace in eval mode; None if it fails."""
     tracer = NodePathTracer(
         leaf_modules=get_notrace_modules(), autowrap_functions=tuple(get_notrace_functions())
     )
@@ -61,7 +61,7 @@ def trace_seconds(model: nn.Module) -> float | None:
 
 
 def measure(name: str) -> Timing | None:
-    """Both times of one model; None if it cannot be built, because it is quantized."""
+    """Both times of one model; None if it is quantized and cannot be built."""
     try:
         traced = trace_seconds(build(resolve(name), device="meta"))
     except ModelNameError:
@@ -76,20 +76,20 @@ def measure(name: str) -> Timing | None:
 
 
 def summary(timings: list[Timing]) -> dict[str, Any]:
-    """Medians, maxima, and how many each can do."""
+    """Medians, maxima, and how many models each can trace."""
     compiled = [t.compiled for t in timings if t.refusal is None]
     traced = [t.traced for t in timings if t.traced is not None]
     ratios = [t.compiled / t.traced for t in timings if t.refusal is None and t.traced]
     return {
         "models": len(timings),
-        "compiled": {"models": len(compiled), **_described(compiled)},
-        "traced": {"models": len(traced), **_described(traced)},
-        "ratio": _described(ratios),
+        "compiled": {"models": len(compiled), **_statistics(compiled)},
+        "traced": {"models": len(traced), **_statistics(traced)},
+        "ratio": _statistics(ratios),
         "targets": {"median": MEDIAN, "max": MOST},
     }
 
 
-def _described(values: list[float]) -> dict[str, float]:
+def _statistics(values: list[float]) -> dict[str, float]:
     lower, middle, upper = statistics.quantiles(values, n=4)
     return {
         "median": middle,
@@ -119,13 +119,13 @@ def show(console: Console, timings: list[Timing], found: dict[str, Any]) -> None
 
 
 @click.command()
-@click.option("--every", default=10, show_default=True, help="Every so many names.")
-@click.option("--pattern", default="*", show_default=True, help="Of which names.")
+@click.option("--every", default=10, show_default=True, help="Measure every N-th model.")
+@click.option("--pattern", default="*", show_default=True, help="The models to choose from.")
 def main(every: int, pattern: str) -> None:
-    """Measure, print and write what compiling and tracing take."""
+    """Measure, print and write the times of compiling and tracing."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    measure("torchvision:resnet18")  # what torch loads lazily
+    measure("torchvision:resnet18")  # so that torch has loaded what it loads lazily
     gc.collect()
     gc.freeze()
     names = list_models(pattern)[::every]

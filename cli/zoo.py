@@ -1,4 +1,4 @@
-"""``fxtransport zoo``: compile every model that the libraries list, and count."""
+"""``fxtransport zoo``: compile every model that the libraries list, and count outcomes."""
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fxtransport.cli.common import out_console
+from fxtransport.errors import ModelNameError, UsageError
 from fxtransport.names import SOURCES, Source
 from fxtransport.report.words import plural
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from fxtransport.zoo.record import Record
 
 EVERY = 50
-"""Where there is no terminal, a line is printed every so many models."""
+"""After how many models a line is printed where there is no terminal."""
 LETTERS = {"k": 10**3, "M": 10**6, "G": 10**9}
 
 
@@ -32,7 +33,7 @@ def _parse_count(_: click.Context, parameter: click.Parameter, text: str) -> int
 
 @click.command()
 @click.argument("pattern", default="*")
-@click.option("--source", type=click.Choice(list(SOURCES)), help="One library's models only.")
+@click.option("--source", type=click.Choice(list(SOURCES)), help="Only the models of one library.")
 @click.option(
     "--jobs",
     type=click.IntRange(min=1),
@@ -45,23 +46,23 @@ def _parse_count(_: click.Context, parameter: click.Parameter, text: str) -> int
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Append each model's record here, as a line of JSON.",
+    help="Append the record of each model to this file, as a line of JSON.",
 )
-@click.option("--resume", is_flag=True, help="Skip the models that are in FILE already.")
+@click.option("--resume", is_flag=True, help="Skip the models that are already in FILE.")
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0, max=86_400, min_open=True),
     default=120,
     show_default=True,
     metavar="SECONDS",
-    help="For one model.",
+    help="The limit for one model.",
 )
 @click.option(
     "--verify-below",
     default="0",
     callback=_parse_count,
     metavar="N",
-    help="Compare numbers, in both modes, of models with fewer parameters: 60M.  [default: none]",
+    help="Verify models with fewer parameters, such as 60M, in both modes.  [default: none]",
 )
 @click.option(
     "--submodule",
@@ -73,9 +74,9 @@ def _parse_count(_: click.Context, parameter: click.Parameter, text: str) -> int
     "--report",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Write a page of Markdown about the records.",
+    help="Write a page of Markdown about all records.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a model, on stdout.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each model.")
 def zoo(
     pattern: str,
     source: Source | None,
@@ -88,21 +89,24 @@ def zoo(
     report: Path | None,
     as_json: bool,
 ) -> None:
-    """Compile the models whose name matches PATTERN, and show what came of each family.
+    """Compile the models whose names match PATTERN, and show the outcome by family.
 
-    Models are built without memory. One that fails, crashes or takes too long ends nothing.
+    Models are built on the meta device. One that fails, crashes or takes too long does not end
+    the sweep.
 
     For example: fxtransport zoo 'resnet*' --jobs 2 --output zoo.jsonl
     """
     if resume and output is None:
-        raise click.UsageError("--resume goes on with a file; give --output FILE")
+        raise click.UsageError("--resume continues a file; give --output FILE")
+    if output is not None and not resume and output.exists() and output.stat().st_size:
+        raise UsageError(f"{output} exists; continue it with --resume, or give another file")
     names = _names(pattern, source)
 
-    from fxtransport.cli.zoo_table import show
     from fxtransport.zoo.file import header, open_records
     from fxtransport.zoo.page import write_page
     from fxtransport.zoo.record import Options
     from fxtransport.zoo.sweep import sweep
+    from fxtransport.zoo.table import show
 
     options = Options(verify_below, submodule)
     records: list[Record] = []
@@ -132,7 +136,6 @@ def zoo(
 
 
 def _names(pattern: str, source: Source | None) -> list[str]:
-    from fxtransport.errors import ModelNameError
     from fxtransport.names import list_models, suggest
 
     names = list_models(pattern, source)
@@ -145,7 +148,7 @@ def _names(pattern: str, source: Source | None) -> list[str]:
 
 @contextmanager
 def _progress(total: int) -> Iterator[Callable[["Record"], None]]:
-    """What is called with each record: a bar on a terminal, a line now and then elsewhere."""
+    """A function to call with each record: moves a bar on a terminal, prints lines elsewhere."""
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
@@ -153,19 +156,19 @@ def _progress(total: int) -> Iterator[Callable[["Record"], None]]:
     if not console.is_terminal:
         count = 0
 
-        def tell(_: "Record") -> None:
+        def print_line(_: "Record") -> None:
             nonlocal count
             count += 1
             if count % EVERY == 0:
                 click.echo(f"{count} of {plural(total, 'model')}", err=True)
 
-        yield tell
+        yield print_line
         return
     columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("models", total=total)
 
-        def move(record: "Record") -> None:
+        def move_bar(record: "Record") -> None:
             progress.update(task, advance=1, description=record.model)
 
-        yield move
+        yield move_bar

@@ -1,4 +1,4 @@
-"""A file of records: a header, then a line of JSON for each model."""
+"""A file of records: a header, and a line of JSON for each model."""
 
 import json
 import platform
@@ -28,7 +28,7 @@ def header(options: Options) -> dict[str, object]:
 
 
 def read_records(file: Path) -> Records:
-    """The records of a file; a last line that was cut off is left out.
+    """Read the records of a file; an incomplete last line is left out.
 
     Raises:
         UsageError: it is not a file of records, or cannot be read.
@@ -43,21 +43,21 @@ def read_records(file: Path) -> Records:
 
 
 def open_records(file: Path, options: Options, *, resume: bool) -> tuple[TextIO, list[Record]]:
-    """Open a file to append records; with those that it has already.
+    """Open a file to append records, and read those that it has already.
 
-    A last line that was cut off is dropped.
+    An incomplete last line is dropped.
 
     Raises:
-        UsageError: the file exists and is not to be resumed, is of other versions or
-            options, is not a file of records, or cannot be written.
+        UsageError: the file exists and ``resume`` is false, it was made with other versions or
+            options, it is not a file of records, or it cannot be written.
     """
     expected = header(options)
     before = Records(expected, [], 0)
     if file.exists() and file.stat().st_size:
         if not resume:
-            raise UsageError(f"{file} exists; resume it (--resume) or give another file")
+            raise UsageError(f"{file} exists; resume it (resume=True) or give another file")
         before = read_records(file)
-        _compare(file, before.header, expected)
+        _check_header(file, before.header, expected)
     try:
         stream = file.open("a", encoding="utf-8")
         stream.truncate(before.size)
@@ -78,7 +78,7 @@ def _parse(file: Path, text: str) -> Records:
         raise UsageError(f"{file} is not a file of records: {first_line(error)}") from error
 
 
-def _compare(file: Path, found: dict[str, object], expected: dict[str, object]) -> None:
+def _check_header(file: Path, found: dict[str, object], expected: dict[str, object]) -> None:
     differing = [key for key in expected if found.get(key) != expected[key]]
     if differing:
         made = ", ".join(f"{key} {found.get(key)}, not {expected[key]}" for key in differing)

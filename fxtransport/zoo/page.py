@@ -1,4 +1,4 @@
-"""A page of Markdown about a file of records."""
+"""A page of Markdown about a sweep."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,22 +12,22 @@ from fxtransport.zoo.summary import Summary, refusals, substitutes, summarize, s
 SHOWN = 12
 """How many of the slowest and the largest are listed."""
 
-_TOP = """\
+_HEAD = """\
 # The zoo
 
-What `fxtransport` makes of every model that timm and torchvision list. Each is built and
-compiled on the meta device, without memory or numbers; a refusal is an error of one line that
-says why, and what to do.
+How `fxtransport` compiles every model that timm and torchvision list. Each is built and compiled
+on the meta device, which takes no memory. A model that cannot be compiled is refused with one
+line that says why, and what to do.
 
-This page and the records behind it are made by
+This page and its records are made by
 
 ```
 fxtransport zoo --jobs 2 --output benchmarks/results/zoo.jsonl --report docs/zoo.md
 ```
 
-With `--resume` the sweep goes on where it was interrupted, and the page is written anew. With
-`--verify-below 60M` the numbers of models below that size are compared too, in train and eval
-mode, at the smallest input of a few that a model takes.
+With `--resume` an interrupted sweep continues, and the page is written again. With
+`--verify-below 60M` the programs of models with fewer parameters are also verified against the
+model, in train and eval mode, at the smallest of a few input sizes that the model takes.
 """
 
 
@@ -35,9 +35,9 @@ def write_page(file: Path, header: Mapping[str, object], records: Sequence[Recor
     """Write the page into a file.
 
     Args:
-        file: Which, overwritten if it exists.
-        header: What the records depend on, as :func:`fxtransport.zoo.file.header` says.
-        records: One at least.
+        file: The file, overwritten if it exists.
+        header: What the records depend on, see :func:`fxtransport.zoo.file.header`.
+        records: One or more.
 
     Raises:
         UsageError: the file cannot be written.
@@ -49,18 +49,18 @@ def write_page(file: Path, header: Mapping[str, object], records: Sequence[Recor
 
 
 def page(header: Mapping[str, object], records: Sequence[Record]) -> str:
-    """The page."""
+    """The page as text."""
     versions = ", ".join(f"{name} {header[name]}" for name in (*LIBRARIES, "python"))
     sections = [
-        f"{_TOP}\nMade with {versions}.",
+        f"{_HEAD}\nMade with {versions}.",
         _totals(records),
         _refused(records),
         _substitutes(records),
         _cuts(records),
         _verified(header, records),
         _families(records),
-        _first("Slowest", records, lambda r: r.seconds),
-        _first("Largest graphs", records, lambda r: r.nodes or 0),
+        _top("Slowest", records, lambda r: r.seconds),
+        _top("Largest graphs", records, lambda r: r.nodes or 0),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
@@ -72,10 +72,10 @@ def _totals(records: Sequence[Record]) -> str:
         for library in sorted(libraries)
     ]
     rows.append(summarize_as("both" if len(libraries) == 2 else "all", records))
-    head = "models|compiled|of these a submodule|refused|median s|slowest s|all, minutes"
+    head = "models|compiled|as a submodule|refused|median s|slowest s|all, minutes"
     return _section(
         "Counts",
-        "Seconds are of one core, from the name to the last cut, without verification.",
+        "Seconds are CPU time from the name to the last cut, without verification.",
         _table(
             f"library|{head}",
             (
@@ -111,10 +111,10 @@ def _substitutes(records: Sequence[Record]) -> str:
         return ""
     rows = ((kind, len(models), ", ".join(models)) for kind, models in found.items())
     return _section(
-        "Compiled in part",
-        "The whole cannot be one graph, so its backbone was compiled, as `--submodule backbone` "
-        "does.",
-        _table("the whole|models|names", rows),
+        "Compiled as a submodule",
+        "Where the whole cannot be one graph, its backbone was compiled, as with "
+        "`--submodule backbone`.",
+        _table("reason|models|names", rows),
     )
 
 
@@ -126,8 +126,8 @@ def _cuts(records: Sequence[Record]) -> str:
         rows.append((modules, len(possible), len(found), f"{median(possible or [0.0]):.1%}"))
     return _section(
         "Cuts",
-        "How many of the compiled models can be cut into K modules, equally heavy in "
-        "activations, and how much the heaviest module is above the mean.",
+        "How many of the compiled models can be cut into K parts, balanced by activations, and "
+        "how far the heaviest part is above the mean.",
         _table("K|can be cut|of|median imbalance", rows),
     )
 
@@ -146,8 +146,8 @@ def _verified(header: Mapping[str, object], records: Sequence[Record]) -> str:
     return _section(
         "Verified",
         f"Outputs, gradients and buffers of models with fewer than {header['verify_below']:,} "
-        f"parameters, against the model's own, in {sum(v.seconds for v in found) / 60:.0f} "
-        "minutes of one core.",
+        f"parameters were compared with those of the model, in "
+        f"{sum(v.seconds for v in found) / 60:.0f} minutes of CPU time.",
         _table("mode|models|equal bit for bit|largest error|the model itself refuses", rows),
     )
 
@@ -162,13 +162,13 @@ def _families(records: Sequence[Record]) -> str:
     head = ["family", "models", "compiled", "refused", *kinds_found, "median s", "slowest s"]
     return _section(
         "Families",
-        "A family is a source file of the library. Residual additions are counted by kind "
-        "(see [residuals](residuals.md)), over all models of the family.",
+        "A family is a source file of the library. [Residual additions](residuals.md) are counted "
+        "by kind, in all models of the family together.",
         _table("|".join(head), map(cells, summarize(records))),
     )
 
 
-def _first(title: str, records: Sequence[Record], key: Callable[[Record], float]) -> str:
+def _top(title: str, records: Sequence[Record], key: Callable[[Record], float]) -> str:
     first = sorted(records, key=key, reverse=True)[:SHOWN]
     rows = ((r.model, r.seconds, r.nodes, f"{(r.parameters or 0) / 1e6:.1f}") for r in first)
     return _section(title, _table("model|seconds|nodes|million parameters", rows))
@@ -179,7 +179,7 @@ def _section(title: str, *parts: str) -> str:
 
 
 def _table(head: str, rows: Iterable[Iterable[object]]) -> str:
-    """A table; columns after the first are aligned to the right if they hold numbers."""
+    """A table; columns of numbers are aligned to the right."""
     cells = [[_cell(value) for value in row] for row in rows]
     names = head.split("|")
     numbers = [all(_is_number(row[i]) for row in cells) for i in range(len(names))]

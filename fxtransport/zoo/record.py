@@ -1,4 +1,4 @@
-"""What came of one model."""
+"""The outcome for one model."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -10,10 +10,10 @@ class Options:
     """What is asked of every model."""
 
     verify_below: int = 0
-    """Compare numbers, in both modes, of models with fewer parameters."""
+    """Models with fewer parameters are verified in both modes."""
     submodule: str | None = None
-    """Compile this submodule of each. If None the whole, or where that cannot be one graph
-    the backbone."""
+    """The submodule to compile of each. If None, the whole is compiled, or its backbone where
+    the whole cannot be one graph."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Refusal:
     error: str
     """The error's class, or ``Crash`` or ``Timeout``."""
     slug: str
-    """The first clause of the reason, without the names of models, modules and files."""
+    """The first clause of the reason, without names of models, modules and files."""
     reason: str
 
     @property
@@ -34,53 +34,53 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Verified:
-    """What the comparison with the model found."""
+    """The result of the comparison with the model."""
 
     sizes: tuple[tuple[int, ...], ...]
-    """The inputs' shapes without the batch."""
+    """The shapes of the inputs without the batch."""
     errors: dict[str, float | None]
     """The largest error in each mode; None where the model itself refuses the input."""
     seconds: float = field(compare=False)
-    """Of one core."""
+    """CPU time."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """What came of one model."""
+    """The outcome for one model."""
 
     model: str
     family: str
     seconds: float
-    """Of one core, without comparing numbers; of a model that crashed or took too long, by the
-    clock."""
+    """CPU time without verification; wall-clock time for a model that crashed or took too
+    long."""
     submodule: str | None = None
     """What was compiled, if not the whole."""
     whole: Refusal | None = None
-    """Why not the whole, if a submodule was compiled that was not asked for."""
+    """Why the whole was refused, if a backbone was compiled instead."""
     parameters: int | None = None
-    """Of the whole, or the submodule, as all that follows."""
+    """Of what was compiled, as everything below."""
     nodes: int | None = None
     residuals: dict[str, int] = field(default_factory=dict)
-    """How many there are of each kind."""
+    """The number of residual additions of each kind."""
     layers: int | None = None
-    """Equal-dimension layers."""
+    """The number of equal-dimension layers."""
     boundaries: int | None = None
-    """Where a single tensor crosses."""
+    """The number of boundaries where a single tensor crosses."""
     wide: int | None = None
-    """Boundaries where several tensors cross."""
+    """The number of boundaries where several tensors cross."""
     imbalances: dict[str, float | None] = field(default_factory=dict)
-    """For each K the imbalance of the activations, None if it cannot be cut so."""
+    """The imbalance of the activations for each K; None if it cannot be cut into K parts."""
     verified: Verified | None = None
-    """None if it was not asked for, or failed."""
+    """None if the model was not verified, or failed."""
     refusal: Refusal | None = None
 
     def to_json(self) -> str:
-        """One line."""
+        """The record as a line of JSON."""
         return json.dumps(asdict(self), separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """The record of a line."""
+        """Read a record from a line of JSON."""
         entry: dict[str, Any] = json.loads(text)
         if entry["verified"]:
             sizes = tuple(map(tuple, entry["verified"].pop("sizes")))

@@ -1,4 +1,4 @@
-"""Compile one model on the meta device, so that its size costs no memory, and describe it."""
+"""Compile one model on the meta device, where its size takes no memory, and describe it."""
 
 import re
 import time
@@ -36,14 +36,14 @@ SIZES = (64, 128)
 """Heights and widths that are tried for verification before the model's own."""
 
 _SUBJECT = re.compile(r"^(?:[^()]*\(\w+\) |\S+: )")
-"""Whom a message is about: ``blocks.0 (Block) …`` or ``timm:name: …``."""
+"""What a message is about: ``blocks.0 (Block) …`` or ``timm:name: …``."""
 _REST = re.compile(r" at \S+:\d+|[,:;.](?:\s|$).*| \(.*", re.DOTALL)
 """What follows the first clause of a message."""
 _PLACE = re.compile(r"/\S*/(?:site|dist)-packages/")
 
 
 def study(name: str, options: Options | None = None) -> Record:
-    """Compile one model without numbers and say what was found.
+    """Compile one model on the meta device and record what was found.
 
     Args:
         name: As :func:`fxtransport.models.resolve` takes it.
@@ -74,7 +74,7 @@ def study(name: str, options: Options | None = None) -> Record:
 
 
 def family(spec: ModelSpec) -> str:
-    """Where a model belongs: the source file that defines it, behind its library.
+    """The family of a model: its library, and the source file that defines it.
 
     >>> family(resolve("timm:deit_tiny_patch16_224")), family(resolve("torchvision:fcn_resnet50"))
     ('timm:deit', 'torchvision:segmentation.fcn')
@@ -157,7 +157,7 @@ def _imbalance(unit: Unit, modules: int) -> float | None:
 
 
 def _verify(spec: ModelSpec, on_meta: Target, record: Record) -> Verified:
-    """Compile once more, with numbers, at the smallest input."""
+    """Compile once more, not on the meta device, and verify at the smallest input."""
     start = time.process_time()
     inputs = _smallest(on_meta)
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""Count what came of many models."""
+"""Count the outcomes of many models."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -10,19 +10,19 @@ from fxtransport.zoo.record import Record, Refusal
 
 @dataclass(frozen=True)
 class Summary:
-    """What came of some models, such as those of one family."""
+    """The outcomes of some models, such as those of one family."""
 
     name: str
     models: int
     compiled: int
-    """With a program, of the whole or of a submodule."""
+    """How many have a program, of the whole or of a submodule."""
     submodules: int
-    """Those of them where a submodule was compiled."""
+    """For how many of them a submodule was compiled."""
     verified: int
     residuals: dict[str, int]
-    """How many there are of each kind, in all models together."""
+    """The number of residual additions of each kind, in all models together."""
     seconds: float
-    """For all models together."""
+    """The sum over all models."""
     median_seconds: float
     slowest: str
     slowest_seconds: float
@@ -34,7 +34,7 @@ class Summary:
 
 
 def summarize(records: Iterable[Record]) -> tuple[Summary, ...]:
-    """What came of each family, in alphabetical order."""
+    """A summary for each family, in alphabetical order."""
     families: dict[str, list[Record]] = {}
     for record in records:
         families.setdefault(record.family, []).append(record)
@@ -42,7 +42,7 @@ def summarize(records: Iterable[Record]) -> tuple[Summary, ...]:
 
 
 def summarize_as(name: str, records: Sequence[Record]) -> Summary:
-    """What came of some models, one at least, under a name."""
+    """The summary of one or more models, with a name."""
     slowest = max(records, key=lambda record: record.seconds)
     kinds: Counter[str] = Counter()
     for record in records:
@@ -62,16 +62,16 @@ def summarize_as(name: str, records: Sequence[Record]) -> Summary:
 
 
 def refusals(records: Iterable[Record]) -> dict[str, tuple[str, ...]]:
-    """The models that were refused, by the class of the reason, the most frequent first."""
-    return _by_reason(records, lambda record: record.refusal)
+    """The refused models by the class of the reason, the most frequent first."""
+    return _group_by_reason(records, lambda record: record.refusal)
 
 
 def substitutes(records: Iterable[Record]) -> dict[str, tuple[str, ...]]:
-    """The models of which a submodule was compiled, by why it was not the whole."""
-    return _by_reason(records, lambda record: record.whole)
+    """The models of which a submodule was compiled, by why the whole was refused."""
+    return _group_by_reason(records, lambda record: record.whole)
 
 
-def _by_reason(
+def _group_by_reason(
     records: Iterable[Record], reason: Callable[[Record], Refusal | None]
 ) -> dict[str, tuple[str, ...]]:
     found: dict[str, list[str]] = {}

@@ -1,7 +1,7 @@
 """Study models in worker processes.
 
-A worker that crashes or takes too long is replaced, and its model recorded as refused; the
-others go on.
+A worker that crashes or takes too long is replaced, and its model is recorded as refused. The
+others continue.
 """
 
 import gc
@@ -27,11 +27,11 @@ from fxtransport.zoo.record import Options, Record, Refusal
 from fxtransport.zoo.study import family, study
 
 TIMEOUT = 120.0
-"""Seconds for one model."""
+"""The seconds that one model may take."""
 STARTUP = 120.0
-"""Seconds for a worker to start, on top."""
+"""The additional seconds that a worker may take to start."""
 GRACE = 1.0
-"""Seconds for a worker to leave by itself."""
+"""The seconds that a worker may take to end by itself."""
 
 
 def sweep(
@@ -41,13 +41,13 @@ def sweep(
     jobs: int = 1,
     timeout: float = TIMEOUT,
 ) -> Generator[Record, None, None]:
-    """Study models in worker processes; records come in the order in which they are done.
+    """Study models in worker processes, and yield records in the order in which they finish.
 
     Args:
         names: As :func:`fxtransport.models.resolve` takes them.
         options: What is asked of every model.
-        jobs: How many workers, each with one thread.
-        timeout: Seconds for one model.
+        jobs: How many workers there are, each with one thread.
+        timeout: The seconds that one model may take.
     """
     waiting = deque(resolve(name).canonical for name in names)
     workers = [_Worker(timeout, options or Options()) for _ in range(jobs)]
@@ -55,7 +55,7 @@ def sweep(
         while True:
             for worker in workers:
                 if worker.model is None and waiting:
-                    worker.give(waiting.popleft())
+                    worker.submit(waiting.popleft())
             busy = [worker for worker in workers if worker.model is not None]
             if not busy:
                 return
@@ -70,7 +70,7 @@ def sweep(
 
 
 class _Worker:
-    """A process that studies one model after the other, and is replaced when it fails."""
+    """A process that studies one model after another, and is replaced when it fails."""
 
     def __init__(self, timeout: float, options: Options) -> None:
         self.timeout = timeout
@@ -81,8 +81,8 @@ class _Worker:
         self.process: SpawnProcess | None = None
         self.connection: Connection[Any, Any]
 
-    def give(self, model: str) -> None:
-        """Have a model studied."""
+    def submit(self, model: str) -> None:
+        """Start the study of a model."""
         startup = 0.0
         if self.process is None or not self.process.is_alive():
             self._start()
@@ -90,11 +90,11 @@ class _Worker:
         self.model = model
         self.started = time.monotonic()
         self.deadline = self.started + startup + self.timeout
-        with suppress(OSError):  # if it dies right now, outcome() will see
+        with suppress(OSError):  # if it dies now, outcome() will notice
             self.connection.send(model)
 
     def outcome(self) -> Record | None:
-        """The record of the model, if there is one yet."""
+        """The record of the model, if it is finished."""
         assert self.model is not None
         if not self.connection.poll():
             if time.monotonic() < self.deadline:
@@ -114,10 +114,10 @@ class _Worker:
         return received
 
     def stop(self, grace: float) -> int | None:
-        """End the process, after seconds in which it may do so itself; return its exit code."""
+        """End the process, after ``grace`` seconds in which it may end itself; return its code."""
         if self.process is None:
             return None
-        self.connection.close()  # at which an idle one leaves
+        self.connection.close()  # upon which an idle worker ends
         self.process.join(grace)
         self.process.terminate()
         self.process.join(GRACE)
@@ -144,23 +144,23 @@ class _Worker:
 
 
 def _serve(connection: "Connection[Any, Any]", options: Options) -> None:
-    """Study the models whose names arrive, until the other end is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
+    """Study the models whose names arrive, until the other end of the connection is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that it cleans up
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    # what is imported stays, and need not be looked through for garbage with every model
+    # imported modules stay; the garbage collector need not visit them for every model
     import_module("timm")
     import_module("torchvision")
     gc.freeze()
     try:
-        _study_what_comes(connection, options)
+        _study_received(connection, options)
     finally:
-        # libraries that are written in C++ look for leaks when the process ends
+        # libraries in C++ check for leaks when the process ends
         gc.unfreeze()
 
 
-def _study_what_comes(connection: "Connection[Any, Any]", options: Options) -> None:
+def _study_received(connection: "Connection[Any, Any]", options: Options) -> None:
     connection.send(None)
     while True:
         try:
@@ -169,7 +169,7 @@ def _study_what_comes(connection: "Connection[Any, Any]", options: Options) -> N
             return
         with redirect_stdout(sys.stderr):
             record = study(name, options)
-        with suppress(BrokenPipeError):  # nobody listens any more, which recv() will see
+        with suppress(BrokenPipeError):  # the other end is closed, which recv() will notice
             connection.send(record)
-        FakeTensorMode.cache_clear()  # which all modes share, and which keeps every shape seen
+        FakeTensorMode.cache_clear()  # shared by all modes, it keeps every shape
         gc.collect()

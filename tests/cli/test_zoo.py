@@ -19,13 +19,13 @@ FXTRANSPORT = [sys.executable, "-c", "from fxtransport.cli.main import main; mai
 
 
 def entries(file: Path) -> list[dict[str, Any]]:
-    """The records of a file, behind its header."""
+    """The records of a file, after its header."""
     return [json.loads(line) for line in file.read_text().splitlines()][1:]
 
 
 @pytest.fixture
 def swept(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Replace the sweep by one that computes nothing; the names that it was given."""
+    """Replace the sweep by one that computes nothing, and collect the names that it is given."""
     given: list[str] = []
 
     def sweep(names: list[str], *_: object, **__: object) -> Generator[Record, None, None]:
@@ -73,7 +73,7 @@ def test_resume_skips_what_is_done(run: Command, swept: list[str], tmp_path: Pat
     assert "raft_small" in result.stdout, "the tables count all"
     again = run(*arguments, "raft")
     assert again.exit_code == 2
-    assert "exists; resume it (--resume) or give another file" in again.stderr
+    assert "exists; continue it with --resume, or give another file" in again.stderr
 
 
 def test_a_report_is_written(run: Command, swept: list[str], tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_a_report_is_written(run: Command, swept: list[str], tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["resnet18", "--resume"], "give --output FILE"),
+        (["resnet18", "--resume"], "--resume continues a file; give --output FILE"),
         (["resnet18", "--verify-below", "many"], "write it as 60M, not 'many'"),
         (["resnet18", "--verify-below", "-1"], "write it as 60M, not '-1'"),
         (["resnet18", "--jobs", "0"], "0 is not in the range x>=1"),

@@ -1,10 +1,10 @@
-"""Tiny sets of images, in the formats of the real ones."""
+"""Tiny sets of images, in the formats of the real ones, and what tests read off them."""
 
 import io
 import json
 import pickle
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,11 @@ import pytest
 from PIL import Image
 from torchvision.datasets import CIFAR10, STL10
 
+from fxtransport.data.streams import Batch
+
 CIFAR_CLASSES = ["airplane", "automobile", "bird"]
+IDENTITY = {"mean": (0.0,), "std": (1 / 255,)}
+"""The transform that keeps pixels, so that an image tells its level."""
 
 
 def gray(level: int, size: int = 8) -> Image.Image:
@@ -85,3 +89,14 @@ def write_shards(root: Path, splits: Mapping[str, Sequence[int]]) -> None:
             "shard_lengths": list(lengths),
         }
     (root / "_info.json").write_text(json.dumps({"splits": info}))
+
+
+def levels(batches: Iterable[Batch] | None) -> list[int]:
+    """The level of each image; they have one each."""
+    assert batches is not None
+    return [round(float(image.max())) for images, _ in batches for image in images]
+
+
+def classes(batches: Iterable[Batch] | None) -> list[int]:
+    assert batches is not None
+    return [int(target) for _, targets in batches for target in targets]

@@ -2,7 +2,7 @@
 
 import gc
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,8 @@ import pytest
 import torch
 
 from fxtransport.data import Splits, load
-from fxtransport.data.streams import Batch
 from fxtransport.errors import UsageError
-from tests.data.making import write_shards
+from tests.data.making import IDENTITY, levels, write_shards
 
 # where an epoch ends before a shard does, webdataset leaves the shard to the garbage collector
 pytestmark = [
@@ -23,18 +22,13 @@ pytestmark = [
 SHARDS = {"train": (6, 6, 6), "validation": (5,), "test": (4, 3)}
 
 
-def levels(batches: Iterable[Batch] | None) -> list[int]:
-    assert batches is not None
-    return [round(float(image.max())) for images, _ in batches for image in images]
-
-
 def shards(folder: Path, **options: Any) -> Splits:
     given: dict[str, Any] = {
         "seed": 0,
         "batch_size": 4,
         "input_size": (3, 8, 8),
         "num_classes": 3,
-        "transform": {"mean": (0.0,), "std": (1 / 255,)},
+        "transform": IDENTITY,
     }
     return load("wds/tiny", root=folder, **(given | options))
 

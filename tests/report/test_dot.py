@@ -14,6 +14,7 @@ from tests.patterns import PATTERNS
 BOX = re.compile(
     r'^    "(\w+)" \[label="[^"]+"(?:, style=\w+, fillcolor="#\w+")?\];$', re.MULTILINE
 )
+GRAPHVIZ = shutil.which("dot")
 EDGE = re.compile(r'^  "(\w+)" -> "(\w+)"(?: \[color="#\w+"\])?;$', re.MULTILINE)
 
 
@@ -28,12 +29,19 @@ def test_dot_is_graphviz(name: str, parts: int) -> None:
     assert text.count("subgraph cluster_") == parts
     known = len(boxes) + len(edges) + 2 * parts + 3
     assert len(text.splitlines()) == known
-    if program := shutil.which("dot"):
-        drawn = subprocess.run(
-            [program, "-Tsvg"], input=text, capture_output=True, text=True, check=True
-        )
-        assert drawn.stderr == ""
-        assert drawn.stdout.count('class="node"') == len(boxes)
+
+
+@pytest.mark.skipif(GRAPHVIZ is None, reason="Graphviz is not installed")
+@pytest.mark.parametrize("name", ["SharedModule", "PlainLayers", "ClassToken"])
+def test_graphviz_draws_every_node(name: str) -> None:
+    assert GRAPHVIZ is not None
+    pattern = PATTERNS[name]()
+    text = dot(run_on(pattern, pattern.shape, Partition(2)))
+    drawn = subprocess.run(
+        [GRAPHVIZ, "-Tsvg"], input=text, capture_output=True, text=True, check=True
+    )
+    assert drawn.stderr == ""
+    assert drawn.stdout.count('class="node"') == len(BOX.findall(text))
 
 
 def test_residuals_and_skips_are_colored() -> None:

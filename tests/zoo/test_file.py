@@ -14,7 +14,7 @@ def record(model: str) -> Record:
     return Record(model, "family", 1.0)
 
 
-def test_a_file_is_resumed_without_its_torn_line(tmp_path: Path) -> None:
+def test_a_file_is_resumed_without_its_incomplete_line(tmp_path: Path) -> None:
     file = tmp_path / "zoo.jsonl"
     stream, records = open_records(file, Options(), resume=True)
     assert records == []

@@ -61,7 +61,7 @@ def test_the_page() -> None:
 def test_a_page_without_refusals_says_so() -> None:
     text = page(header(Options()), [Record("timm:a", "timm:as", 1.0)])
     assert "## Refused\n\nNone.\n" in text
-    assert "Compiled in part" not in text
+    assert "Compiled as a submodule" not in text
     assert "## Verified" not in text
 
 

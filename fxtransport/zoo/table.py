@@ -1,4 +1,4 @@
-"""The tables that ``fxtransport zoo`` prints."""
+"""The tables of a sweep on the terminal."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -10,14 +10,14 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 SHOWN = 3
-"""How many models a reason is illustrated with."""
+"""How many models are named for each reason."""
 
 
 def show(console: "Console", records: Sequence[Record]) -> None:
-    """Print a table by family, and why models were refused or compiled in part only."""
+    """Print a table by family, and why models were refused or only a submodule was compiled."""
     _show_families(console, records)
     _show_reasons(console, "refused because", refusals(records))
-    _show_reasons(console, "a submodule only, because", substitutes(records))
+    _show_reasons(console, "only a submodule, because", substitutes(records))
 
 
 def _show_families(console: "Console", records: Sequence[Record]) -> None:
