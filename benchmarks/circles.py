@@ -2,14 +2,14 @@
 
     python benchmarks/circles.py [--device cuda] [--quick] [--instances 100] [--cost norm]
 
-An instance is a set of its own and an initialisation of its own; the three methods have the
+An instance is a set of its own and an initialization of its own; the three methods have the
 same instances. All instances of a setting train together (:mod:`instances`), on the CPU in two
 processes of one thread each.
 
 What the papers say: 1000 points of which a fifth is for the test, two linear layers a block
 with batch norm and ReLU between, a fixed linear classifier, the best test accuracy of 100
-epochs, λ0 = 0.1, τ = 0.1, s = 5. What they do not say is as in the program of that time which
-the authors released: noise 0.05 and factor 0.3, two hidden units, Kaiming initialisation, the
+epochs, λ0 = 0.1, τ = 0.1, s = 5. What they do not say is as in the program that the authors
+released then: noise 0.05 and factor 0.3, two hidden units, Kaiming initialization, the
 classifier x₁ + x₂ + 20 against 0, Adam with learning rate 0.01 and β = (0.9, 0.99), batches of
 10 in a fixed order. LAP minimises λL + C there, not L + C/λ, which to Adam is not the same while
 λ is small. And C adds up the norms of the blocks' residues over the whole batch, ‖r‖, where the
@@ -24,14 +24,14 @@ from typing import Any, NamedTuple
 import click
 import torch
 from common import merge, seconds
-from instances import Instances, Weights
+from instances import Instances, Multipliers
 from intervals import Mean, mean_of
 from rich.console import Console
 from rich.table import Table
 from sklearn.datasets import make_circles
 from sklearn.model_selection import train_test_split
 from torch import Tensor
-from workers import done_in_processes
+from workers import run_in_processes
 
 from fxtransport.nets import circles_resnet
 from fxtransport.objectives import TransportCost
@@ -43,7 +43,7 @@ FIRST, RATE, EVERY = 0.1, 0.1, 5
 EPOCHS, BATCH = 100, 10
 TWO_BLOCKS = "2 blocks"
 RUNNING = 3
-"""Epochs at 100 % in a row that count as having reached it."""
+"""The number of epochs at 100 % in a row after which it counts as reached."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,8 @@ class Setting:
 
     title: str
     blocks: int
-    weight: float
+    multiplier: float
+    """The fixed λ."""
     published: dict[bool, tuple[Mean, ...]]
     points: int = 1000
     std: float | None = None
@@ -88,7 +89,7 @@ SETTINGS = {
         points=50,
     ),
     "N(0, 5)": Setting(
-        "N(0, 5) initialisation, 9 blocks",
+        "N(0, 5) initialization, 9 blocks",
         9,
         0.04,
         {
@@ -103,7 +104,7 @@ TABLES = list(product(SETTINGS, (False, True)))
 """Names of settings, and whether with batch norm."""
 EPOCHS_TO_REACH = {("vanilla", False): 73, ("vanilla", True): 71}
 EPOCHS_TO_REACH |= {("fixed λ", False): 54, ("fixed λ", True): 64}
-"""Of two blocks, published without interval."""
+"""For two blocks, published without interval."""
 
 
 def norm(residue: Residue) -> Tensor:
@@ -120,7 +121,7 @@ COSTS: dict[str, Measure] = {
 
 
 class Job(NamedTuple):
-    """What a process does at a time: all methods of a setting, with or without batch norm."""
+    """What a process does at once: all methods of a setting, with or without batch norm."""
 
     name: str
     batch_norm: bool
@@ -131,7 +132,7 @@ class Job(NamedTuple):
 
     @property
     def title(self) -> str:
-        """What it is called on the command line and in the results."""
+        """Its name on the command line and in the results."""
         return title_of(self.name, self.batch_norm)
 
 
@@ -143,16 +144,16 @@ def title_of(name: str, batch_norm: bool) -> str:
 def points_of(setting: Setting, seed: int) -> list[Tensor]:
     """Training points, test points, training classes, test classes."""
     points, classes = make_circles(setting.points, noise=0.05, factor=0.3, random_state=seed)
-    cut = train_test_split(points, classes, test_size=0.2, random_state=seed)
-    train, test, train_classes, test_classes = map(torch.from_numpy, cut)
+    arrays = train_test_split(points, classes, test_size=0.2, random_state=seed)
+    train, test, train_classes, test_classes = map(torch.from_numpy, arrays)
     return [train.float(), test.float(), train_classes, test_classes]
 
 
-def weights_of(setting: Setting, instances: int, device: str) -> Weights:
-    """Those of as many instances by vanilla, by a fixed weight, and by LAP."""
-    columns = torch.tensor([[1, 1, FIRST], [0, setting.weight, 1], [0, 0, RATE]], device=device)
-    multiplier, cost, rate = columns.repeat_interleave(instances, dim=1)
-    return Weights(multiplier, cost, rate, EVERY)
+def multipliers_of(setting: Setting, instances: int, device: str) -> Multipliers:
+    """Those of instances trained by vanilla, by a fixed λ, and by LAP; this many of each."""
+    rows = torch.tensor([[1, 1, FIRST], [0, setting.multiplier, 1], [0, 0, RATE]], device=device)
+    loss, cost, rate = rows.repeat_interleave(instances, dim=1)
+    return Multipliers(loss, cost, rate, EVERY)
 
 
 def train(job: Job) -> Tensor:
@@ -167,21 +168,21 @@ def train(job: Job) -> Tensor:
     parts = [torch.stack(part).to(job.device) for part in zip(*sets, strict=True)]
     x, test_x, y, test_y = (torch.cat([part] * len(METHODS)) for part in parts)
     stack = Instances(models * len(METHODS), COSTS[job.cost])
-    weights = weights_of(setting, job.instances, job.device)
+    multipliers = multipliers_of(setting, job.instances, job.device)
     optimizer = torch.optim.Adam(stack.parameters.values(), lr=0.01, betas=(0.9, 0.99), fused=True)
     accuracies = []
     for _ in range(job.epochs):
         for batch in zip(x.split(BATCH, dim=1), y.split(BATCH, dim=1), strict=True):
-            stack.backward(*batch, weights)
+            stack.backward(*batch, multipliers)
             optimizer.step()
         accuracies.append(stack.accuracies(test_x, test_y))
     return torch.stack(accuracies, dim=-1).unflatten(0, (len(METHODS), job.instances)).cpu()
 
 
 def epochs_to_reach(accuracies: Tensor) -> Tensor:
-    """The last of three epochs in a row at 100 %; of who never has them, all epochs there are.
+    """The last of the first three epochs in a row at 100 %; without such, the number of epochs.
 
-    As the authors' program counts.
+    The authors' program counts in this way.
 
     Args:
         accuracies: …×epochs.
@@ -245,7 +246,7 @@ def epochs_table(results: dict[str, Any]) -> Table:
     "--only",
     multiple=True,
     type=click.Choice([title_of(*table) for table in TABLES]),
-    help="Train these alone, and keep what the results have of others.",
+    help="Train only these, and keep the results of the others.",
 )
 def main(
     device: str, quick: bool, instances: int, cost: str, processes: int, only: tuple[str, ...]
@@ -258,7 +259,7 @@ def main(
     jobs = [job for job in jobs if not only or job.title in only]
     jobs.sort(key=lambda job: (SETTINGS[job.name].blocks, job.batch_norm), reverse=processes > 1)
     results: dict[str, Any] = {}
-    for job, found in done_in_processes(measure, jobs, processes):
+    for job, found in run_in_processes(measure, jobs, processes):
         click.echo(f"{job.title}: {found['seconds'] / 60:.1f} minutes")
         results[job.title] = found
         if not quick:

@@ -15,7 +15,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def seconds(run: Callable[[], object]) -> float:
-    """How long a call takes."""
+    """The time that a call takes."""
     start = time.perf_counter()
     run()
     return time.perf_counter() - start
@@ -27,7 +27,7 @@ def spread(values: list[float]) -> str:
 
 
 def setting(device: str) -> dict[str, Any]:
-    """What a figure depends on besides the code."""
+    """What a figure depends on, apart from the code."""
     names = ("fxtransport", "torch", "torchvision", "timm")
     return {
         "device": torch.cuda.get_device_name() if device == "cuda" else platform.machine(),
@@ -46,7 +46,7 @@ def write(name: str, device: str, results: dict[str, Any]) -> Path:
 
 
 def merge(name: str, device: str, results: dict[str, Any]) -> Path:
-    """Write results, and keep those under other keys that are there already."""
+    """Write results, and keep those that the file has under other keys."""
     path = RESULTS / f"{name}.{device}.json"
     before = json.loads(path.read_text())["results"] if path.exists() else {}
     return write(name, device, {"results": before | results})

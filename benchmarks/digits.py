@@ -1,6 +1,6 @@
-"""Handwritten digits, few of them, and networks trained on them end to end or module by module.
+"""Handwritten digits, few of them, and networks trained on them end to end or part by part.
 
-The loops are a user's own: they need nothing but ``program`` and ``objective``.
+The loops are a user's own: they need only a program and an objective.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,14 +15,14 @@ from fxtransport.program import Part, PartOutput
 from fxtransport.residue import Measure
 
 VALIDATION, TEST = 0.3, 0.2
-"""Shares: 431 digits to choose by (of what is no test), and 360 to test on."""
+"""Shares: 360 digits to test on, and 431 of the others to choose by."""
 EVALUATED = 2000
 """More than there are digits, so that a split is one batch."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images, N×1×8×8 (or what modules made of them), and classes, N."""
+    """Images, N×1×8×8 (or the hidden states of parts), and classes, N."""
 
     images: Tensor
     classes: Tensor
@@ -44,7 +44,7 @@ class Digits:
 
 
 def digits(images: int, seed: int, device: str = "cpu") -> Digits:
-    """As many training images as wanted, each class in proportion; the splits are the seed's."""
+    """This many training images, each class in proportion. The seed determines the splits."""
     splits = load(
         "digits",
         seed=seed,
@@ -63,7 +63,7 @@ def digits(images: int, seed: int, device: str = "cpu") -> Digits:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the weights are stepped: SGD with momentum 0.9 (THESIS F.1, G.1)."""
+    """How the weights are trained: SGD with momentum 0.9 (THESIS F.1, G.1)."""
 
     lr: float
     batch_size: int
@@ -71,11 +71,11 @@ class Recipe:
 
 
 class SharedHead(nn.Module):
-    """A module of a program that is cut without heads, with one that others have too.
+    """A part of a program without auxiliary heads, with a head that it shares with others.
 
     Args:
-        part: The module.
-        head: Gives logits of what the module hands on.
+        part: The part.
+        head: Computes the logits of the part's hidden state.
     """
 
     def __init__(self, part: Part, head: nn.Module) -> None:
@@ -84,26 +84,26 @@ class SharedHead(nn.Module):
         self.head = head
         self.index = part.index
 
-    def forward(self, hidden: Tensor, cost: Measure | None, head: bool = True) -> PartOutput:
-        """What the module returns, and logits."""
-        output: PartOutput = self.part(hidden, measure=cost)
+    def forward(self, hidden: Tensor, measure: Measure | None, head: bool = True) -> PartOutput:
+        """What the part returns, with logits."""
+        output: PartOutput = self.part(hidden, measure=measure)
         return output._replace(logits=self.head(output.hidden)) if head else output
 
 
 WithHead = Part | SharedHead
-"""A module that trains on the loss of its own logits."""
+"""A part that trains on the loss of its own logits."""
 
 
 class Learners:
-    """Modules that train on the same batches, each for its own loss (THESIS 4.3, parallel).
+    """Parts that train on the same batches, each on its own loss (THESIS 4.3, parallel).
 
-    One module alone, ``(program.whole,)``, is end-to-end training.
+    With one part, ``(program.whole,)``, this is end-to-end training.
     """
 
     def __init__(
-        self, modules: Sequence[WithHead], objective: Objective, recipe: Recipe, seed: int
+        self, parts: Sequence[WithHead], objective: Objective, recipe: Recipe, seed: int
     ) -> None:
-        self.modules = modules
+        self.parts = parts
         self.objective = objective
         self.recipe = recipe
         self.generator = torch.Generator().manual_seed(seed)
@@ -115,36 +115,38 @@ class Learners:
                 weight_decay=recipe.weight_decay,
                 fused=True,
             )
-            for part in modules
+            for part in parts
         ]
 
     def epoch(self, split: Split) -> None:
         """Train on all images once."""
-        for part in self.modules:
+        for part in self.parts:
             part.train()
         for images, classes in split.batches(self.recipe.batch_size, self.generator):
             hidden = images
-            for part, optimizer in zip(self.modules, self.optimizers, strict=True):
+            for part, optimizer in zip(self.parts, self.optimizers, strict=True):
                 optimizer.zero_grad()
                 output = part(hidden, measure=self.objective.cost)
-                self.objective(output, classes, module=part.index).total.backward()
+                loss = self.objective(output, classes, self.objective.state(part.index))
+                loss.total.backward()
                 optimizer.step()
+                self.objective.commit(part.index, loss.next)
                 hidden = output.hidden.detach()
 
 
 @torch.no_grad()
-def exits(modules: Sequence[WithHead], split: Split) -> list[float]:
-    """The share of right answers in %, after each module."""
+def exits(parts: Sequence[WithHead], split: Split) -> list[float]:
+    """The accuracy in %, after each part."""
     hidden, shares = split.images, []
-    for part in modules:
+    for part in parts:
         output = part.eval()(hidden, measure=None)
-        right = logits_of(output.logits).argmax(-1) == split.classes
-        shares.append(100 * right.float().mean().item())
+        correct = logits_of(output.logits).argmax(-1) == split.classes
+        shares.append(100 * correct.float().mean().item())
         hidden = output.hidden
     return shares
 
 
 @torch.no_grad()
-def passed_on(part: WithHead, split: Split) -> Split:
-    """What a frozen module hands on."""
+def hand_on(part: WithHead, split: Split) -> Split:
+    """What a frozen part hands on."""
     return Split(part.eval()(split.images, measure=None, head=False).hidden, split.classes)

@@ -1,8 +1,8 @@
 """Many instances of one small network, trained together by ``torch.func``.
 
 The program itself is what ``vmap`` maps: its generated code, its residues and its cost, with a
-leading dimension for the instance. A step is traced once (``make_fx``), so that neither
-``vmap`` nor autograd costs anything when it runs.
+leading dimension for the instance. A step is traced once (``make_fx``), so that ``vmap`` and
+autograd cost nothing when it runs.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,24 +29,24 @@ class Whole(nn.Module):
         super().__init__()
         self.program = program
 
-    def forward(self, x: Tensor, cost: Measure | None) -> PartOutput:
+    def forward(self, x: Tensor, measure: Measure | None) -> PartOutput:
         """What ``program.whole`` returns."""
-        output: PartOutput = self.program.whole(x, measure=cost)
+        output: PartOutput = self.program.whole(x, measure=measure)
         return output
 
 
 @dataclass
-class Weights:
-    """How each of N instances weighs its loss L and its cost C: λL + wC, all of shape N.
+class Multipliers:
+    """How each of N instances combines its loss L and its cost C: λL + μC, all of shape N.
 
-    Vanilla: λ = 1, w = 0. Fixed weight: λ = 1. LAP: w = 1, and λ += τL after every s steps,
-    from the first loss of the new parameters: Uzawa's method for C + λL (LAP 5.3, text).
+    Vanilla: λ = 1, μ = 0. Fixed: λ = 1. LAP: μ = 1, and λ += τL after every s steps, from the
+    first loss of the new parameters: Uzawa's method for C + λL (LAP 5.3, text).
     """
 
-    multiplier: Tensor
+    loss: Tensor
     """λ."""
     cost: Tensor
-    """w."""
+    """μ."""
     rate: Tensor
     """τ; 0 where λ is fixed."""
     every: int
@@ -61,15 +61,15 @@ class Weights:
 
 
 class Instances:
-    """N networks of one architecture, stacked; what is not trained is the first one's.
+    """N networks of one architecture, stacked. What is not trained is the first one's.
 
-    Batch norm's running statistics are stacked like parameters. ``vmap`` maps over them, and
-    each instance's batch norm updates its own in place, as in training by itself; evaluation
-    uses them.
+    The running statistics of batch norms are stacked like parameters. ``vmap`` maps over them,
+    and the batch norm of each instance updates its own in place, as when it trains alone;
+    evaluation uses them.
 
     Args:
-        models: All alike but for their numbers.
-        cost: Of each residual block.
+        models: Models that differ only in their parameters and buffers.
+        cost: The cost of each residual block.
     """
 
     def __init__(self, models: Sequence[nn.Module], cost: Measure) -> None:
@@ -83,38 +83,39 @@ class Instances:
         self.buffers: State = {f"program.{name}": b.clone() for name, b in buffers.items()}
         self._traced: dict[torch.Size, fx.GraphModule] = {}
 
-    def backward(self, x: Tensor, targets: Tensor, weights: Weights) -> Tensor:
+    def backward(self, x: Tensor, targets: Tensor, multipliers: Multipliers) -> Tensor:
         """Set every parameter's gradient; update running statistics and multipliers.
 
         Args:
             x: N×B×….
             targets: Classes, N×B.
-            weights: Of the N instances.
+            multipliers: Those of the N instances.
 
         Returns:
             The classification losses, N.
         """
-        given = (x, targets, weights.multiplier, weights.cost, weights.next_rate())
+        rate = multipliers.next_rate()
+        inputs = (x, targets, multipliers.loss, multipliers.cost, rate)
         if x.shape not in self._traced:
             self.whole.train()
             # tracing runs the step, and batch norm must not see the batch twice
-            copied = {name: buffer.clone() for name, buffer in self.buffers.items()}
-            self._traced[x.shape] = make_fx(self._step())(self.parameters, copied, *given)
+            buffers = {name: buffer.clone() for name, buffer in self.buffers.items()}
+            self._traced[x.shape] = make_fx(self._step())(self.parameters, buffers, *inputs)
         step = self._traced[x.shape]
-        gradients, (losses, weights.multiplier) = step(self.parameters, self.buffers, *given)
+        gradients, (losses, multipliers.loss) = step(self.parameters, self.buffers, *inputs)
         for name, parameter in self.parameters.items():
             parameter.grad = gradients[name]
         return losses  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def accuracies(self, x: Tensor, targets: Tensor) -> Tensor:
-        """The share of right answers in eval mode, N, of N×B×… inputs and N×B classes."""
+        """The accuracy in eval mode, N, of N×B×… inputs and N×B classes."""
         self.whole.eval()
         logits = vmap(self._logits)(self.parameters, self.buffers, x)
         return (logits.argmax(-1) == targets).float().mean(-1)
 
     def _step(self) -> Callable[..., tuple[State, tuple[Tensor, Tensor]]]:
-        """Of N instances: gradients by name, losses, new multipliers."""
+        """A function of N instances: gradients by name, losses, new multipliers."""
         mapped = vmap(grad(self._loss, has_aux=True))
 
         def step(*args: Any) -> Any:  # make_fx counts arguments, and would count self
@@ -129,17 +130,17 @@ class Instances:
         x: Tensor,
         targets: Tensor,
         multiplier: Tensor,
-        weight: Tensor,
+        cost: Tensor,
         rate: Tensor,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Of one instance: what is minimised; its classification loss and new multiplier."""
+        """What one instance minimizes; its classification loss and new multiplier."""
         state = (parameters, buffers)
-        output = functional_call(self.whole, state, (x,), {"cost": self.cost})
+        output = functional_call(self.whole, state, (x,), {"measure": self.cost})
         loss = F.cross_entropy(output.logits, targets)
         multiplier = multiplier + rate * loss.detach()
-        total = multiplier * loss + weight * output.costs.sum()
+        total = multiplier * loss + cost * output.costs.sum()
         return total, (loss.detach(), multiplier)
 
     def _logits(self, parameters: State, buffers: State, x: Tensor) -> Tensor:
-        output = functional_call(self.whole, (parameters, buffers), (x,), {"cost": None})
+        output = functional_call(self.whole, (parameters, buffers), (x,), {"measure": None})
         return output.logits  # type: ignore[no-any-return]

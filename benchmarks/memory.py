@@ -1,9 +1,9 @@
-"""Peak training memory, without a GPU: module by module against end to end.
+"""Peak training memory, without a GPU: part by part against end to end.
 
-The training step of the library itself runs on fake tensors, which have shapes and no data,
-and torch's ``MemTracker`` adds up what is alive: parameters, gradients, optimiser state,
-activations and temporary tensors. Nothing is allocated, so the figures are exact and the
-same on every machine; kernels' workspaces are not in them.
+The library's own training step runs on fake tensors, which have shapes and no data, and torch's
+``MemTracker`` adds up what is alive: parameters, gradients, optimizer state, activations and
+temporary tensors. Nothing is allocated, so the figures are exact and the same on every machine.
+They do not include the workspaces of kernels.
 
     python benchmarks/memory.py [--quick]
 """
@@ -23,29 +23,36 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed._tools.mem_tracker import MemTracker
 
-from fxtransport import Part, Program, transportify
+from fxtransport import Program, transportify
 from fxtransport.nets import resnet110
 from fxtransport.objectives import Objective, TransportCost, trgl, vangl
-from fxtransport.training import OptimizerSettings, TrainerSettings, steps
+from fxtransport.training import (
+    EndToEnd,
+    OptimizerSettings,
+    Parallel,
+    Schedule,
+    TrainerSettings,
+    steps,
+)
 from fxtransport.training.learner import Learner
 
 MIB = 2**20
 BATCH, CLASSES = 64, 10
-PUBLISHED = {("depth", 4): 24, ("depth", 8): 48, ("depth", 16): 58, ("weight", 4): 39}
-"""Per cent saved by TRGL on ResNet-110, STL10, batch 64 (THESIS 4.5.3, tables 9 and 10)."""
+PUBLISHED = {("depth", 4): 24, ("depth", 8): 48, ("depth", 16): 58, ("activations", 4): 39}
+"""Percent saved by TRGL on ResNet-110, STL10, batch 64 (THESIS 4.5.3, tables 9 and 10)."""
 TARGETS = {
     ("depth", 4): 51,
     ("depth", 8): 73,
     ("depth", 16): 83,
-    ("weight", 4): 68,
-    ("weight", 8): 80,
-    ("weight", 16): 86,
+    ("activations", 4): 68,
+    ("activations", 8): 80,
+    ("activations", 16): 86,
 }
 POINTS = 2
-"""How many points TRGL may save less than VanGL, which measures no residue.
+"""How many points less TRGL may save than VanGL, which measures no residue.
 
-Displacements need a gradient of their own of both x_m and x_{m+1}, one tensor more where the
-branch needs none.
+Displacements need a gradient of both x_m and x_{m+1}: one more tensor, which a branch does not
+need.
 """
 OBJECTIVES: dict[str, Callable[[], Objective]] = {
     "VanGL": vangl,
@@ -55,26 +62,27 @@ OBJECTIVES: dict[str, Callable[[], Objective]] = {
 OTHERS = ("swin_tiny_patch4_window7_224", "vit_small_patch16_224", "resnet50")
 
 
-def peak(program: Program, parts: tuple[Part, ...], objective: Objective, size: int) -> int:
-    """The peak of the second training step of some modules, in bytes."""
+def peak(
+    program: Program, schedule: Schedule, make_objective: Callable[[], Objective], size: int
+) -> int:
+    """The peak of the second training step of the parts of a schedule, in bytes."""
     with FakeTensorMode() as mode:
-        fake = without_data(program, mode)
-        index = [part.index for part in parts]
-        chosen = (fake.whole,) if parts == (program.whole,) else [fake.parts[k] for k in index]
+        fake, objective = without_data(program, mode), make_objective()
         settings = TrainerSettings(), torch.device("cpu")
-        learners = [Learner(p, p.index, 1, OptimizerSettings(), *settings) for p in chosen]
+        parts = schedule.parts_of(fake)
+        learners = [Learner(part, 1, OptimizerSettings(), *settings) for part in parts]
         images = torch.empty(BATCH, 3, size, size)
         targets = torch.zeros(BATCH, dtype=torch.int64)
-        objective.prepare(len(chosen))
         tracker = MemTracker()
         tracker.track_external(fake, images, targets, *(each.optimizer for each in learners))
-        # a fake loss has no value that could be checked
+        # a fake loss has no value to check
         with tracker, mock.patch.object(steps, "require_finite"):
             for _ in range(2):
-                pieces = [images]
+                hidden = [images]
                 for learner in learners:
-                    steps.train_module(learner, objective, pieces, [targets])
-                    # it refuses to see a module, such as the objective, run twice
+                    pieces = steps.drain(hidden)
+                    _, hidden = steps.train_part(learner, objective, pieces, [targets])
+                    # it refuses a module, such as the objective, that runs twice
                     tracker.reset_mod_stats()
         found = tracker.get_tracker_snapshot("peak")
     return int(sum(device["Total"] for device in found.values()))
@@ -90,8 +98,8 @@ def without_data(program: Program, mode: FakeTensorMode) -> Program:
     return copy.deepcopy(program, memo).train()
 
 
-def compiled(build: Callable[[], nn.Module], size: int, modules: int, balance: str) -> Program:
-    """A model cut for the benchmark's batch size."""
+def compile_model(build: Callable[[], nn.Module], size: int, modules: int, balance: str) -> Program:
+    """A program of a model, cut for the benchmark's batch size."""
     example = torch.empty(2, 3, size, size, device="meta")
     return transportify(
         build(), example, modules=modules, balance=balance, batch_size=BATCH, verify=False
@@ -101,14 +109,14 @@ def compiled(build: Callable[[], nn.Module], size: int, modules: int, balance: s
 def measure(
     name: str, build: Callable[[], nn.Module], size: int, cuts: list[tuple[str, int]]
 ) -> dict[str, Any]:
-    """End to end, and every cut under every objective: MiB, and per cent saved."""
-    whole = compiled(build, size, 1, "depth")
-    end_to_end = peak(whole, (whole.whole,), vangl(), size)
+    """End to end, and every partition under every objective: MiB, and percent saved."""
+    whole = compile_model(build, size, 1, "depth")
+    end_to_end = peak(whole, EndToEnd(1), vangl, size)
     rows = []
     for balance, modules in cuts:
-        program = compiled(build, size, modules, balance)
+        program = compile_model(build, size, modules, balance)
         for objective, make in OBJECTIVES.items():
-            found = peak(program, program.parts, make(), size)
+            found = peak(program, Parallel(1), make, size)
             rows.append(
                 {
                     "balance": balance,
@@ -160,7 +168,7 @@ def main(quick: bool) -> None:
     met = show(console, results[0], published=True)
     for name in () if quick else OTHERS:
         build = lambda name=name: timm.create_model(name, num_classes=CLASSES)  # noqa: E731
-        results.append(measure(name, build, 224, [("depth", 4), ("weight", 4)]))
+        results.append(measure(name, build, 224, [("depth", 4), ("activations", 4)]))
         met &= show(console, results[-1], published=False)
     click.echo(f"all targets are met: {'yes' if met else 'no'}")
     path = write("memory", "fake", {"results": results, "met": met})

@@ -2,16 +2,16 @@
 
     python benchmarks/small_data.py [--device cuda] [--quick] [--seeds 20]
 
-The network is the single-representation ResNet-9 with orthogonal initialisation of gain 0.01, and
+The network is the single-representation ResNet-9 with orthogonal initialization of gain 0.01, and
 it trains as published: SGD with momentum 0.9, weight decay 1e-4, learning rate 0.01, batches of
 128, 30 epochs, of which the highest test accuracy counts. It has 16 channels instead of 32, for
-images of 8×8 instead of 28×28. A seed is a split and an initialisation of its own, which all
-methods share.
+images of 8×8 instead of 28×28. Each seed has its own split and initialization, which all methods
+share.
 
-The text minimises L + C/λ; the program of that time which the authors released minimises λL + C,
-with the same gradient but for a factor of λ, published from 5 up: to SGD, larger steps. Both are
-here, and so is vanilla training with another learning rate. Weights, multipliers and that learning
-rate are chosen by the validation accuracy of other seeds, at 100 images.
+The text minimizes L + C/λ. The program that the authors released then minimizes λL + C, which has
+the same gradient up to a factor of λ, published from 5 up: larger steps for SGD. Both are here,
+and so is vanilla training with another learning rate. Multipliers and that learning rate are
+chosen by the validation accuracy of other seeds, at 100 images.
 """
 
 import copy
@@ -29,7 +29,7 @@ from digits import Learners, Recipe, digits, exits
 from intervals import Mean, mean_of, paired
 from rich.console import Console
 from rich.table import Table
-from workers import done_in_processes
+from workers import run_in_processes
 
 from fxtransport import transportify
 from fxtransport.nets import initialize, resnet_m
@@ -49,9 +49,9 @@ PUBLISHED = {
 """On MNIST, by training images: vanilla, and LAP with λ0 = 5, τ = 1, s = 5."""
 
 
-def lagrangian(initial: float, rate: float, every: int) -> Objective:
+def lagrangian(lambda0: float, lambda_rate: float, update_every: int) -> Objective:
     """LAP as λL + C."""
-    return trgl_multipliers(initial, rate, every, order="text")
+    return trgl_multipliers(lambda0, lambda_rate, update_every, order="text")
 
 
 class Choice(NamedTuple):
@@ -62,7 +62,7 @@ class Choice(NamedTuple):
 
 
 class Method(NamedTuple):
-    """An objective, and what it may be tuned to."""
+    """An objective, and the options to choose from."""
 
     objective: Callable[..., Objective]
     choices: tuple[Choice, ...]
@@ -84,7 +84,7 @@ METHODS = {
 
 
 class Job(NamedTuple):
-    """One network to train, and what its accuracy is measured on after each epoch."""
+    """One network to train, and the split to measure its accuracy on after each epoch."""
 
     method: str
     choice: Choice
@@ -96,7 +96,7 @@ class Job(NamedTuple):
 
 
 @cache
-def compiled(device: str) -> Program:
+def compile_network(device: str) -> Program:
     """The network."""
     model = resnet_m(channels=CHANNELS, image_size=8, init=None)
     return transportify(model.to(device))
@@ -105,7 +105,7 @@ def compiled(device: str) -> Program:
 def train(job: Job) -> list[float]:
     """Accuracies in % after each epoch."""
     torch.manual_seed(job.seed)
-    program = initialize(copy.deepcopy(compiled(job.device)), "orthogonal", GAIN)
+    program = initialize(copy.deepcopy(compile_network(job.device)), "orthogonal", GAIN)
     objective = METHODS[job.method].objective(*job.choice.options)
     given = digits(job.images, job.seed, job.device)
     learner = Learners((program.whole,), objective, Recipe(job.choice.lr, BATCH), job.seed)
@@ -127,7 +127,7 @@ def tune(seeds: range, epochs: int, processes: int, device: str) -> dict[str, di
         for seed in seeds
     ]
     found: dict[str, dict[Choice, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for job, accuracies in done_in_processes(train, jobs, processes):
+    for job, accuracies in run_in_processes(train, jobs, processes):
         found[job.method][job.choice].append(max(accuracies))
     return {
         name: {choice: statistics.fmean(found[name][choice]) for choice in method.choices}
@@ -136,7 +136,7 @@ def tune(seeds: range, epochs: int, processes: int, device: str) -> dict[str, di
     }
 
 
-def chosen(tuned: dict[str, dict[Choice, float]]) -> dict[str, Choice]:
+def choose_best(tuned: dict[str, dict[Choice, float]]) -> dict[str, Choice]:
     """The best choice of each method."""
     return {
         name: max(tuned[name], key=tuned[name].__getitem__) if name in tuned else method.choices[0]
@@ -158,12 +158,12 @@ def measure(
         for seed in seeds
         for name, choice in choices.items()
     ]
-    best = {job: max(found) for job, found in done_in_processes(train, jobs, processes)}
+    best = {job: max(found) for job, found in run_in_processes(train, jobs, processes)}
     return {name: [best[job] for job in jobs if job.method == name] for name in METHODS}
 
 
 def verdict(difference: Mean) -> str:
-    """What an interval says."""
+    """The verdict on an interval."""
     return {1: "better", 0: "no difference", -1: "worse"}[difference.sign]
 
 
@@ -201,14 +201,14 @@ def table_of(results: dict[int, dict[str, list[float]]], choices: dict[str, Choi
     multiple=True,
     type=click.Choice(SIZES),
     default=SIZES,
-    help="Train on as many alone, and keep what the results have of others.",
+    help="Train only on this many, and keep the results of the others.",
 )
 def main(device: str, quick: bool, seeds: int, processes: int, sizes: tuple[int, ...]) -> None:
     """Tune, train, print and write the table of few digits."""
     epochs = 2 if quick else EPOCHS
     tuning = TUNING_SEEDS[:1] if quick else TUNING_SEEDS
     tuned = tune(tuning, epochs, processes, device)
-    choices = chosen(tuned)
+    choices = choose_best(tuned)
     results: dict[int, dict[str, list[float]]] = {}
     for images in sizes:
         start = time.perf_counter()
@@ -216,16 +216,16 @@ def main(device: str, quick: bool, seeds: int, processes: int, sizes: tuple[int,
         results[images] = measure(images, choices, some, epochs, processes, device)
         taken = round(time.perf_counter() - start)
         if not quick:
-            merge("small_data", device, {str(images): described(results[images], choices, taken)})
+            merge("small_data", device, {str(images): describe(results[images], choices, taken)})
     if not quick:
         merge("small_data", device, {"tuning": {name: by_name(c) for name, c in tuned.items()}})
     Console(width=120).print(table_of(results, choices))
 
 
-def described(
+def describe(
     values: dict[str, list[float]], choices: dict[str, Choice], seconds: int
 ) -> dict[str, Any]:
-    """What is written of as many images."""
+    """The results for a number of images, to be written."""
     return {
         "epochs": EPOCHS,
         "seconds": seconds,

@@ -2,20 +2,19 @@
 
     python benchmarks/stagnation.py [--device cuda] [--quick] [--seeds 10]
 
-Published (THESIS tables 11 and 25): the last of many modules that are trained each for its own
-loss (VanGL) is worse than the first ones where there are few images, and the transport cost
-(TRGL) makes up for it. Here, of 16 channels and on 8×8 digits: the single-representation ResNet
-of 20 blocks, each a module, with one classifier of two linear layers that all share, as
-published; and the 10-1 network, whose channels double at the middle and whose modules have heads
-of their own. The published 20 blocks follow an encoder that was trained before; here the first
-module trains it. Orthogonal initialisation of gain 0.05, also of the heads; SGD with momentum
-0.9, batches of 128, weight decay 1e-4.
+Published (THESIS tables 11 and 25): with few images, the last of many parts that are each trained
+on their own loss (VanGL) is worse than the first ones, and the transport cost (TRGL) repairs it.
+Here, with 16 channels and on 8×8 digits: the single-representation ResNet of 20 blocks, each a
+part, with one classifier of two linear layers that all share, as published; and the 10-1 network,
+whose channels double in the middle and whose parts have their own heads. The published 20 blocks
+follow an encoder that was trained before; here the first part trains it. Orthogonal initialization
+of gain 0.05, also of the heads; SGD with momentum 0.9, batches of 128, weight decay 1e-4.
 
-A seed is a split and an initialisation of its own, which all methods share. On other seeds, at
-150 images, the learning rate is chosen by the validation accuracy of VanGL's last exit, and for
-each learning rate τ by that of TRGL's. At 150 images all learning rates are tested, for the
-published figures do not say whether theirs is VanGL's best. Accuracies are those after the last
-epoch; in sequential training each exit's when its module has been trained.
+Each seed has its own split and initialization, which all methods share. On other seeds, at 150
+images, the learning rate is chosen by the validation accuracy of VanGL's last exit, and τ for each
+learning rate by that of TRGL's. At 150 images all learning rates are tested, since the published
+figures do not say whether theirs is VanGL's best. Accuracies are those after the last epoch; in
+sequential training, the accuracy of an exit is the one after its part has been trained.
 """
 
 import copy
@@ -29,11 +28,11 @@ from typing import Any, NamedTuple
 import click
 import torch
 from common import merge
-from digits import Learners, Recipe, SharedHead, Split, WithHead, digits, exits, passed_on
+from digits import Learners, Recipe, SharedHead, Split, WithHead, digits, exits, hand_on
 from intervals import Mean, mean_of, paired
 from rich.console import Console
 from rich.table import Table
-from workers import done_in_processes
+from workers import run_in_processes
 
 from fxtransport import transportify
 from fxtransport.nets import initialize, km_resnet, resnet_m
@@ -45,7 +44,7 @@ SCHEDULES = ("parallel", "sequential")
 END_TO_END = "end to end"
 CHANNELS, GAIN, BATCH = 16, 0.05, 128
 EPOCHS = {150: 160, 300: 110, 600: 70}
-"""Of each module, by training images: 320 to 350 steps."""
+"""The epochs of each part, by training images: 320 to 350 steps."""
 LRS, TAUS = (0.003, 0.01, 0.03), (0.05, 0.5, 5.0)
 TUNED_AT, TUNING_SEEDS = 150, range(1000, 1002)
 
@@ -56,12 +55,12 @@ PUBLISHED = {
         600: (Mean(91.35, 0.99), Mean(95.16, 0.15), Mean(95.30, 0.17)),
     },
 }
-"""Of the last block on MNIST: VanGL, TRGL, end to end."""
+"""The last block on MNIST: VanGL, TRGL, end to end."""
 CIFAR10 = "10-1, sequential, 1000 images of CIFAR10: VanGL 45.7 ± 0.9, TRGL 51.3 ± 0.9"
 
 
 class Job(NamedTuple):
-    """One network to train, and what its exits are measured on."""
+    """One network to train, and the split to measure its exits on."""
 
     net: str
     schedule: str
@@ -80,8 +79,8 @@ Found = dict[Job, list[list[float]]]
 
 
 @cache
-def compiled(net: str, device: str) -> Program:
-    """A network, cut into a module for each block."""
+def compile_network(net: str, device: str) -> Program:
+    """A network, cut into a part for each block."""
     if net == TWENTY:
         model = resnet_m(20, channels=CHANNELS, image_size=8, init=None)
         return transportify(model.to(device), modules=20, head="none")
@@ -89,13 +88,13 @@ def compiled(net: str, device: str) -> Program:
     return transportify(model.to(device), modules=10)
 
 
-def modules_of(program: Program, job: Job) -> list[WithHead]:
+def parts_of(program: Program, job: Job) -> list[WithHead]:
     """What the schedule trains, each with a head."""
     if job.schedule == END_TO_END:
         return [program.whole]
     if job.net != TWENTY:
         return [*program.parts]
-    # the last module computes the network's own head itself
+    # the last part runs the network's own head itself
     *parts, last = program.parts
     shared = program.get_submodule("head")
     return [*(SharedHead(part, shared) for part in parts), last]
@@ -105,50 +104,50 @@ def train(job: Job) -> list[float]:
     """The accuracy of every exit in %; end to end has one."""
     torch.manual_seed(job.seed)
     # with the auxiliary heads
-    program = initialize(copy.deepcopy(compiled(job.net, job.device)), "orthogonal", GAIN)
+    program = initialize(copy.deepcopy(compile_network(job.net, job.device)), "orthogonal", GAIN)
     objective = vangl() if job.tau is None else trgl(job.tau)
     given = digits(job.images, job.seed, job.device)
     looked_at = {"validation": given.validation, "test": given.test}[job.split]
     recipe = Recipe(job.lr, BATCH)
-    modules = modules_of(program, job)
+    parts = parts_of(program, job)
     if job.schedule == "sequential":
-        return train_in_turn(modules, objective, recipe, given.train, looked_at, job)
-    learners = Learners(modules, objective, recipe, job.seed)
+        return train_in_turn(parts, objective, recipe, given.train, looked_at, job)
+    learners = Learners(parts, objective, recipe, job.seed)
     for _ in range(job.epochs):
         learners.epoch(given.train)
-    return exits(modules, looked_at)
+    return exits(parts, looked_at)
 
 
 def train_in_turn(
-    modules: list[WithHead],
+    parts: list[WithHead],
     objective: Objective,
     recipe: Recipe,
     train: Split,
     looked_at: Split,
     job: Job,
 ) -> list[float]:
-    """Each module to its end, on what those before it, frozen, make of the images."""
+    """Each part to its end, on what the frozen parts before it make of the images."""
     accuracies: list[float] = []
-    for part in modules:
+    for part in parts:
         learner = Learners((part,), objective, recipe, job.seed)
         for _ in range(job.epochs):
             learner.epoch(train)
         accuracies += exits((part,), looked_at)
-        if part is not modules[-1]:
-            train, looked_at = passed_on(part, train), passed_on(part, looked_at)
+        if part is not parts[-1]:
+            train, looked_at = hand_on(part, train), hand_on(part, looked_at)
     return accuracies
 
 
 def last_exits(jobs: Iterable[Job], processes: int) -> dict[Job, float]:
     """The mean accuracy of the last exit over seeds, by a job with the seed left out."""
     found: dict[Job, list[float]] = defaultdict(list)
-    for job, accuracies in done_in_processes(train, jobs, processes):
+    for job, accuracies in run_in_processes(train, jobs, processes):
         found[job._replace(seed=-1)].append(accuracies[-1])
     return {job: statistics.fmean(values) for job, values in found.items()}
 
 
 class Tuning(NamedTuple):
-    """What is chosen for a network and a schedule."""
+    """What was chosen for a network and a schedule."""
 
     lr: float
     """VanGL's best, or end to end's."""
@@ -162,12 +161,12 @@ def tune(
     """By schedule, from the last exits on validation.
 
     Returns:
-        What is chosen, and all validation accuracies.
+        What was chosen, and all validation accuracies.
     """
     base = Job(net, END_TO_END, None, 0.0, TUNED_AT, -1, "validation", epochs, device)
     rates = [base._replace(schedule=s, lr=lr) for s in (*SCHEDULES, END_TO_END) for lr in LRS]
     costs = [job._replace(tau=tau) for job in rates if job.schedule != END_TO_END for tau in TAUS]
-    found = last_exits(_seeded(rates + costs, seeds), processes)
+    found = last_exits(_with_seeds(rates + costs, seeds), processes)
 
     def best(candidates: list[Job], **like: object) -> Job:
         alike = [j for j in candidates if all(getattr(j, k) == v for k, v in like.items())]
@@ -189,7 +188,7 @@ def tune(
     return chosen, figures
 
 
-def _seeded(jobs: Iterable[Job], seeds: range) -> list[Job]:
+def _with_seeds(jobs: Iterable[Job], seeds: range) -> list[Job]:
     return [job._replace(seed=seed) for job in jobs for seed in seeds]
 
 
@@ -210,7 +209,7 @@ def measure(
         for lr in (LRS if images == TUNED_AT else (chosen[schedule].lr,))
         for tau in (None, chosen[schedule].taus[lr])
     ]
-    found = dict(done_in_processes(train, _seeded(jobs, range(seeds)), processes))
+    found = dict(run_in_processes(train, _with_seeds(jobs, range(seeds)), processes))
     return {job: [found[job._replace(seed=seed)] for seed in range(seeds)] for job in jobs}
 
 
@@ -262,7 +261,7 @@ def show(found: Found, tuned: dict[tuple[str, str], float]) -> None:
         if job.schedule in SCHEDULES and job.tau is None:
             table.add_row(*row_of(found, job, tuned[job.net, job.schedule] == job.lr))
     console.print(table)
-    console.print(f"published besides: {CIFAR10}")
+    console.print(f"also published: {CIFAR10}")
     for job, accuracies in found.items():
         if job.schedule in SCHEDULES:
             means = (f"{statistics.fmean(a):.0f}" for a in zip(*accuracies, strict=True))
@@ -282,10 +281,10 @@ def show(found: Found, tuned: dict[tuple[str, str], float]) -> None:
     multiple=True,
     default=[*NETS],
     type=click.Choice([*NETS]),
-    help="Train this alone, and keep what the results have of the other.",
+    help="Train only this one, and keep the results of the other.",
 )
 def main(device: str, quick: bool, seeds: int, processes: int, nets: tuple[str, ...]) -> None:
-    """Tune, train, print and write the accuracies after every module."""
+    """Tune, train, print and write the accuracies after every part."""
     epochs = dict.fromkeys(EPOCHS, 1) if quick else EPOCHS
     tuning_seeds = TUNING_SEEDS[:1] if quick else TUNING_SEEDS
     found: Found = {}
@@ -301,7 +300,7 @@ def main(device: str, quick: bool, seeds: int, processes: int, nets: tuple[str, 
             results[f"{net}, {images} images"] = {
                 "seeds": some,
                 "seconds": round(time.perf_counter() - start),
-                "test": [described(job, rows) for job, rows in of_size.items()],
+                "test": [describe(job, rows) for job, rows in of_size.items()],
             }
             found |= of_size
             if not quick:
@@ -309,7 +308,7 @@ def main(device: str, quick: bool, seeds: int, processes: int, nets: tuple[str, 
     show(found, tuned)
 
 
-def described(job: Job, exits_of_seeds: list[list[float]]) -> dict[str, Any]:
+def describe(job: Job, exits_of_seeds: list[list[float]]) -> dict[str, Any]:
     """A job and its accuracies, to be written."""
     kept = ("schedule", "tau", "lr", "epochs")
     rounded = [[round(accuracy, 2) for accuracy in row] for row in exits_of_seeds]

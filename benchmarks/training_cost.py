@@ -1,15 +1,15 @@
-"""What training by transport costs in time: ratios of steps, taken in turn in one process.
+"""The time that training with a transport cost takes: ratios of steps, made in turn.
 
 The papers' ResNet-110, batch 64, SGD with momentum, by the library's trainer: on 3×96×96 images,
-as the published times are, and on 3×32×32, where kernels are so small that calling them counts.
-In every round each way makes one step on the same batch, in an order that changes, so that
-a busy machine slows all alike, and ratios are taken round by round. On the CPU they are of
-processor time, which other processes cannot take. The rounds are made in several processes,
-one behind the other, for where a process happens to have its memory changes a ratio by a
-percent, in all its rounds. The median counts; beside it stand those of the single processes.
+as published, and on 3×32×32, where kernels are so small that calling them takes a share of the
+time. In every round each method makes one step on the same batch, in a random order, so that a
+busy machine slows all of them, and ratios are taken round by round. On the CPU they are of
+processor time, which other processes do not change. The rounds are made in several processes, one
+after the other, since the placement of a process's memory changes a ratio by a percent, in all its
+rounds. The median over all rounds counts; the medians of the single processes are shown too.
 
 On the CPU a process keeps the memory that it frees, as ``fxtransport train`` does. Every other
-one does not, to show what that is worth: for these steps, and for plain ones of a ResNet-18 on
+process does not, which shows the effect: on these steps, and on plain ones of a ResNet-18 on
 224×224, batch 24.
 
     python benchmarks/training_cost.py [--device cuda] [--processes 3] [--rounds 6]
@@ -40,11 +40,11 @@ from fxtransport.training import EndToEnd, Parallel, Schedule, Trainer, keep_fre
 
 BATCH, CLASSES, MODULES = 64, 10, 4
 SIZES = {96: 1, 32: 4}
-"""Height and width of images, and how many times the rounds are made."""
+"""Height and width of images, and by which factor there are more rounds."""
 
 
 class Ratio(NamedTuple):
-    """One way of training over another."""
+    """The time of one method over that of another."""
 
     name: str
     numerator: str
@@ -61,7 +61,7 @@ RATIOS = (
 
 
 class Times(NamedTuple):
-    """Of one step, in seconds."""
+    """The times of one step, in seconds."""
 
     processor: float
     wall: float
@@ -75,11 +75,11 @@ class Process(NamedTuple):
     keeps: bool
     """Whether it keeps the memory that it frees."""
     times: dict[str, list[Times]]
-    """Of all ways, round by round."""
+    """The times of all methods, round by round."""
     large_step: float
     """Median seconds of a plain step of a ResNet-18; 0 on a GPU."""
     large_memory: float
-    """The most memory that the process has had, in MiB."""
+    """The peak memory of the process, in MiB."""
 
 
 def trainer(model: nn.Module, objective: Objective, modules: int, size: int) -> Trainer:
@@ -90,28 +90,28 @@ def trainer(model: nn.Module, objective: Objective, modules: int, size: int) -> 
     return Trainer(program, objective, schedule)
 
 
-def timed_step(way: Trainer, images: torch.Tensor, targets: torch.Tensor) -> Times:
-    """How long a step takes, until the device is done."""
+def time_step(trainer: Trainer, images: torch.Tensor, targets: torch.Tensor) -> Times:
+    """The time of a step, until the device is done."""
     processor, wall = time.process_time(), time.perf_counter()
-    way.step(images, targets)
+    trainer.step(images, targets)
     if images.is_cuda:
         torch.cuda.synchronize()
     return Times(time.process_time() - processor, time.perf_counter() - wall)
 
 
 def measure(device: str, size: int, rounds: int, threads: int, keeps: bool) -> Process:
-    """All that one process measures."""
+    """Everything that one process measures."""
     if keeps and not keep_freed_memory():
         raise click.ClickException("freed memory cannot be kept: see keep_freed_memory")
     torch.set_num_threads(threads)
-    times = ways(device, size, rounds)
+    times = time_methods(device, size, rounds)
     step = statistics.median(large_steps()) if device == "cpu" else 0.0
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
     return Process(size, keeps, times, step, memory)
 
 
-def ways(device: str, size: int, rounds: int) -> dict[str, list[Times]]:
-    """The times of all ways of training, round by round."""
+def time_methods(device: str, size: int, rounds: int) -> dict[str, list[Times]]:
+    """The times of all methods, round by round."""
     torch.manual_seed(0)
     order = random.Random(0)
     model = resnet110(num_classes=CLASSES).to(device)
@@ -126,7 +126,7 @@ def ways(device: str, size: int, rounds: int) -> dict[str, list[Times]]:
     times: dict[str, list[Times]] = {name: [] for name in trainers}
     for count in range(-2, rounds):
         for name in order.sample(list(trainers), len(trainers)):
-            found = timed_step(trainers[name], images, targets)
+            found = time_step(trainers[name], images, targets)
             # the first rounds allocate memory
             if count >= 0:
                 times[name].append(found)
@@ -134,10 +134,10 @@ def ways(device: str, size: int, rounds: int) -> dict[str, list[Times]]:
 
 
 def large_steps() -> list[float]:
-    """Seconds of plain steps of a ResNet-18 on 3×224×224 images, behind the first."""
-    way = trainer(timm.create_model("resnet18"), plain(), 1, size=224)
+    """Seconds of plain steps of a ResNet-18 on 3×224×224 images, without the first."""
+    large = trainer(timm.create_model("resnet18"), plain(), 1, size=224)
     images, targets = torch.randn(24, 3, 224, 224), torch.randint(1000, (24,))
-    return [timed_step(way, images, targets).wall for _ in range(6)][1:]
+    return [time_step(large, images, targets).wall for _ in range(6)][1:]
 
 
 def ratios_of(times: dict[str, list[Times]], ratio: Ratio, clock: str) -> list[float]:
@@ -152,16 +152,16 @@ def quartiles(values: list[float]) -> str:
     return f"{middle:.3f} ({low:.3f}-{high:.3f})"
 
 
-def pooled(runs: list[Process], ratio: Ratio, clock: str) -> list[float]:
+def pool(runs: list[Process], ratio: Ratio, clock: str) -> list[float]:
     """One ratio in all rounds of all processes."""
     return [value for run in runs for value in ratios_of(run.times, ratio, clock)]
 
 
 @click.command()
 @click.option("--device", default="cpu", type=click.Choice(["cpu", "cuda"]))
-@click.option("--processes", default=3, show_default=True, help="On the CPU, and as many again.")
-@click.option("--rounds", default=6, show_default=True, help="In each; of small images, more.")
-@click.option("--threads", default=1, show_default=True, help="Of the processor.")
+@click.option("--processes", default=3, show_default=True, help="On the CPU, twice as many.")
+@click.option("--rounds", default=6, show_default=True, help="In each; more on small images.")
+@click.option("--threads", default=1, show_default=True, help="Processor threads.")
 def main(device: str, processes: int, rounds: int, threads: int) -> None:
     """Measure, print and write what training by transport costs."""
     console = Console(width=140)
@@ -178,7 +178,7 @@ def main(device: str, processes: int, rounds: int, threads: int) -> None:
 def run_processes(
     device: str, size: int, processes: int, rounds: int, threads: int
 ) -> list[Process]:
-    """What each process measured, one behind the other."""
+    """What each process measured, one after the other."""
     runs: list[Process] = []
     kinds = (True, False) if device == "cpu" else (False,)
     for keeps in kinds * processes:
@@ -201,21 +201,21 @@ def report(console: Console, runs: list[Process], device: str) -> dict[str, Any]
     if other:
         for name, values in worth_of_keeping(counting, other).items():
             console.print(f"memory kept over given back, {name}: {spread(values)}")
-    medians = {ratio.name: statistics.median(pooled(counting, ratio, clock)) for ratio in RATIOS}
+    medians = {ratio.name: statistics.median(pool(counting, ratio, clock)) for ratio in RATIOS}
     return {"title": title, "medians": medians, "processes": [run._asdict() for run in runs]}
 
 
 def table_of(counting: list[Process], other: list[Process], clock: str, title: str) -> Table:
-    """The ratios, published and asked for, and those of processes that do not keep memory."""
+    """The ratios, the published ones and targets, and those without keeping memory."""
     columns = ("median (middle half)", "of processes", "published", "target", "met")
     table = Table("", *columns, *(["memory given back"] if other else []), title=title)
     for ratio in RATIOS:
-        found = pooled(counting, ratio, clock)
+        found = pool(counting, ratio, clock)
         medians = [statistics.median(ratios_of(run.times, ratio, clock)) for run in counting]
         span = f"{min(medians):.3f}-{max(medians):.3f}"
         met = "✓" if statistics.median(found) <= ratio.target else "✗"
         judged = (ratio.published, f"≤ {ratio.target}", met)
-        beside = [quartiles(pooled(other, ratio, clock))] if other else []
+        beside = [quartiles(pool(other, ratio, clock))] if other else []
         table.add_row(ratio.name, quartiles(found), span, *judged, *beside)
     return table
 

@@ -1,4 +1,4 @@
-"""Work spread over processes of one thread each, which is faster than threads for small nets."""
+"""Work in processes of one thread each, which are faster than threads for small networks."""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -11,15 +11,15 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
-def done_in_processes(
+def run_in_processes(
     work: Callable[[Job], Result], jobs: Iterable[Job], processes: int
 ) -> Iterator[tuple[Job, Result]]:
-    """Jobs with their results, in the order in which they are done.
+    """Jobs with their results, in the order in which they finish.
 
     Args:
-        work: A function of a module, for it is imported anew in each process.
-        jobs: They are begun in this order.
-        processes: How many work at a time; 0: this one does, one job after the other.
+        work: A function of a module, since each process imports it.
+        jobs: The jobs, which start in this order.
+        processes: The number of processes; 0: this one does one job after the other.
     """
     if processes == 0:
         for job in jobs:

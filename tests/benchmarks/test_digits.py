@@ -1,4 +1,4 @@
-"""Few digits: splits, training of modules, and tiny runs of both benchmarks."""
+"""Few digits: splits, training of parts, and tiny runs of both benchmarks."""
 
 import copy
 
@@ -8,12 +8,12 @@ import small_data
 import stagnation
 import torch
 from click.testing import CliRunner
-from digits import Learners, Recipe, digits, exits, passed_on
+from digits import Learners, Recipe, digits, exits, hand_on
 
 from fxtransport.objectives import trgl, vangl
 
 
-def test_splits_are_the_seeds_and_apart() -> None:
+def test_splits_follow_the_seed_and_are_disjoint() -> None:
     given, again, other = digits(100, 1), digits(100, 1), digits(100, 2)
     assert len(given.train.classes) == 100
     assert torch.bincount(given.train.classes).min() >= 9
@@ -25,8 +25,8 @@ def test_splits_are_the_seeds_and_apart() -> None:
     assert torch.cdist(images[1], images[2]).min() > 0
 
 
-def test_parallel_modules_all_train_and_a_cost_changes_how() -> None:
-    program = copy.deepcopy(stagnation.compiled("10-1", "cpu"))
+def test_parallel_parts_all_train_and_a_cost_changes_how() -> None:
+    program = copy.deepcopy(stagnation.compile_network("10-1", "cpu"))
     torch.manual_seed(0)
     stagnation.initialize(program, "orthogonal", 0.05)
     costly = copy.deepcopy(program)
@@ -39,11 +39,11 @@ def test_parallel_modules_all_train_and_a_cost_changes_how() -> None:
     assert not torch.equal(program.state_dict()[weight], costly.state_dict()[weight])
 
 
-def test_modules_in_turn_leave_those_before_them_alone() -> None:
-    program = copy.deepcopy(stagnation.compiled("10-1", "cpu"))
+def test_parts_in_turn_leave_those_before_them_alone() -> None:
+    program = copy.deepcopy(stagnation.compile_network("10-1", "cpu"))
     split = digits(100, 0).train
     first = copy.deepcopy(program.parts[0].state_dict())
-    handed_on = passed_on(program.parts[0], split)
+    handed_on = hand_on(program.parts[0], split)
     learner = Learners(program.parts[1:2], vangl(), Recipe(0.03, 64), seed=0)
     second = copy.deepcopy(program.parts[1].state_dict())
     learner.epoch(handed_on)
@@ -60,8 +60,8 @@ def test_every_schedule_gives_its_exits(schedule: str) -> None:
     assert found == stagnation.train(job)
 
 
-def test_exits_are_shares_of_right_answers() -> None:
-    program = stagnation.compiled("10-1", "cpu")
+def test_exits_are_accuracies() -> None:
+    program = stagnation.compile_network("10-1", "cpu")
     split = digits(100, 0).test
     with torch.no_grad():
         right = program.eval()(split.images).argmax(-1) == split.classes

@@ -31,7 +31,7 @@ def test_the_last_weights_have_the_figures_of_the_last_validation(
 ) -> None:
     found = measured(run, str(finished), "--last")
     assert found["exits"] == state_of(finished)["exits"]
-    assert [exit["module"] for exit in found["exits"]] == [0, 1, 2]
+    assert [exit["part"] for exit in found["exits"]] == [0, 1, 2]
     assert (found["split"], found["weights"], found["epochs"]) == ("validation", "last", 3)
 
 
@@ -39,7 +39,7 @@ def test_the_best_weights_have_the_figures_of_the_best_exit(run: Command, finish
     best = state_of(finished)["best"]
     found = measured(run, str(finished), "--exit", "best")
     assert found["exits"] == [best["exit"]]
-    assert found["best_exit"] == best["exit"]["module"]
+    assert found["best_exit"] == best["exit"]["part"]
     assert found["epochs"] == best["epoch"]
 
 
@@ -59,7 +59,7 @@ def test_the_table(run: Command, finished: Path) -> None:
     best = state_of(finished)["best"]["exit"]
     [line] = [line for line in result.stdout.splitlines() if "best" in line]
     assert line.split() == [
-        str(best["module"]),
+        str(best["part"]),
         f"{best['accuracy']:.2%}",
         f"{best['loss']:.4f}",
         "best",
@@ -76,7 +76,7 @@ def test_a_module_that_has_not_been_trained_yet_is_no_exit(run: Command, tmp_pat
     exits = next(pair for pair in content["state"]["dict"] if pair[0] == "exits")
     del exits[1][1:]
     path.write_text(json.dumps(content))
-    assert [e["module"] for e in measured(run, str(folder))["exits"]] == [0]
+    assert [e["part"] for e in measured(run, str(folder))["exits"]] == [0]
     result = run("evaluate", str(folder), "--exit", "1")
     assert result.exit_code == 2
     assert "there is no trained exit 1: there are 0" in result.stderr

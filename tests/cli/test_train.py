@@ -54,17 +54,17 @@ def test_every_method_and_schedule(run: Command, tmp_path: Path, arguments: list
     found = rows(folder)
     method = config["objective.method"]
     modules = {"--blockwise": 4}.get(arguments[-1], 2 if several else 1)
-    assert {int(row["module"]) for row in found} == set(range(modules))
+    assert {int(row["part"]) for row in found} == set(range(modules))
     has_cost = method not in ("vangl", "e2e")
     trains = [row for row in found if row["loss"]]
     assert all(bool(row["transport"]) == has_cost for row in trains)
-    assert all(bool(row["weight"]) == has_cost for row in trains)
+    assert all(bool(row["multiplier"]) == has_cost for row in trains)
     epochs = {"sequential": 2, "multi-lap": 4}.get(config["schedule.name"], 1)
     growth = config.get("schedule.growth") or 0
     assert int(found[-1]["epoch"]) == epochs + growth
     results = json.loads((folder / "results.json").read_text())
     assert results["test"]["samples"] == 360
-    assert results["test"]["module"] == results["best"]["exit"]["module"]
+    assert results["test"]["part"] == results["best"]["exit"]["part"]
 
 
 def test_what_is_printed(run: Command, tmp_path: Path) -> None:
@@ -224,7 +224,7 @@ BAD = {
         ["test_resnet", "--model-arg", "x=5", "-o", "{new}"],
         "timm:test_resnet cannot be built with x=5: ",
     ),
-    "no optimiser": (["{net}", "--opt", "x", "-o", "{new}"], "timm cannot make the optimiser 'x'"),
+    "no optimiser": (["{net}", "--opt", "x", "-o", "{new}"], "timm cannot make the optimizer 'x'"),
     "no device": (["{net}", "--device", "x", "-o", "{new}"], "the device 'x' cannot be used"),
     "too many": (
         ["{net}", "--schedule", "parallel", "--modules", "9", "-o", "{new}"],

@@ -7,8 +7,8 @@ from fxtransport.cli.runs.progress import Panel
 from fxtransport.training import (
     EpochReport,
     Exit,
-    ModuleEpoch,
-    ModuleStep,
+    PartEpoch,
+    PartStep,
     Phase,
     Plan,
     Position,
@@ -29,7 +29,7 @@ def shown(panel: Panel) -> str:
 def step(module: int, loss: float) -> StepReport:
     """A step of one module."""
     number = torch.tensor(loss)
-    return StepReport((ModuleStep(module, number, number, number / 10, torch.tensor(3.0)),), 8)
+    return StepReport((PartStep(module, number, number, number / 10, torch.tensor(3.0)),), 8)
 
 
 def test_numbers_come_and_go() -> None:
@@ -45,7 +45,7 @@ def test_numbers_come_and_go() -> None:
     epoch = EpochReport(
         position=Position(epoch=1, steps=5, epochs=1),
         phase=PHASES[0],
-        modules=(ModuleEpoch(0, 0.1, 0.5, 0.4, 0.02, 4.0),),
+        parts=(PartEpoch(0, 0.1, 0.5, 0.4, 0.02, 4.0),),
         exits=(Exit(0, 0.75, 0.6, 16),),
         best=None,
         seconds=1.0,
@@ -64,10 +64,10 @@ def test_numbers_come_and_go() -> None:
 
 def test_a_run_without_a_cost_has_dashes() -> None:
     panel = Panel("λ", "cpu")
-    panel.on_start(Plan((Phase(None, 1),), 5, Position(steps=2)))
-    panel.on_phase(Phase(None, 1), Position())
+    panel.on_start(Plan((Phase((0,), 1),), 5, Position(steps=2)))
+    panel.on_phase(Phase((0,), 1), Position())
     assert "0 – – – –" in shown(panel)
     number = torch.tensor(2.0)
-    panel.on_step(StepReport((ModuleStep(0, number, number, None, None),), 8), Position(steps=3))
+    panel.on_step(StepReport((PartStep(0, number, number, None, None),), 8), Position(steps=3))
     assert "0 2 – – –" in shown(panel)
     assert "60%" in shown(panel)
