@@ -9,6 +9,7 @@ from torch import fx, nn
 from fxtransport.errors import UsageError
 from fxtransport.ir import HeadPlan, Layer, PartitionPlan, Residual, Shapes, VerificationReport
 from fxtransport.lowered import Lowered, LoweredPart
+from fxtransport.names import Origin
 from fxtransport.residue import Measure, mean_square, mean_square_branch
 from fxtransport.unit import Example
 
@@ -55,6 +56,8 @@ class Facts(NamedTuple):
     heads: HeadPlan
     verification: VerificationReport | None
     """None where verification was skipped."""
+    origin: Origin | None = None
+    """From which name the model was built, if it was built from one."""
 
     def __deepcopy__(self, memo: object) -> "Facts":
         return self

@@ -11,7 +11,7 @@ FOLDERS = {
     "fxtransport": ROOT / "fxtransport",
     "fxtransport.passes": ROOT / "passes",
     "fxtransport.cli": ROOT / "cli",
-    "fxtransport.cli.runs": ROOT / "cli" / "runs",
+    "fxtransport.runs.keys": ROOT / "fxtransport" / "runs" / "keys",
     **{
         f"fxtransport.{path.parent.name}": path.parent
         for path in sorted((ROOT / "fxtransport").glob("*/__init__.py"))
@@ -37,7 +37,7 @@ ALLOWED = {
     ),
     "fxtransport.zoo": ("fxtransport",),
     "fxtransport.cli": ("fxtransport",),
-    "fxtransport.cli.runs": ("fxtransport",),
+    "fxtransport.runs.keys": ("fxtransport",),
     "fxtransport": tuple(
         f"fxtransport.{name}"
         for name in (

@@ -1,9 +1,16 @@
-"""The objective, the schedule and the settings of a run, made from its configuration."""
+"""The objective, the schedule, the optimizer and the trainer's settings of a run.
 
+The names of the configuration meet those of :mod:`fxtransport.objectives` and
+:mod:`fxtransport.training` in this file only.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from fxtransport.errors import UsageError
 from fxtransport.objectives import (
     CrossEntropy,
     Fixed,
@@ -27,14 +34,65 @@ from fxtransport.training import (
     TrainerSettings,
 )
 
+SCHEDULES = {
+    "end-to-end": EndToEnd,
+    "parallel": Parallel,
+    "sequential": Sequential,
+    "multi-lap": MultiLap,
+}
 
-def objective_of(config: Config) -> Objective:
-    """The objective that is minimised.
+
+@dataclass(frozen=True)
+class RunSettings:
+    """How a run trains: what :class:`fxtransport.training.Trainer` is given beside the program."""
+
+    objective: Objective
+    schedule: Schedule
+    optimizer: OptimizerSettings
+    trainer: TrainerSettings
+
+
+def make_settings(config: Config, parts: int) -> RunSettings:
+    """The settings that a configuration describes.
+
+    Args:
+        config: The run's.
+        parts: How many parts the program has.
 
     Raises:
         UsageError: a number is out of range.
     """
-    found = config.section("objective")
+    schedule = config.section("schedule")
+    trainer = config.section("trainer")
+    trainer["drift"] = trainer.pop("update_frozen_bn")
+    return RunSettings(
+        objective=_objective(config.section("objective"), parts),
+        schedule=SCHEDULES[schedule.pop("name")](**schedule),
+        optimizer=OptimizerSettings(**config.section("optimizer")),
+        trainer=TrainerSettings(**{**trainer, "device": choose_device(config)}),
+    )
+
+
+def choose_device(config: Config) -> str:
+    """Where to train, as torch names it."""
+    return config.get("trainer.device") or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def spread_evenly(values: Sequence[float], parts: int) -> tuple[float, ...]:
+    """One value for each part, in order; each value goes to as many parts as can be.
+
+    >>> spread_evenly([0.5, 1.0], parts=5)
+    (0.5, 0.5, 0.5, 1.0, 1.0)
+
+    Raises:
+        UsageError: there are more values than parts.
+    """
+    if len(values) > parts > 1:
+        raise UsageError(f"there are {len(values)} values of tau, and {parts} parts")
+    return tuple(values[k * len(values) // parts] for k in range(parts))
+
+
+def _objective(found: dict[str, Any], parts: int) -> Objective:
     classification = (
         ReverseCrossEntropy() if found["reverse"] else CrossEntropy(found["label_smoothing"])
     )
@@ -43,40 +101,22 @@ def objective_of(config: Config) -> Objective:
     cost = TransportCost(
         found["p"], found["reduction"], found["residue"], kinds=tuple(found["kinds"])
     )
-    return Objective(classification, cost, _weighting(found))
+    return Objective(classification, cost, _weighting(found, parts))
 
 
-def schedule_of(config: Config) -> Schedule:
-    """Which modules train when."""
-    found = config.section("schedule")
-    kinds = {
-        "end-to-end": EndToEnd,
-        "parallel": Parallel,
-        "sequential": Sequential,
-        "multi-lap": MultiLap,
-    }
-    return kinds[found.pop("name")](**found)
+def _weighting(found: dict[str, Any], parts: int) -> Weighting:
+    if found["method"] == "fixed":
+        return Fixed(found["lambda0"])
+    if found["method"] == "trgl":
+        return _greedy(spread_evenly(found["tau"], parts))
+    kind = Multiplier if found["method"] == "lap" else ModuleMultipliers
+    return kind(found["lambda0"], found["lambda_rate"], found["update_every"], found["order"])
 
 
-def optimizer_of(config: Config) -> OptimizerSettings:
-    """How each module is optimised."""
-    return OptimizerSettings(**config.section("optimizer"))
-
-
-def settings_of(config: Config) -> TrainerSettings:
-    """How the trainer runs."""
-    return TrainerSettings(**{**config.section("trainer"), "device": device_of(config)})
-
-
-def device_of(config: Config) -> str:
-    """Where to train, as torch names it."""
-    return config.get("trainer.device") or ("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _weighting(found: dict[str, Any]) -> Weighting:
-    if "lambda0" in found:
-        kind = Multiplier if found["method"] == "lap" else ModuleMultipliers
-        return kind(found["lambda0"], found["lambda_rate"], found["every"], found["order"])
-    if "tau" in found:
-        return Greedy(found["tau"], found["doubled"])
-    return Fixed(found["fixed_weight"])
+def _greedy(taus: tuple[float, ...]) -> Greedy:
+    first = taus[0]
+    if taus == spread_evenly([first, 2 * first], len(taus)) and len(taus) > 1:
+        return Greedy(first, doubled=True)
+    if set(taus) == {first}:
+        return Greedy(first)
+    raise UsageError("objectives know one tau for all parts, or one that doubles")

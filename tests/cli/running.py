@@ -38,7 +38,7 @@ class Net(nn.Module):
     def forward(self, x):
         return self.head(self.blocks(self.stem(x)).mean((2, 3)))
 '''
-SMALL = ("--no-verify", "--train-images", "200", "--batch-size", "50", "--device", "cpu")
+SMALL = ("--no-verify", "--train-samples", "200", "--batch-size", "50", "--device", "cpu")
 
 
 def write_net(folder: Path) -> str:
