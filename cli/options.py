@@ -33,7 +33,7 @@ REPLACED = {
     "--train-images": "--train-samples",
     "--weight": "--balance",
 }
-"""Options of version 0.1, and what replaces them."""
+"""Options of earlier versions, and what replaces them."""
 
 _EVERYTHING = f"{__name__}.everything"
 
@@ -53,7 +53,7 @@ class KeyOption(click.Option):
 
 
 class KeyCommand(click.Command):
-    """A command with options that set keys; it knows the options of version 0.1."""
+    """A command with options that set keys; it knows options that were replaced."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse arguments; an option that was replaced is refused with the one to use."""
@@ -63,14 +63,14 @@ class KeyCommand(click.Command):
             if error.option_name not in REPLACED:
                 raise
             message = (
-                f"there is no option {error.option_name} since version 0.2; "
+                f"the option {error.option_name} has been replaced: "
                 f"use {REPLACED[error.option_name]}"
             )
             raise click.NoSuchOption(error.option_name, message, ctx=ctx) from error
 
 
 class GroupedCommand(KeyCommand):
-    """A command whose help has a part for each section of the configuration.
+    """A command whose help has a group for each section of the configuration.
 
     It shows the basic options; ``--help-all`` shows all.
     """

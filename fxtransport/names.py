@@ -26,7 +26,7 @@ NETS = ("cifar_resnet", "circles_resnet", "km_resnet", "resnet110", "resnet_m")
 """The networks of :mod:`fxtransport.nets`."""
 SUGGESTIONS = 8
 
-# Short names for which a prefix alone would not decide. All are timm's.
+# Short names that are the prefix of several models. All are timm's.
 ALIASES = {
     "beit_base": "beit_base_patch16_224",
     "beit_large": "beit_large_patch16_224",
@@ -244,7 +244,7 @@ def _tagged(architecture: str) -> list[str]:
 
 
 def _starting_with(prefix: str, sources: tuple[Source, ...]) -> dict[str, str]:
-    """Map names that begin so to canonical ones, shortest first; timm goes before torchvision."""
+    """Map names with this prefix to canonical ones, shortest first; timm before torchvision."""
     found: dict[str, str] = {}
     for library in sources:
         for name in sorted(_names(library), key=len):

@@ -30,8 +30,8 @@ FORMAT = 2
 DESCRIPTION, WEIGHTS, CODE = "program.json", "weights.safetensors", "graph.py"
 
 _OLDER = (
-    "it is of fxtransport 0.1, whose pipelines were written differently; compile the model again, "
-    "load weights.safetensors beside it into the program, and save that"
+    "an earlier version saved it, with a pipeline that is written differently now; compile the "
+    "model again, load weights.safetensors beside it into the program, and save that"
 )
 _FETCHING = ("pretrained", "checkpoint_path", "weights", "weights_backbone", "device")
 """Options that say where a model's weights come from; a saved program's are in its folder."""

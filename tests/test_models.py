@@ -12,7 +12,7 @@ from fxtransport import nets
 from fxtransport.errors import ModelNameError, UsageError
 from fxtransport.models import build, input_spec, list_models, resolve
 
-EVERY_STEP = 6  # a sixth of torchvision's classification and video models, besides all others
+EVERY_STEP = 6  # a sixth of torchvision's classification and video models, and all others
 
 
 def torchvision_sample() -> list[str]:

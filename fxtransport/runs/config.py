@@ -36,7 +36,7 @@ RENAMED = {
     "program.weight": "program.balance",
     "trainer.drift": "trainer.update_frozen_bn",
 }
-"""Keys of version 0.1, and what replaces them."""
+"""Keys of earlier versions, and what replaces them."""
 
 Values = Mapping[str, Any]
 """What was set, by path."""
@@ -205,7 +205,7 @@ def parse_pair(text: str) -> tuple[str, Any]:
 def unknown_key(path: str) -> str:
     """An error that there is no such key, with those that are similar."""
     if path in RENAMED:
-        return f"there is no key {path!r} since version 0.2: use {RENAMED[path]}"
+        return f"the key {path!r} has been replaced: use {RENAMED[path]}"
     keys = all_keys()
     last = path.rpartition(".")[2]
     same = [known for known in keys if known.rpartition(".")[2] == last]

@@ -63,7 +63,7 @@ def test_options_that_contradict_one_another(arguments: list[str], words: str) -
 def test_options_that_were_replaced_say_by_what(run: Command, old: str, new: str) -> None:
     result = run("train", "resnet18", old)
     assert result.exit_code == 2
-    assert f"there is no option {old} since version 0.2; use {new}\n" in result.stderr
+    assert f"the option {old} has been replaced: use {new}\n" in result.stderr
 
 
 def test_every_option_of_programs_is_one_of_split() -> None:

@@ -124,8 +124,8 @@ def test_values_in_several_forms_are_stored_in_one(path: str, value: Any, stored
 
 
 @pytest.mark.parametrize(("old", "new"), RENAMED.items())
-def test_keys_of_the_first_version_say_what_replaces_them(old: str, new: str) -> None:
-    with pytest.raises(UsageError, match=f"no key '{old}' since version 0.2: use {new}"):
+def test_keys_of_earlier_versions_say_what_replaces_them(old: str, new: str) -> None:
+    with pytest.raises(UsageError, match=f"the key '{old}' has been replaced: use {new}"):
         parse_assignments([f"{old}=1"])
 
 

@@ -1,4 +1,4 @@
-"""What is no saved program is refused in one line, and nothing of it runs."""
+"""What is not a saved program is refused in one line, and nothing of it runs."""
 
 import hashlib
 import json
@@ -119,7 +119,7 @@ def test_weights_of_another_model(folder: Path, state: Any, words: str) -> None:
         load(folder, trust_files=True)
 
 
-def test_a_folder_that_is_none(tmp_path: Path) -> None:
+def test_a_folder_without_a_program(tmp_path: Path) -> None:
     assert "does not hold a program" in refused(tmp_path)
     assert "does not hold a program" in refused(tmp_path / "nowhere")
 
@@ -155,7 +155,7 @@ def test_a_folder_of_the_first_format_says_what_to_do(folder: Path) -> None:
     description = json.loads((folder / DESCRIPTION).read_text())
     (folder / DESCRIPTION).write_text(json.dumps({**description, "format": 1}))
     message = refused(folder)
-    assert "has format 1; this version reads 2: it is of fxtransport 0.1" in message
+    assert "has format 1; this version reads 2: an earlier version saved it" in message
     assert "compile the model again" in message
 
 
