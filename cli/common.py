@@ -1,4 +1,4 @@
-"""What the commands share: their options, and how a list of models is worked through."""
+"""What the commands share: their options, how they compile models, and how errors are shown."""
 
 import gc
 import json
@@ -6,7 +6,6 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -16,6 +15,7 @@ from fxtransport.errors import FxTransportError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from fxtransport.input_size import InputSize
     from fxtransport.models import ModelSpec
     from fxtransport.submodule import Target
 
@@ -25,7 +25,19 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 COMPILER_FAILED = 3
 """The exit code where the compiler itself fails on a model."""
 PLAIN_WIDTH = 160
-"""Columns where there is no terminal to ask."""
+"""The number of columns where the output is not a terminal."""
+
+ARGUMENTS = {
+    "average=False": "--no-ema",
+    "give input_size": "give --input-size",
+    "give num_classes": "give --num-classes",
+    "head='none'": "--head none",
+    'head="none"': "--head none",
+    "last=True": "--last",
+    "pretrained=True": "--pretrained",
+    "trust_files=True": "--trust-files",
+}
+"""How library errors name arguments of Python, and the options of the same meaning."""
 
 
 def debug_option(command: Command) -> Command:
@@ -48,15 +60,16 @@ def model_options(command: Command) -> Command:
         click.option("--pretrained", is_flag=True, help="Fetch pretrained weights."),
         click.option(
             "--input-size",
-            metavar="C,H,W",
+            "--image-size",
+            metavar="SIZE",
             callback=_parse_size,
-            help="The input's shape without the batch; what the model takes by default.",
+            help="The size of the input: N, HxW or C,H,W; the model's own by default.",
         ),
         click.option(
             "--submodule",
             metavar="PATH",
             help="Compile this submodule, as MODEL#PATH does.  "
-            "[default: the whole; its backbone where that cannot be one graph]",
+            "[default: the whole, or its backbone where the whole cannot be one graph]",
         ),
         click.argument("names", metavar="MODEL...", nargs=-1, required=True),
     ):
@@ -70,20 +83,25 @@ def _remember_debug(context: click.Context, _: click.Parameter, debug: bool) -> 
 
 def _parse_size(
     _: click.Context, parameter: click.Parameter, text: str | None
-) -> tuple[int, ...] | None:
-    if text is None:
-        return None
+) -> "InputSize | None":
+    from fxtransport.errors import UsageError
+    from fxtransport.input_size import InputSize
+
     try:
-        size = tuple(int(part) for part in text.replace("x", ",").split(","))
-    except ValueError:
-        size = ()
-    if not size or min(size) < 1:
-        raise click.BadParameter(f"write it as 3,224,224, not {text!r}", param=parameter)
-    return size
+        return None if text is None else InputSize.parse(text)
+    except UsageError as error:
+        raise click.BadParameter(str(error), param=parameter) from error
+
+
+trust_option = click.option(
+    "--trust-files",
+    is_flag=True,
+    help="Run the Python file that the configuration names as the model's.",
+)
 
 
 def each_model(names: tuple[str, ...], as_json: bool, work: Callable[["ModelSpec"], None]) -> None:
-    """Do something with each model. One that fails is reported, and the rest go on.
+    """Do something with each model. If one fails, that is reported, and the others follow.
 
     Ends with the highest exit code of those that failed.
     """
@@ -103,16 +121,16 @@ def _attempt(
     from fxtransport.errors import MODEL_ERRORS
 
     try:
-        spec = _resolved(name)
+        spec = _resolve(name)
         if not gc.get_freeze_count():
-            # what is imported by now stays; to look through it for garbage again and again
-            # would take as long as compiling
+            # what is imported by now stays; collecting garbage in it again and again would take
+            # as long as compiling
             gc.freeze()
         work(spec)
     except (FxTransportError, *MODEL_ERRORS) as error:
-        # also where the compiler itself fails on one model, the others have their turn
+        # even if the compiler itself fails on one model, the others follow
         known = isinstance(error, FxTransportError)
-        reason = str(error) if known else f"the compiler failed: {_in_a_line(error)}"
+        reason = name_options(str(error)) if known else f"the compiler failed: {_one_line(error)}"
         if as_json:
             entry = {"model": _canonical(name), "error": type(error).__name__, "reason": reason}
             click.echo(json.dumps(entry))
@@ -121,7 +139,7 @@ def _attempt(
     return 0
 
 
-def _resolved(name: str) -> "ModelSpec":
+def _resolve(name: str) -> "ModelSpec":
     from fxtransport.models import resolve
 
     spec = resolve(name)
@@ -131,7 +149,7 @@ def _resolved(name: str) -> "ModelSpec":
 
 
 def _canonical(name: str) -> str:
-    """The name that always means a model; the name itself where it means none."""
+    """The canonical name of a model; the name itself where there is no such model."""
     from fxtransport.models import resolve
 
     try:
@@ -140,64 +158,66 @@ def _canonical(name: str) -> str:
         return name
 
 
-def _in_a_line(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
-@dataclass(frozen=True)
-class Chosen:
-    """How a model is built, and what of it is compiled."""
+def compile_model(
+    spec: "ModelSpec",
+    work: "Callable[[Target], Result]",
+    *,
+    pretrained: bool,
+    input_size: "InputSize | None",
+    submodule: str | None,
+    numbers: bool,
+) -> Result:
+    """Build a model, and do something with it, or with its backbone; stderr says which.
 
-    pretrained: bool
-    """Fetch weights."""
-    input_size: tuple[int, ...] | None
-    """The input's shape without the batch; the model's own if None."""
-    submodule: str | None
-    """The path of a submodule to compile."""
+    Args:
+        spec: The model.
+        work: Is called with what is compiled.
+        pretrained: Fetch weights.
+        input_size: The size of the input; the model's own if None.
+        submodule: The path of a submodule to compile.
+        numbers: Whether the weights matter. If not, no memory is allocated for them.
+    """
+    from fxtransport.submodule import whole_or_backbone
+    from fxtransport.targets import open_target
 
-    def compile(
-        self,
-        spec: "ModelSpec",
-        work: "Callable[[ModelSpec, Target], Result]",
-        *,
-        numbers: bool,
-    ) -> Result:
-        """Build a model and compile it, or its submodule.
+    # a factory in a file may need real tensors
+    on_meta = not (numbers or pretrained or spec.library == "file")
+    target = open_target(
+        spec,
+        pretrained=pretrained,
+        input_size=input_size,
+        submodule=submodule,
+        device="meta" if on_meta else None,
+    )
 
-        Args:
-            spec: Which model.
-            work: Is given what is compiled, and its name.
-            numbers: Whether the parameters' values matter. If not, none are allocated.
-        """
-        from fxtransport.compiler import example_of
-        from fxtransport.models import build, input_spec
-        from fxtransport.submodule import Target, part_of, whole_or_backbone
+    def attempt(found: "Target") -> Result:
+        done = work(found)
+        if found.refusal is not None:
+            why = str(found.refusal).partition(". ")[0]
+            message = f"compiled {found.path}; the whole cannot be one graph because {why}"
+            click.echo(message, err=True)
+        return done
 
-        path = self.submodule or spec.submodule
-        whole = replace(spec, submodule="")
-        # a user's own factory may need real tensors
-        needless = not (numbers or self.pretrained or spec.library == "file")
-        model = build(whole, pretrained=self.pretrained, device="meta" if needless else None)
-        if path and self.input_size:
-            return work(replace(whole, submodule=path), part_of(model, (), path, self.input_size))
+    return whole_or_backbone(target, attempt)
 
-        example = example_of(model, input_spec(model, whole, self.input_size).example())
-        if path:
-            return work(replace(whole, submodule=path), part_of(model, example.inputs, path))
 
-        def attempt(part: Target) -> Result:
-            done = work(replace(whole, submodule=part.path), part)
-            if part.refusal is not None:
-                why = str(part.refusal).partition(". ")[0]
-                message = f"compiled {part.path}; the whole cannot be one graph because {why}"
-                click.echo(message, err=True)
-            return done
+def name_options(message: str) -> str:
+    """An error of the library with the command line's options where it names arguments.
 
-        return whole_or_backbone(Target(model, example), attempt)
+    >>> name_options("the best weights are an average: give last=True average=False")
+    'the best weights are an average: give --last --no-ema'
+    """
+    for argument, option in ARGUMENTS.items():
+        message = message.replace(argument, option)
+    return message
 
 
 def exit_code(error: Exception) -> int:
-    """With which code the command ends that meets an error."""
+    """The exit code of a command that ends with an error."""
     return error.exit_code if isinstance(error, FxTransportError) else COMPILER_FAILED
 
 
@@ -206,12 +226,12 @@ def report(error: Exception, message: str) -> None:
     if click.get_current_context().meta.get(__name__):
         click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
     click.secho("error: ", fg="red", bold=True, nl=False, err=True)
-    click.echo(message, err=True)
+    click.echo(name_options(message), err=True)
 
 
 @contextmanager
 def compiling(canonical: str) -> Iterator[None]:
-    """A spinner on a terminal. What a model prints goes to stderr, stdout is for results."""
+    """Show a spinner on a terminal. What a model prints goes to stderr; stdout is for results."""
     from rich.console import Console
 
     console = Console(stderr=True)
@@ -224,7 +244,7 @@ def compiling(canonical: str) -> Iterator[None]:
 
 
 def out_console() -> "Console":
-    """The console for results; as wide as it needs when it is no terminal."""
+    """The console for results; wide where the output is not a terminal."""
     from rich.console import Console
 
     console = Console(highlight=False)

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fxtransport.cli.common import debug_option, out_console
-from fxtransport.runs.config import read_run
+from fxtransport.cli.common import debug_option, out_console, trust_option
 
 if TYPE_CHECKING:
-    from fxtransport.runs.load import TrainedRun
+    from fxtransport.runs.load import Run
 
 
 def _parse_exit(_: click.Context, parameter: click.Parameter, text: str | None) -> str | None:
@@ -31,7 +30,7 @@ def _parse_exit(_: click.Context, parameter: click.Parameter, text: str | None) 
 )
 @click.option(
     "--exit",
-    "chosen",
+    "which",
     metavar="K|best|all",
     callback=_parse_exit,
     help="Which exits.  [default: all (validation), best (test)]",
@@ -42,49 +41,50 @@ def _parse_exit(_: click.Context, parameter: click.Parameter, text: str | None) 
     default=True,
     help="The weights of the best exit, or those of the last checkpoint.  [default: best]",
 )
-@click.option("--device", metavar="TEXT", help="As in training, by default.")
+@click.option("--device", metavar="TEXT", help="The device; by default as in training.")
 @click.option("--data-dir", metavar="DIR", help="The folder of the data, if it has moved.")
+@trust_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, on stdout.")
 @debug_option
 def evaluate(
     run: Path,
     split: str,
-    chosen: str | None,
+    which: str | None,
     best: bool,
     device: str | None,
     data_dir: str | None,
+    trust_files: bool,
     as_json: bool,
 ) -> None:
     """Measure accuracy and loss of the exits of a RUN of fxtransport train.
 
-    The test split is for one figure at the end: it is measured when asked for, at the exit
-    that was the best on the validation split.
+    The test split is measured only with --split test, at the exit that was the best on the
+    validation split.
 
     For example: fxtransport evaluate run --split test
     """
     changes = {"trainer.device": device, "data.root": data_dir}
-    given = {path: value for path, value in changes.items() if value is not None}
-    config = read_run(run).with_changes(given, run)
-
-    from fxtransport.cli.runs.table import show_exits
+    from fxtransport.cli.run_table import show_exits
     from fxtransport.errors import UsageError
     from fxtransport.runs.load import load_run
-    from fxtransport.runs.settings import objective_of, settings_of
     from fxtransport.training import evaluate as measure
     from fxtransport.training.devices import move_program
 
-    found = load_run(run, config, last=not best)
-    splits = found.recipe.splits
-    batches = splits.test if split == "test" else splits.validation
+    found = load_run(
+        run,
+        last=not best,
+        trust_files=trust_files,
+        changes={path: value for path, value in changes.items() if value is not None},
+    )
+    batches = found.data.test if split == "test" else found.data.validation
     if batches is None:
         raise UsageError(f"{run} has no validation split; take --split test")
-    settings = settings_of(config)
-    objective = objective_of(config, len(found.program.parts))
-    move_program(found.program, objective, settings)
+    settings = found.settings.trainer
+    move_program(found.program, found.settings.objective, settings)
     exits = measure(
         found.program,
         batches,
-        parts=_modules(found, chosen or ("best" if split == "test" else "all")),
+        parts=_parts(found, which or ("best" if split == "test" else "all")),
         amp=settings.amp,
     )
     marked = None if found.best is None else found.best.exit.part
@@ -102,15 +102,15 @@ def evaluate(
     click.echo(json.dumps(summary))
 
 
-def _modules(found: "TrainedRun", chosen: str) -> tuple[int, ...]:
-    """The modules at whose heads to measure."""
+def _parts(found: "Run", which: str) -> tuple[int, ...]:
+    """The parts whose exits are measured."""
     from fxtransport.errors import UsageError
 
-    if chosen == "all":
+    if which == "all":
         return found.exits
-    if chosen == "best":
+    if which == "best":
         return found.exits[-1:] if found.best is None else (found.best.exit.part,)
-    if int(chosen) not in found.exits:
+    if int(which) not in found.exits:
         trained = ", ".join(map(str, found.exits))
-        raise UsageError(f"there is no trained exit {chosen}: there are {trained}")
-    return (int(chosen),)
+        raise UsageError(f"there is no trained exit {which}: there are {trained}")
+    return (int(which),)

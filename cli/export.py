@@ -1,4 +1,4 @@
-"""``fxtransport export``: the weights that a run has found, for the plain model."""
+"""``fxtransport export``: the weights of a run, for the plain model."""
 
 import json
 from importlib.metadata import version
@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fxtransport.cli.common import debug_option
+from fxtransport.cli.common import debug_option, trust_option
 from fxtransport.errors import UsageError
 from fxtransport.report.words import plural
-from fxtransport.runs.config import read_run
 
 if TYPE_CHECKING:
     import torch
 
-    from fxtransport.runs.load import TrainedRun
+    from fxtransport.runs.load import Run
 
 
 @click.command()
@@ -41,38 +40,40 @@ if TYPE_CHECKING:
     help="Their moving average, or not.  [default: the average, if the run keeps one]",
 )
 @click.option("--force", is_flag=True, help="Overwrite FILE.")
+@trust_option
 @debug_option
-def export(run: Path, output: Path, best: bool, average: bool | None, force: bool) -> None:
+def export(
+    run: Path, output: Path, best: bool, average: bool | None, force: bool, trust_files: bool
+) -> None:
     """Write the weights of a RUN of fxtransport train under the plain model's own names.
 
-    What is written is the whole model's state, without auxiliary heads. Its library alone loads
-    it: timm.create_model(…).load_state_dict(safetensors.torch.load_file(FILE)).
+    The file holds the whole model's state, without auxiliary heads, and loads without this
+    library: timm.create_model(…).load_state_dict(safetensors.torch.load_file(FILE)).
 
-    The name, the options and how the weights came about are in the file's metadata.
+    Its metadata hold the model's name and options, and how the weights were trained.
 
     For example: fxtransport export run -o weights.safetensors
     """
     if output.exists() and not force:
-        raise UsageError(f"{output} is there already: give another -o, or --force")
-    config = read_run(run)
+        raise UsageError(f"{output} already exists: give another -o, or --force")
 
     from fxtransport.runs.load import load_run
     from fxtransport.weights import model_state
 
-    found = load_run(run, config, last=not best, average=average)
+    found = load_run(run, last=not best, average=average, trust_files=trust_files)
     _write(output, model_state(found.program), metadata(found))
     click.echo(_headline(found, output), err=True)
 
 
-def metadata(found: "TrainedRun") -> dict[str, str]:
-    """What the file says of its weights; values that are no texts are JSON."""
-    recipe, best = found.recipe, found.best
+def metadata(found: "Run") -> dict[str, str]:
+    """What the file says of its weights; values that are not texts are JSON."""
+    best = found.best
     described = {
         "format": "pt",
-        "model": recipe.spec.canonical,
-        "options": json.dumps(recipe.options),
-        "input_size": json.dumps(recipe.shape),
-        "class_names": json.dumps(recipe.splits.class_names),
+        "model": found.origin.model,
+        "options": json.dumps(found.origin.options),
+        "input_size": json.dumps(found.input_size),
+        "class_names": json.dumps(found.data.class_names),
         "data": found.config["data.name"],
         "method": found.config["objective.method"],
         "schedule": found.config["schedule.name"],
@@ -87,7 +88,7 @@ def metadata(found: "TrainedRun") -> dict[str, str]:
 
 
 def _write(output: Path, state: "dict[str, torch.Tensor]", described: dict[str, str]) -> None:
-    """Write the file beside its place, and move it there."""
+    """Write the file under another name, and rename it."""
     from safetensors.torch import save_file
 
     from fxtransport.training.checkpoint import RunFolder
@@ -98,10 +99,10 @@ def _write(output: Path, state: "dict[str, torch.Tensor]", described: dict[str, 
         folder.put(beside, output.name)
 
 
-def _headline(found: "TrainedRun", output: Path) -> str:
-    spec, last = found.recipe.spec, len(found.program.parts) - 1
+def _headline(found: "Run", output: Path) -> str:
+    last = len(found.program.parts) - 1
     averaged = ", averaged" if found.averaged else ""
-    line = f"{output}: {spec.canonical} after {plural(found.epochs, 'epoch')}{averaged}"
+    line = f"{output}: {found.origin.model} after {plural(found.epochs, 'epoch')}{averaged}"
     if found.best is not None and found.best.exit.part != last:
         return (
             f"{line}\nthe best exit is module {found.best.exit.part} with its auxiliary head; "

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fxtransport.cli.common import Chosen, compiling, each_model, model_options, out_console
+from fxtransport.cli.common import compile_model, compiling, each_model, model_options, out_console
 
 if TYPE_CHECKING:
+    from fxtransport.input_size import InputSize
     from fxtransport.models import ModelSpec
     from fxtransport.passes.pipeline import PassRun
     from fxtransport.submodule import Target
@@ -42,7 +43,7 @@ def inspect(
     diff: bool,
     everything: bool,
     pretrained: bool,
-    input_size: tuple[int, ...] | None,
+    input_size: "InputSize | None",
     submodule: str | None,
     as_json: bool,
 ) -> None:
@@ -63,18 +64,24 @@ def inspect(
 
     passes = Pipeline.parse(pipeline).passes
     numbers = any(p.name == "verify" for p in passes)
-    chosen = Chosen(pretrained, input_size, submodule)
 
-    def compiled(spec: "ModelSpec", part: "Target") -> "tuple[ModelSpec, Unit, list[PassRun]]":
+    def compile_one(target: "Target") -> "tuple[str, Unit, list[PassRun]]":
         runs: list[PassRun] = []
-        unit = Unit(part.model, part.example)
-        return spec, run_passes(unit, passes, after=after, observe=runs.append), runs
+        unit = Unit(target.model, target.example)
+        return target.name, run_passes(unit, passes, after=after, observe=runs.append), runs
 
     def work(spec: "ModelSpec") -> None:
         with compiling(spec.canonical):
-            spec, unit, runs = chosen.compile(spec, compiled, numbers=numbers)
+            name, unit, runs = compile_model(
+                spec,
+                compile_one,
+                pretrained=pretrained,
+                input_size=input_size,
+                submodule=submodule,
+                numbers=numbers,
+            )
         if as_json:
-            click.echo(json.dumps(description(unit, spec.canonical)))
+            click.echo(json.dumps(description(unit, name)))
         elif diff:
             click.echo(diff_text(runs))
         elif unit.graph is None:
@@ -84,7 +91,7 @@ def inspect(
         elif dot:
             click.echo(dot_text(unit))
         else:
-            _print_listing(unit, spec.canonical, runs, everything=everything)
+            _print_listing(unit, name, runs, everything=everything)
 
     each_model(names, as_json, work)
 

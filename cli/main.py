@@ -15,18 +15,18 @@ from fxtransport.errors import FxTransportError
 
 COMMANDS = {
     "evaluate": "Measure the exits of a trained model.",
-    "export": "Write the weights that a run has found, for the plain model.",
+    "export": "Write the weights of a run for the plain model.",
     "inspect": "Show the rewritten graph of a model, with its residuals marked.",
     "models": "List the names of models.",
     "passes": "List the compiler's passes, with their options.",
-    "split": "Cut a model into K modules, equally deep or equally heavy.",
-    "train": "Train a model by the least-action principle, or module by module.",
-    "zoo": "Compile every model that the libraries list, and count what came of it.",
+    "split": "Cut a model into K parts, as even as possible.",
+    "train": "Train a model by the least action principle, or part by part.",
+    "zoo": "Compile every model that the libraries list, and count the results.",
 }
-"""Each is imported when it is called, so that ``--help`` answers before torch is loaded."""
+"""Each is imported when it is called, so that ``--help`` does not load torch."""
 
 INTERRUPTED = 130
-"""The exit code after Ctrl-C, as shells have it: 128 and the signal's number."""
+"""The exit code after Ctrl-C, as in shells: 128 plus the signal's number."""
 
 
 class _LazyGroup(click.Group):
@@ -62,11 +62,11 @@ class _LazyGroup(click.Group):
 )
 @click.version_option(version("fxtransport"), prog_name="fxtransport")
 def cli() -> None:
-    """Compile any timm or torchvision model into a program of transport-trained modules.
+    """Compile any timm or torchvision model into a program of parts that train by transport.
 
-    Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 verification or
-    training failed, 2 usage, 3 the model cannot be traced; of several models that fail, the
-    highest. 130 after Ctrl-C, 143 after SIGTERM, with a run that was training saved.
+    Results go to stdout, everything else to stderr. Exit codes: 0 success, 1 verification or
+    training failed, 2 wrong usage, 3 the model cannot be traced; of several models that fail,
+    the highest. After Ctrl-C the code is 130, after SIGTERM 143, and training is saved.
     """
 
 
@@ -74,7 +74,7 @@ def main() -> None:
     """The console script."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # a terminal without × or ⊕ shows a question mark
+            # a terminal that cannot show × or ⊕ shows a question mark
             stream.reconfigure(errors="replace")
     try:
         cli(prog_name="fxtransport")
@@ -83,10 +83,10 @@ def main() -> None:
 
 
 def leave(code: str | int | None) -> None:
-    """End the process with an exit code, or, where others depend on it, as Python does.
+    """End the process at once, or as Python does where child processes depend on it.
 
-    Taking down what torch and timm have imported takes half a second, and frees nothing that
-    the end of the process does not free.
+    Python's own end takes half a second after torch and timm were imported, and frees nothing
+    that the end of the process does not free.
     """
     if not isinstance(code, int | None) or multiprocessing.active_children():
         sys.exit(code)

@@ -7,8 +7,8 @@ from fxtransport.names import SOURCES, Source
 
 @click.command()
 @click.argument("pattern", default="*")
-@click.option("--source", type=click.Choice(list(SOURCES)), help="List one library's models only.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
+@click.option("--source", type=click.Choice(list(SOURCES)), help="The models of one library only.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def models(pattern: str, source: Source | None, as_json: bool) -> None:
     """List the models whose name matches PATTERN, a glob or a part of the name.
 

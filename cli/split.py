@@ -1,128 +1,97 @@
-"""``fxtransport split``: cut a model into K modules."""
+"""``fxtransport split``: cut a model into K parts."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from fxtransport.cli.common import Chosen, compiling, each_model, model_options, out_console
+from fxtransport.cli.common import compile_model, compiling, each_model, model_options, out_console
+from fxtransport.cli.options import KeyCommand, key_options, option_values
+from fxtransport.runs.keys import Key
+from fxtransport.runs.keys.program import setting_keys
 
 if TYPE_CHECKING:
+    from fxtransport.input_size import InputSize
     from fxtransport.models import ModelSpec
-    from fxtransport.passes.base import Pass
     from fxtransport.program import Program
     from fxtransport.submodule import Target
 
 MODULES = 4
 """K where neither ``--modules`` nor ``--cut`` is given."""
+OF_HEADS = ("head", "num_classes", "head_width")
+FIRST = ("modules", "balance", "batch_size")
+"""The options that come first in the help."""
 
 
-@click.command()
-@click.option(
-    "--modules",
-    "-k",
-    type=click.IntRange(min=1),
-    metavar="K",
-    help=f"The number of modules.  [default: {MODULES}]",
-)
-@click.option("--equal-depth", is_flag=True, help="As many residuals each (default).")
-@click.option("--equal-weight", is_flag=True, help="As much --weight each.")
-@click.option(
-    "--weight",
-    type=click.Choice(["activations", "parameters", "flops"]),
-    help="What --equal-weight balances; activations are bytes saved for backward.  "
-    "[default: activations]",
-)
-@click.option(
-    "--batch-size",
-    type=click.IntRange(min=1),
-    default=32,
-    show_default=True,
-    metavar="N",
-    help="What activations are counted for.",
-)
-@click.option(
-    "--cut",
-    "cuts",
-    multiple=True,
-    metavar="PATH",
-    help="Cut behind this module or node; may be repeated.",
-)
-@click.option(
-    "--head",
-    type=click.Choice(["auto", "conv", "token", "none"]),
-    default="auto",
-    show_default=True,
-    help="Auxiliary heads of all modules but the last; auto makes none in a submodule, unless "
-    "--num-classes is given.",
-)
-@click.option(
-    "--num-classes",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Of the auxiliary heads; the model's by default.",
-)
+def _keys() -> Iterable[Key]:
+    """The options of programs, as this command has them."""
+    found = setting_keys()
+    found["modules"] = replace(found["modules"], default=MODULES)
+    help = f"{found['head'].help} In a submodule there are none by default."
+    found["head"] = replace(found["head"], help=help)
+    return [found[name] for name in dict.fromkeys((*FIRST, *found))]
+
+
+@click.command(cls=KeyCommand)
+@key_options(_keys())
 @click.option("--no-verify", is_flag=True, help="Do not compare numbers with the model's.")
 @click.option("--output", type=click.Path(), metavar="DIR", help="Save the program here.")
 @model_options
+@click.pass_context
 def split(
+    context: click.Context,
+    /,
     names: tuple[str, ...],
-    modules: int | None,
-    equal_depth: bool,
-    equal_weight: bool,
-    weight: str | None,
-    batch_size: int,
-    cuts: tuple[str, ...],
-    head: str,
-    num_classes: int | None,
     no_verify: bool,
     output: str | None,
     pretrained: bool,
-    input_size: tuple[int, ...] | None,
+    input_size: "InputSize | None",
     submodule: str | None,
     as_json: bool,
+    **options: Any,
 ) -> None:
-    """Cut models into K modules, as even as can be, and show them.
+    """Cut models into K parts, as even as possible, and show them.
 
     MODEL is a timm or torchvision name (timm:NAME, torchvision:NAME), or
     path/to/file.py:factory.
 
     For example: fxtransport split swin_tiny --modules 4 --equal-weight
     """
-    if equal_depth and equal_weight:
-        raise click.UsageError("--equal-depth and --equal-weight exclude one another")
-    if weight is not None and not equal_weight:
-        raise click.UsageError(
-            "--weight says what --equal-weight balances; give --equal-weight too"
-        )
+    values = option_values(context.command, options)
+    settings = {path.removeprefix("program."): value for path, value in values.items()}
+    if "modules" not in settings and "cuts" not in settings:
+        settings["modules"] = MODULES
     if output is not None:
         _check_output(output, names)
-    if modules is None:
-        modules = 1 if cuts else MODULES
-    passes = _passes(
-        modules, equal_weight, weight, batch_size, cuts, head, num_classes, verify=not no_verify
-    )
+    from fxtransport.targets import compile_target, named_passes
 
-    chosen = Chosen(pretrained, input_size, submodule)
-    numbers = not no_verify or output is not None
+    # what is wrong with an option is said before anything is built
+    named_passes(settings, verify=not no_verify)
 
-    def compiled(spec: "ModelSpec", part: "Target") -> "tuple[ModelSpec, Target, Program]":
-        from fxtransport.compiler import compile_program
-
-        suited = _without_heads(passes) if part.path else passes
-        return spec, part, compile_program(part.model, part.example, suited)
+    def compile_one(target: "Target") -> "tuple[Target, Program]":
+        passes = named_passes(_suit(settings, target), verify=not no_verify)
+        return target, compile_target(target, passes)
 
     def work(spec: "ModelSpec") -> None:
         from fxtransport.report.split_table import show
         from fxtransport.report.summary import summary
 
         with compiling(spec.canonical):
-            spec, part, program = chosen.compile(spec, compiled, numbers=numbers)
+            target, program = compile_model(
+                spec,
+                compile_one,
+                pretrained=pretrained,
+                input_size=input_size,
+                submodule=submodule,
+                numbers=not no_verify or output is not None,
+            )
         if output is not None:
-            _save(program, output, spec.canonical)
-        found = summary(program, spec.canonical, batch_size)
-        found["whole_refused"] = None if part.refusal is None else str(part.refusal)
+            _save(program, output)
+        batch_size = settings.get("batch_size", setting_keys()["batch_size"].default)
+        found = summary(program, target.name, batch_size)
+        found["whole_refused"] = None if target.refusal is None else str(target.refusal)
         if as_json:
             click.echo(json.dumps(found))
         else:
@@ -131,8 +100,15 @@ def split(
     each_model(names, as_json, work)
 
 
+def _suit(settings: dict[str, Any], target: "Target") -> dict[str, Any]:
+    """The options for a target. A submodule returns no logits that heads could imitate."""
+    if target.path and not any(name in settings for name in OF_HEADS):
+        return {**settings, "head": "none"}
+    return settings
+
+
 def _check_output(output: str, names: tuple[str, ...]) -> None:
-    """Before anything is compiled."""
+    """Check what can be checked before anything is compiled."""
     if len(names) > 1:
         raise click.UsageError("--output saves one program; give one model")
     from fxtransport.errors import SavedProgramError
@@ -141,42 +117,8 @@ def _check_output(output: str, names: tuple[str, ...]) -> None:
     check_writable(output, SavedProgramError)
 
 
-def _passes(
-    modules: int,
-    equal_weight: bool,
-    weight: str | None,
-    batch_size: int,
-    cuts: tuple[str, ...],
-    head: str,
-    num_classes: int | None,
-    *,
-    verify: bool,
-) -> "tuple[Pass, ...]":
-    from fxtransport.compiler import compile_passes
-    from fxtransport.ir import Balance, HeadKind
-
-    return compile_passes(
-        modules=modules,
-        balance=Balance(weight or "activations") if equal_weight else Balance.DEPTH,
-        batch_size=batch_size,
-        cuts=cuts,
-        head=HeadKind(head),
-        num_classes=num_classes,
-        verify=verify,
-    )
-
-
-def _without_heads(passes: "tuple[Pass, ...]") -> "tuple[Pass, ...]":
-    """Passes for a submodule: it returns no logits, whose number heads would take over."""
-    from fxtransport.ir import HeadKind
-    from fxtransport.passes.heads import PlanHeads
-
-    by_default = PlanHeads()
-    return tuple(replace(p, head=HeadKind.NONE) if p == by_default else p for p in passes)
-
-
-def _save(program: "Program", output: str, canonical: str) -> None:
+def _save(program: "Program", output: str) -> None:
     from fxtransport.storage import save
 
-    save(program, output, canonical)
+    save(program, output)
     click.echo(f"saved in {output}", err=True)

@@ -1,13 +1,27 @@
-"""``fxtransport train``: train a model by the least-action principle, or module by module."""
+"""``fxtransport train``: train a model by the least action principle, or part by part."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from fxtransport.cli.common import debug_option
-from fxtransport.cli.runs.options import GroupedCommand, given, key_options, merged
-from fxtransport.runs.config import CONFIG, parse_assignments, read, read_run, resolved
+from fxtransport.cli.common import debug_option, trust_option
+from fxtransport.cli.options import (
+    GroupedCommand,
+    help_all_option,
+    key_options,
+    name_set_options,
+    option_values,
+)
+from fxtransport.runs.config import (
+    CONFIG,
+    complete_config,
+    merge_values,
+    parse_assignments,
+    read_config,
+    read_run,
+)
+from fxtransport.runs.keys import all_keys
 
 if TYPE_CHECKING:
     from fxtransport.runs.config import Config, Values
@@ -26,7 +40,7 @@ if TYPE_CHECKING:
     "--resume",
     type=click.Path(path_type=Path),
     metavar="RUN",
-    help="Go on with a run at its last checkpoint.",
+    help="Resume a run at its last checkpoint.",
 )
 @click.option(
     "--config",
@@ -42,8 +56,10 @@ if TYPE_CHECKING:
     metavar="SECTION.KEY=VALUE",
     help="Set a key as in the file; may be repeated.",
 )
+@trust_option
 @debug_option
-@key_options
+@help_all_option
+@key_options(all_keys().values())
 @click.pass_context
 def train(
     context: click.Context,
@@ -53,9 +69,10 @@ def train(
     resume: Path | None,
     file: Path | None,
     assignments: tuple[str, ...],
+    trust_files: bool,
     **options: Any,
 ) -> None:
-    """Train a model by the least-action principle, or module by module.
+    """Train a model by the least action principle, or part by part.
 
     MODEL is a timm or torchvision name (timm:NAME, torchvision:NAME), one of the papers'
     networks (nets:NAME), or path/to/file.py:factory. Defaults are published settings: of LAP
@@ -63,40 +80,52 @@ def train(
 
     For example: fxtransport train resnet18 --method trgl --modules 4 --output run
     """
-    changes = merged(given(context.command, options), parse_assignments(assignments))
+    from_options = option_values(context.command, options)
+    changes = merge_values(from_options, parse_assignments(assignments))
     if name is not None:
         changes["model.name"] = name
-    if resume is not None:
-        if output is not None or file is not None:
-            raise click.UsageError(
-                "--resume goes on as the run began; leave out --output, --config"
-            )
-        run, config = resume, _continued(resume, changes)
-    else:
-        run, config = _new_folder(output), _begun(file, changes)
+    if resume is not None and (output is not None or file is not None):
+        raise click.UsageError("--resume goes on as the run began; leave out --output, --config")
+    with name_set_options(all_keys(), from_options):
+        if resume is not None:
+            run, config = resume, _resume(resume, changes, trust_files=trust_files)
+        else:
+            run, config = _new_folder(output), _begin(file, changes, trust_files=trust_files)
 
-    from fxtransport.cli.runs.training import run_training
+        from fxtransport.cli.training import run_training
 
-    run_training(run, config, resume=resume is not None)
+        run_training(run, config, resume=resume is not None)
 
 
-def _begun(file: Path | None, changes: "Values") -> "Config":
+def _begin(file: Path | None, changes: "Values", *, trust_files: bool) -> "Config":
     """The configuration of a new run."""
-    values = merged({} if file is None else read(file), changes)
+    values = merge_values({} if file is None else read_config(file), changes)
     if "model.name" not in values:
         raise click.UsageError("Missing argument 'MODEL', or model.name in the --config")
-    # what depends on the machine alone is not asked before everything else makes sense
-    resolved(values)
-    return resolved(_lasting(values))
+    # whether the values make sense is checked before names, which takes longer
+    complete_config(values)
+    if "model.name" not in changes:
+        _check_trusted(values["model.name"], str(file), trust_files=trust_files)
+    return complete_config(_fix_names(values))
 
 
-def _continued(run: Path, changes: "Values") -> "Config":
-    """The configuration of a run that goes on."""
-    return read_run(run).with_changes(_lasting(changes), run)
+def _resume(run: Path, changes: "Values", *, trust_files: bool) -> "Config":
+    """The configuration of a run that is resumed."""
+    saved = read_run(run)
+    config = saved.with_changes(_fix_names(changes), run)
+    if "model.name" not in changes:
+        _check_trusted(config["model.name"], str(run / CONFIG), trust_files=trust_files)
+    return config
 
 
-def _lasting(values: "Values") -> dict[str, Any]:
-    """What was set, with names that mean the same everywhere and tomorrow."""
+def _check_trusted(name: str, source: str, *, trust_files: bool) -> None:
+    from fxtransport.names import check_trusted, resolve
+
+    check_trusted(resolve(name), source, trust_files=trust_files)
+
+
+def _fix_names(values: "Values") -> dict[str, Any]:
+    """The same values with names and paths that mean the same in every folder."""
     found = dict(values)
     if "model.name" in found:
         from fxtransport.names import resolve
@@ -115,15 +144,13 @@ def _lasting(values: "Values") -> dict[str, Any]:
 
 
 def _new_folder(output: Path | None) -> Path:
-    """Where a new run goes; it must be free."""
+    """The folder of a new run, which must not be in use."""
     from fxtransport.errors import UsageError
 
     if output is None:
         raise click.UsageError("Missing option '--output RUN', or '--resume RUN'")
-    # what ended before its first checkpoint leaves these, and nothing is lost with them
+    # a run that ended before its first checkpoint leaves these, and they may be replaced
     begun = {CONFIG, "metrics.csv"}
     if output.exists() and not (output.is_dir() and {p.name for p in output.iterdir()} <= begun):
-        raise UsageError(
-            f"{output} is there already: give another --output, or go on with --resume"
-        )
+        raise UsageError(f"{output} already exists: give another --output, or go on with --resume")
     return output

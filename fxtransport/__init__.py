@@ -12,7 +12,9 @@ _HOMES = {
     "PartOutput": "fxtransport.program",
     "Program": "fxtransport.program",
     "TransportOutput": "fxtransport.program",
+    "compile_named": "fxtransport.targets",
     "load": "fxtransport.storage",
+    "load_run": "fxtransport.runs.load",
     "save": "fxtransport.storage",
     "transportify": "fxtransport.compiler",
 }
@@ -22,7 +24,9 @@ __all__ = [
     "PartOutput",
     "Program",
     "TransportOutput",
+    "compile_named",
     "load",
+    "load_run",
     "save",
     "transportify",
 ]

@@ -3,5 +3,7 @@ from fxtransport.program import Part as Part
 from fxtransport.program import PartOutput as PartOutput
 from fxtransport.program import Program as Program
 from fxtransport.program import TransportOutput as TransportOutput
+from fxtransport.runs.load import load_run as load_run
 from fxtransport.storage import load as load
 from fxtransport.storage import save as save
+from fxtransport.targets import compile_named as compile_named

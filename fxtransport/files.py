@@ -1,4 +1,4 @@
-"""Files that are whole or not there: atomic writes, hashes, JSON that may be damaged.
+"""Files that are complete or absent: atomic writes, hashes, JSON that may be damaged.
 
 The errors are the caller's own, since each kind of file has its own words: ``error`` is the
 class to raise, which is given one line.
@@ -38,14 +38,17 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_json(path: Path, kind: str, formats: int, error: Error) -> dict[str, Any]:
+def read_json(
+    path: Path, kind: str, formats: int, error: Error, *, older: str = ""
+) -> dict[str, Any]:
     """The object in a JSON file of ours, which says its ``format``.
 
     Args:
         path: The file.
         kind: What its folder would hold: ``program``, ``checkpoint``.
         formats: The format that this version reads.
-        error: Raised where there is no such file, or it is damaged or of something else.
+        error: Raised where there is no such file, or it is damaged or describes something else.
+        older: What to do about a file of an older format.
     """
     if not path.is_file():
         raise error(f"{path.parent} does not hold a {kind}: it has no {path.name}")
@@ -56,16 +59,18 @@ def read_json(path: Path, kind: str, formats: int, error: Error) -> dict[str, An
     if not isinstance(found, dict) or "format" not in found:
         raise error(f"{path} does not describe a {kind} of fxtransport")
     if found["format"] != formats:
-        raise error(f"{path} has format {found['format']!r}; this version reads {formats}")
+        is_older = isinstance(found["format"], int) and found["format"] < formats
+        advice = f": {older}" if older and is_older else ""
+        raise error(f"{path} has format {found['format']!r}; this version reads {formats}{advice}")
     return found
 
 
 def check_writable(folder: str | os.PathLike[str], error: Error) -> None:
-    """See that a folder can be made, if it is not there, and that files can be written in it.
+    """Check that a folder exists or can be made, and that files can be written in it.
 
     Args:
         folder: Which.
-        error: Raised where that is not so.
+        error: Raised where it cannot.
     """
     there = Path(folder).absolute()
     while not there.exists() and there != there.parent:
@@ -79,7 +84,7 @@ def check_writable(folder: str | os.PathLike[str], error: Error) -> None:
 
 @contextmanager
 def path_beside(target: Path) -> Iterator[Path]:
-    """A path to write at, beside a file's place; what :func:`put` did not move is deleted.
+    """A path beside a file, to write at; what :func:`put` has not moved is deleted at the end.
 
     Raises:
         OSError: the folder cannot be made.
@@ -94,10 +99,10 @@ def path_beside(target: Path) -> Iterator[Path]:
 
 
 def put(beside: Path, target: Path) -> None:
-    """Flush a file to the disk and give it its name, at once, over what had that name.
+    """Flush a file to the disk and rename it, which replaces a file of that name atomically.
 
     Raises:
-        OSError: it cannot be done; what had the name is as it was.
+        OSError: it cannot be done; a file of that name is unchanged.
     """
     # safetensors makes files for their owner alone
     beside.chmod(0o666 & ~_umask())

@@ -11,9 +11,10 @@ import functools
 import re
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Literal
 
-from fxtransport.errors import ModelNameError
+from fxtransport.errors import ModelNameError, UsageError
 
 Source = Literal["timm", "torchvision", "nets"]
 
@@ -24,7 +25,7 @@ NETS = ("cifar_resnet", "circles_resnet", "km_resnet", "resnet110", "resnet_m")
 """The networks of :mod:`fxtransport.nets`."""
 SUGGESTIONS = 8
 
-# Short names for which a prefix alone would not decide. All are timm's.
+# Short names that are the prefix of several models. All are timm's.
 ALIASES = {
     "beit_base": "beit_base_patch16_224",
     "beit_large": "beit_large_patch16_224",
@@ -60,7 +61,7 @@ class ModelSpec:
 
     ``name`` is the name in the library, or ``path/to/file.py:factory``. ``note`` says in one
     sentence which choice was made when the name asked for was not exact. ``submodule`` is the
-    path of a part that is meant instead of the whole.
+    path of a submodule that is meant instead of the whole.
     """
 
     library: Literal["timm", "torchvision", "nets", "file"]
@@ -75,13 +76,32 @@ class ModelSpec:
         return f"{name}#{self.submodule}" if self.submodule else name
 
 
+def check_trusted(spec: ModelSpec, source: str, *, trust_files: bool) -> None:
+    """Check that a model whose name was read from a file may be built.
+
+    Args:
+        spec: The model.
+        source: Where its name is from, for the error.
+        trust_files: Whether Python files that are named there may be run.
+
+    Raises:
+        UsageError: the model is made by a Python file, and those are not trusted.
+    """
+    if spec.library == "file" and not trust_files:
+        file = Path(spec.name.rpartition(":")[0])
+        raise UsageError(
+            f"{source} names a model in a Python file, {file}, and would run it: give "
+            "trust_files=True if you trust that file"
+        )
+
+
 def resolve(name: str) -> ModelSpec:
     """Find the model that a name means.
 
-    In this order: a factory in a file; the exact name in timm, then in torchvision; an alias; the
-    only name that begins so, at an underscore if possible. ``timm:`` or ``torchvision:`` in front
-    restricts the search to that library, ``nets:`` to :mod:`fxtransport.nets`; ``#PATH`` behind
-    means a submodule.
+    The order is: a factory in a file; the exact name in timm, then in torchvision; an alias; the
+    only name with this beginning, which ends at an underscore if possible. The prefix ``timm:`` or
+    ``torchvision:`` restricts the search to that library, ``nets:`` to :mod:`fxtransport.nets`.
+    The suffix ``#PATH`` means a submodule.
 
     >>> resolve("torchvision:resnet18").canonical
     'torchvision:resnet18'
@@ -98,14 +118,14 @@ def resolve(name: str) -> ModelSpec:
     if _FACTORY.fullmatch(name):
         return ModelSpec("file", name)
     if name.endswith(".py"):
-        raise ModelNameError(f"'{name}' is a file: name a function in it too, {name}:FACTORY")
+        raise ModelNameError(f"'{name}' is a file: name a function in it, {name}:FACTORY")
     library, colon, rest = name.partition(":")
     if not colon:
         return _find(name, name, _sources(None))
     if library in SOURCES:
         return _find(name, rest, (SOURCES[library],))
     raise ModelNameError(
-        f"'{name}' names no model: "
+        f"'{name}' is not a valid name of a model: "
         "write timm:NAME, torchvision:NAME, nets:NAME or path/to/file.py:factory"
     )
 
@@ -133,6 +153,18 @@ def suggest(name: str, source: Source | None = None) -> list[str]:
     'timm:resnet18'
     """
     return _suggest(name.rpartition(":")[2], _sources(source))
+
+
+def torchvision_module(name: str) -> str:
+    """The module of torchvision.models that defines a model.
+
+    >>> torchvision_module("r3d_18")
+    'video.resnet'
+    """
+    import torchvision
+
+    module: str = torchvision.models.get_model_builder(name).__module__
+    return module.removeprefix("torchvision.models.")
 
 
 def _sources(source: Source | None) -> tuple[Source, ...]:
@@ -166,7 +198,7 @@ def _find(asked: str, name: str, sources: tuple[Source, ...]) -> ModelSpec:
     [canonical] = candidates.values()
     found_in, _, found = canonical.partition(":")
     return ModelSpec(
-        SOURCES[found_in], found, f"{asked} is {canonical} (the only name that begins so)"
+        SOURCES[found_in], found, f"{asked} is {canonical} (the only name with this beginning)"
     )
 
 
@@ -197,7 +229,7 @@ def _tagged(architecture: str) -> list[str]:
 
 
 def _starting_with(prefix: str, sources: tuple[Source, ...]) -> dict[str, str]:
-    """Map names that begin so to canonical ones, shortest first; timm goes before torchvision."""
+    """Map names with this prefix to canonical ones, shortest first; timm before torchvision."""
     found: dict[str, str] = {}
     for library in sources:
         for name in sorted(_names(library), key=len):

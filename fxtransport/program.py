@@ -10,6 +10,7 @@ from torch import fx, nn
 from fxtransport.errors import UsageError
 from fxtransport.ir import HeadPlan, Layer, PartitionPlan, Residual, Shapes, VerificationReport
 from fxtransport.lowered import Lowered
+from fxtransport.origin import Origin
 from fxtransport.part import HEAD, Part, PartOutput, Place, costs_of
 from fxtransport.residue import Measure, Measures, Residue, mean_square
 from fxtransport.shells import Root
@@ -48,6 +49,8 @@ class Facts(NamedTuple):
     """None where verification was skipped."""
     activations: tuple[str, ...] = ()
     """The names of the activations that are tapped, in execution order."""
+    origin: Origin | None = None
+    """From which name the model was built, if it was built from one."""
 
     def __deepcopy__(self, memo: object) -> "Facts":
         return self

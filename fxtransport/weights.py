@@ -9,7 +9,7 @@ from fxtransport.program import HEADS, Program
 
 
 def distinct_state(program: Program) -> dict[str, torch.Tensor]:
-    """A copy of the state; tensors that share memory are in it once, as safetensors wants."""
+    """A copy of the state in which tensors that share memory occur once, as in safetensors."""
     seen: set[tuple[object, ...]] = set()
     distinct = {}
     for name, tensor in program.state_dict().items():
@@ -24,7 +24,7 @@ def distinct_state(program: Program) -> dict[str, torch.Tensor]:
 def model_state(program: Program) -> dict[str, torch.Tensor]:
     """A copy of the model's state under the model's own names, on the CPU, without heads.
 
-    Tensors that share memory are copied each, for the plain model's library expects them all.
+    Tensors that share memory are each copied, because loading the plain model needs every key.
     """
     return {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
@@ -34,32 +34,34 @@ def model_state(program: Program) -> dict[str, torch.Tensor]:
 
 
 def match_dtypes(program: Program, state: dict[str, torch.Tensor]) -> None:
-    """Give every parameter and buffer the dtype of the tensor of its name, where there is one."""
+    """Convert parameters and buffers to the dtypes of the tensors of the same names."""
     for name, tensor in [*program.named_parameters(), *program.named_buffers()]:
         if name in state:
             tensor.data = tensor.data.to(state[name].dtype)
 
 
 def load_weights(program: Program, state: dict[str, torch.Tensor], path: Path) -> None:
-    """Give a program the weights that :func:`distinct_state` returned.
+    """Load weights that :func:`distinct_state` returned.
 
     Args:
-        program: What to load into.
+        program: What they are copied into.
         state: The weights.
-        path: Where they are from, for errors.
+        path: Their file, for errors.
 
     Raises:
-        SavedProgramError: they are of another model.
+        SavedProgramError: they belong to another model.
     """
     present = program.state_dict()
     expected = distinct_state(program)
     if state.keys() != expected.keys():
-        differing = sorted(state.keys() ^ expected.keys())
-        raise SavedProgramError(f"{path} is of another model: {', '.join(differing[:5])} differ")
+        differ = sorted(state.keys() ^ expected.keys())
+        raise SavedProgramError(
+            f"{path} belongs to another model: only one of the two has {', '.join(differ[:5])}"
+        )
     for name, tensor in state.items():
         if tensor.shape != present[name].shape:
             raise SavedProgramError(
-                f"{path} is of another model: {name} is {tuple(tensor.shape)}, "
+                f"{path} belongs to another model: {name} is {tuple(tensor.shape)}, "
                 f"not {tuple(present[name].shape)}"
             )
     with torch.no_grad():

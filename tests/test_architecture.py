@@ -18,7 +18,7 @@ MAPPED = {"passes": "fxtransport.passes", "cli": "fxtransport.cli"}
 """Folders at the top level that are installed inside the package."""
 
 BASE = "ir errors files"
-RUNS = f"{BASE} randomness unit lowered runtime residue heads shells part program weights"
+RUNS = f"{BASE} origin randomness unit lowered runtime residue heads shells part program weights"
 """What a program is made of, and what it calls while it runs."""
 MAY_IMPORT = {
     "ir": "",
@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "files": "",
     "randomness": "",
     "names": "errors",
+    "origin": "",
     "heads": "ir",
     "residue": "ir",
     "lowered": "",
@@ -33,7 +34,7 @@ MAY_IMPORT = {
     "unit": "errors",
     "shells": "errors lowered",
     "part": "errors lowered residue shells",
-    "program": "errors ir lowered part residue shells unit",
+    "program": "errors ir lowered origin part residue shells unit",
     "weights": "errors program",
     "data": "errors files randomness",
     "nets": "errors heads",
@@ -48,7 +49,7 @@ MAY_IMPORT = {
 
 COMPILES = {"passes", "tracing", "analysis", "compiler", "models", "cli"}
 DOES_NOT_COMPILE = (
-    "ir errors files randomness lowered runtime residue shells part program weights objectives "
+    "ir errors files origin randomness lowered runtime residue shells part program weights objectives "
     "training data"
 ).split()
 """Rooms from which nothing of the compiler is reached, directly or through others."""

@@ -12,7 +12,7 @@ from fxtransport import nets
 from fxtransport.errors import ModelNameError, UsageError
 from fxtransport.models import build, input_spec, list_models, resolve
 
-EVERY_STEP = 6  # a sixth of torchvision's classification and video models, besides all others
+EVERY_STEP = 6  # a sixth of torchvision's classification and video models, and all others
 
 
 def torchvision_sample() -> list[str]:
@@ -135,7 +135,7 @@ def test_an_unknown_input_size_says_what_to_give(tmp_path: Path) -> None:
     with pytest.raises(ModelNameError) as caught:
         input_spec(build(spec), spec)
     assert str(caught.value) == (
-        f"{file}:make: the input's size is not known: give --input-size 3,224,224, "
+        f"{file}:make: the input's size is not known: give input_size, such as 3,224,224, "
         "or set the model's attribute input_size = (3, 224, 224)"
     )
 

@@ -53,9 +53,13 @@ def test_exact_names_need_no_note(asked: str, canonical: str) -> None:
         ("cait_xxs24", "timm:cait_xxs24_224", "alias"),
         ("mobilenetv3", "timm:mobilenetv3_large_100", "alias"),
         ("tiny_vit", "timm:tiny_vit_5m_224", "alias"),
-        ("resnext50", "timm:resnext50_32x4d", "the only name that begins so"),
-        ("torchvision:resnext50", "torchvision:resnext50_32x4d", "the only name that begins so"),
-        ("fcos", "torchvision:fcos_resnet50_fpn", "the only name that begins so"),
+        ("resnext50", "timm:resnext50_32x4d", "the only name with this beginning"),
+        (
+            "torchvision:resnext50",
+            "torchvision:resnext50_32x4d",
+            "the only name with this beginning",
+        ),
+        ("fcos", "torchvision:fcos_resnet50_fpn", "the only name with this beginning"),
         ("convnext_tiny_in22k", "timm:convnext_tiny.fb_in22k", "renamed by timm"),
     ],
 )
@@ -121,10 +125,10 @@ def test_ambiguous_names_list_at_most_eight(name: str) -> None:
         ("zzz", "no model is called 'zzz': `fxtransport models` lists all"),
         ("timm:", "no model is called 'timm:': `fxtransport models` lists all"),
         ("", "no model is called '': `fxtransport models` lists all"),
-        ("net.py", "'net.py' is a file: name a function in it too, net.py:FACTORY"),
+        ("net.py", "'net.py' is a file: name a function in it, net.py:FACTORY"),
         (
             "keras:resnet18",
-            "'keras:resnet18' names no model: "
+            "'keras:resnet18' is not a valid name of a model: "
             "write timm:NAME, torchvision:NAME, nets:NAME or path/to/file.py:factory",
         ),
     ],
@@ -169,7 +173,7 @@ def test_any_text_resolves_or_is_a_name_error(text: str) -> None:
 
 
 @pytest.mark.parametrize("whole", ["timm:resnet18", "net.py:make", "a#b/net.py:make"])
-def test_a_submodule_is_named_behind_the_whole(whole: str) -> None:
+def test_a_submodule_is_named_after_the_whole(whole: str) -> None:
     spec = resolve(f"{whole}#layer1.0")
     assert (spec.submodule, spec.canonical) == ("layer1.0", f"{whole}#layer1.0")
     assert resolve(spec.canonical) == spec

@@ -157,7 +157,7 @@ class Symmetric(nn.Module):
 
 
 class Block(nn.Module):
-    """Uses a parameter of its own, besides those of its layers."""
+    """Uses a parameter of its own and those of its layers."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -127,7 +127,7 @@ class Padding(nn.Module):
 
 
 @pytest.mark.parametrize("example", [4, 3])
-def test_functions_decide_anew(example: int) -> None:
+def test_functions_decide_again(example: int) -> None:
     model = Padding()
     program = transportify(model, torch.empty(2, example))
     for width in (1, 3, 4):

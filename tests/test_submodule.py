@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from fxtransport.compiler import transportify
 from fxtransport.errors import ModelNameError, TraceError, UsageError
 from fxtransport.models import build, resolve
-from fxtransport.submodule import Target, part_of, whole_or_backbone
+from fxtransport.submodule import Target, open_submodule, whole_or_backbone
 from fxtransport.unit import Example
 from tests.compiling import assert_identical
 
@@ -54,27 +54,27 @@ def inputs(size: int = 4) -> tuple[Tensor, ...]:
 
 def test_a_part_is_compiled_for_what_the_whole_gives_it() -> None:
     model = Detector()
-    part = part_of(
+    part = open_submodule(
         nn.Sequential(nn.Conv2d(1, 3, 2), model), (torch.empty(1, 1, 9, 9),), "1.backbone"
     )
     assert part.model is model.backbone
     assert [x.shape for x in part.example.inputs] == [(2, 3, 16, 16)]
     assert all(x.is_meta for x in part.example.inputs)
-    sized = part_of(model, (), "score.0", size=(3, 2))
+    sized = open_submodule(model, (), "score.0", size=(3, 2))
     assert [x.shape for x in sized.example.inputs] == [(2, 3, 2)]
 
 
 def test_an_image_is_not_resized_if_it_fits() -> None:
     model = Detector()
-    part = part_of(model, inputs(4), "backbone")
+    part = open_submodule(model, inputs(4), "backbone")
     assert [x.shape for x in part.example.inputs] == [(2, 3, 4, 4)]
     model.backbone.first = nn.Conv2d(3, 3, 9, padding=4, padding_mode="reflect")  # too wide
-    part = part_of(model, inputs(4), "backbone")
+    part = open_submodule(model, inputs(4), "backbone")
     assert [x.shape for x in part.example.inputs] == [(2, 3, 8, 8)]
 
 
 def test_a_backbone_returns_what_it_did() -> None:
-    part = part_of(Detector(), inputs(), "backbone")
+    part = open_submodule(Detector(), inputs(), "backbone")
     program = transportify(part.model, part.example.inputs, modules=2, head="none")
     x = torch.randn(3, 3, 8, 8)
     found, expected = program(x), part.model(x)
@@ -87,8 +87,8 @@ def test_a_backbone_returns_what_it_did() -> None:
 @pytest.mark.parametrize(
     ("path", "text"),
     [
-        ("unused", "raises NotImplementedError before"),
-        ("backbone.unused", "the forward pass does not come to it"),
+        ("unused", "raises NotImplementedError before it"),
+        ("backbone.unused", "the forward pass does not reach it"),
         ("listen", "gives it list, and a program takes tensors; choose another submodule"),
     ],
 )
@@ -97,13 +97,13 @@ def test_a_part_that_cannot_be(path: str, text: str) -> None:
     if path == "backbone.unused":
         model = nn.Sequential(OrderedDict(backbone=Features()))
         model.get_submodule("backbone").unused = nn.Identity()
-    with pytest.raises(UsageError, match=f"cannot compile {path} of .*{text}.*--input-size"):
-        part_of(model, inputs(), path)
+    with pytest.raises(UsageError, match=f"cannot compile {path} of .*{text}.*give input_size"):
+        open_submodule(model, inputs(), path)
 
 
 def test_a_path_that_is_not_there() -> None:
     with pytest.raises(ModelNameError, match="no submodule 'backbon': did you mean backbone"):
-        part_of(Detector(), inputs(), "backbon")
+        open_submodule(Detector(), inputs(), "backbon")
 
 
 def compile_it(part: Target) -> tuple[str, TraceError | None]:
@@ -133,7 +133,9 @@ def test_the_whole_is_blamed_if_neither_can_be() -> None:
 @pytest.mark.parametrize("name", ["retinanet_resnet50_fpn", "ssdlite320_mobilenet_v3_large"])
 def test_detectors_of_torchvision(name: str) -> None:
     model = build(resolve(f"torchvision:{name}"))
-    part = part_of(model, (torch.empty(2, 3, 64, 64, device="meta"),), "backbone", (3, 64, 64))
+    part = open_submodule(
+        model, (torch.empty(2, 3, 64, 64, device="meta"),), "backbone", (3, 64, 64)
+    )
     program = transportify(part.model, part.example.inputs, modules=2, head="none")
     assert program.facts.verification is not None
     assert program.facts.verification.max_error < 1e-6

@@ -1,25 +1,42 @@
-"""The configuration of a run: put together, completed, checked, written and read."""
+"""The configuration of a run: merged, completed with defaults, checked, written and read."""
 
 import difflib
 import math
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from fxtransport.errors import UsageError
-from fxtransport.runs import keys_how, keys_what, toml
-from fxtransport.runs.keys import By, Key
+from fxtransport.runs import toml
+from fxtransport.runs.keys import DefaultBy, Key, all_keys
 
-KEYS: dict[str, Key] = {key.path: key for key in (*keys_what.KEYS, *keys_how.KEYS)}
-"""All that can be set, by path, in the order in which it is shown and written."""
-KINDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
-KINDS |= {list: "a list of texts", dict: "a table"}
+KINDS: dict[type, str] = {
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    list: "a list of texts",
+    tuple: "a list of numbers",
+    dict: "a table",
+}
+ITEMS: dict[type, type] = {list: str, tuple: float}
+"""What the kinds of several values hold."""
 
 CONFIG = "config.toml"
 """The file in a run's folder."""
+
+RENAMED = {
+    "data.train_images": "data.train_samples",
+    "model.image_size": "model.input_size",
+    "objective.doubled": "objective.tau, which takes a list",
+    "objective.every": "objective.update_every",
+    "objective.fixed_weight": "objective.lambda0",
+    "program.weight": "program.balance",
+    "trainer.drift": "trainer.update_frozen_bn",
+}
+"""Keys of earlier versions, and what replaces them."""
 
 Values = Mapping[str, Any]
 """What was set, by path."""
@@ -27,10 +44,10 @@ Values = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Config:
-    """All that is set about a run, and what follows from it.
+    """Everything that is set for a run, defaults included.
 
     Args:
-        values: By path; all that has a meaning and a value.
+        values: By path; the keys that have a meaning and a value.
     """
 
     values: Values
@@ -41,62 +58,73 @@ class Config:
 
     def get(self, path: str) -> Any:
         """The value of a key; None if it has none."""
-        assert path in KEYS, path
+        assert path in all_keys(), path
         return self.values.get(path)
 
     def section(self, name: str) -> dict[str, Any]:
-        """A table's values by their names in it."""
+        """The values of a table, by their names in it."""
         prefix = f"{name}."
         return {p.removeprefix(prefix): v for p, v in self.values.items() if p.startswith(prefix)}
 
     def to_toml(self) -> str:
         """The text of its file."""
-        sections = [name for name, _ in groupby(KEYS.values(), key=lambda key: key.section)]
+        sections = dict.fromkeys(key.section for key in all_keys().values())
         return toml.dumps({name: self.section(name) for name in sections})
 
     def with_changes(self, changes: Values, run: object) -> "Config":
-        """The same run with what may change when it is resumed.
+        """The same run with other values of what may change when it is resumed.
 
         Args:
-            changes: What was set anew.
+            changes: The other values.
             run: Its folder, for the error.
 
         Raises:
-            UsageError: something else changes.
+            UsageError: a value changes that must not.
         """
-        changed = resolved({**self.values, **changes})
+        changed = complete_config({**self.values, **changes})
         for path, value in changes.items():
-            if KEYS[path].later(self.values) or changed.get(path) == self.get(path):
+            if all_keys()[path].may_change(self.values) or changed.get(path) == self.get(path):
                 continue
             was = "not set" if self.get(path) is None else f"{self.get(path)}"
             raise UsageError(
-                f"{KEYS[path].option} {value} would change the run in {run}, where it is {was}; "
-                "leave it out, or begin another run with --output"
+                f"{path} {value} would change the run in {run}, where it is {was}; leave it out, "
+                "or begin another run in another folder"
             )
         return changed
 
 
-def resolved(values: Values) -> Config:
+def complete_config(values: Values) -> Config:
     """What was set, with defaults for the rest.
 
     Raises:
-        UsageError: a value is of the wrong kind or out of range, or has no meaning with the
+        UsageError: a value is of the wrong kind, out of range, or without a meaning beside the
             others.
     """
-    checked = {path: _checked(KEYS[path], value) for path, value in values.items()}
-    complete = {}
-    for path, key in KEYS.items():
+    checked = {path: _check(all_keys()[path], value) for path, value in values.items()}
+    found = {}
+    for path, key in all_keys().items():
         value = _lookup(checked, key)
         if value is not None and value != {}:
-            complete[path] = value
-    _check_together(checked, complete)
-    if complete.get("program.blockwise") or complete.get("program.cuts"):
-        # the number of modules follows
-        complete.pop("program.modules")
-    return Config(complete)
+            found[path] = value
+    _check_together(checked, found)
+    if found.get("program.blockwise") or found.get("program.cuts"):
+        # the number of parts follows
+        found.pop("program.modules")
+    return Config(found)
 
 
-def read(path: Path) -> dict[str, Any]:
+def merge_values(*layers: Values) -> dict[str, Any]:
+    """What several layers set, where later ones win; tables are merged."""
+    total: dict[str, Any] = {}
+    for layer in layers:
+        for path, value in layer.items():
+            before = total.get(path)
+            tables = isinstance(before, dict) and isinstance(value, dict)
+            total[path] = dict(before or {}, **value) if tables else value
+    return total
+
+
+def read_config(path: Path) -> dict[str, Any]:
     """What a configuration file sets.
 
     Raises:
@@ -107,15 +135,15 @@ def read(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"{path} is no TOML: {error}") from error
+        raise UsageError(f"{path} is not valid TOML: {error}") from error
     values = {}
     for section, table in tables.items():
         if not isinstance(table, dict):
-            raise UsageError(f"{path}: {section} stands outside of a section such as [model]")
+            raise UsageError(f"{path}: {section} is not in a section such as [model]")
         for name, value in table.items():
             found = f"{section}.{name}"
-            if found not in KEYS:
-                raise UsageError(f"{path}: {unknown(found)}")
+            if found not in all_keys():
+                raise UsageError(f"{path}: {unknown_key(found)}")
             values[found] = value
     return values
 
@@ -124,16 +152,16 @@ def read_run(run: Path) -> Config:
     """The configuration that is saved with a run.
 
     Raises:
-        UsageError: the folder holds no run.
+        UsageError: the folder does not hold a run.
     """
     path = run / CONFIG
     if not path.is_file():
-        raise UsageError(f"{run} holds no run of fxtransport train: it has no {CONFIG}")
-    return resolved(read(path))
+        raise UsageError(f"{run} does not hold a run of fxtransport train: it has no {CONFIG}")
+    return complete_config(read_config(path))
 
 
 def parse_assignments(texts: Iterable[str]) -> dict[str, Any]:
-    """What ``--set section.key=value`` sets; a part of a table is set by one more name.
+    """What ``--set section.key=value`` sets; one more name sets an entry of a table.
 
     >>> parse_assignments(["optimizer.lr=0.1", "data.mixup.mixup_alpha=0.2"])
     {'optimizer.lr': 0.1, 'data.mixup': {'mixup_alpha': 0.2}}
@@ -145,18 +173,19 @@ def parse_assignments(texts: Iterable[str]) -> dict[str, Any]:
     for text in texts:
         path, value = parse_pair(text)
         table, _, name = path.rpartition(".")
-        if path in KEYS:
-            is_text = KEYS[path].kind is str and not isinstance(value, str)
+        key = all_keys().get(path)
+        if key is not None:
+            is_text = key.kind is str and not isinstance(value, str)
             values[path] = text.partition("=")[2] if is_text else value
-        elif table in KEYS and KEYS[table].kind is dict:
+        elif table in all_keys() and all_keys()[table].kind is dict:
             values.setdefault(table, {})[name] = value
         else:
-            raise UsageError(unknown(path))
+            raise UsageError(unknown_key(path))
     return values
 
 
 def parse_pair(text: str) -> tuple[str, Any]:
-    """A name and its value, which is one of TOML, or else a text.
+    """A name and its value: a TOML value, or else a text.
 
     >>> parse_pair("scale=[0.8, 1.0]"), parse_pair("interpolation=bicubic")
     (('scale', [0.8, 1.0]), ('interpolation', 'bicubic'))
@@ -173,35 +202,40 @@ def parse_pair(text: str) -> tuple[str, Any]:
         return name.strip(), value
 
 
-def unknown(path: str) -> str:
-    """That there is no such key, and which are close."""
+def unknown_key(path: str) -> str:
+    """An error that there is no such key, with those that are similar."""
+    if path in RENAMED:
+        return f"the key {path!r} has been replaced: use {RENAMED[path]}"
+    keys = all_keys()
     last = path.rpartition(".")[2]
-    same = [known for known in KEYS if known.rpartition(".")[2] == last]
-    close = same or difflib.get_close_matches(path, KEYS, n=3)
-    hint = f"did you mean {', '.join(close)}?" if close else f"there are {', '.join(KEYS)}"
+    same = [known for known in keys if known.rpartition(".")[2] == last]
+    close = same or difflib.get_close_matches(path, keys, n=3)
+    hint = f"did you mean {', '.join(close)}?" if close else f"the keys are {', '.join(keys)}"
     return f"there is no key {path!r}: {hint}"
 
 
 def _lookup(values: Values, key: Key) -> Any:
-    """A key's value; None where it has none, or no meaning."""
+    """The value of a key; None where it has none, or no meaning."""
     if key.path in values:
         return values[key.path]
     default = key.default
-    while isinstance(default, By):
-        default = default.values.get(_lookup(values, KEYS[default.path]))
+    while isinstance(default, DefaultBy):
+        default = default.values.get(_lookup(values, all_keys()[default.path]))
     return list(default) if isinstance(default, tuple) else default
 
 
-def _checked(key: Key, value: Any) -> Any:
-    """A value of the key's kind."""
+def _check(key: Key, value: Any) -> Any:
+    """A value in the form that its key has."""
+    if key.read is not None:
+        try:
+            value = key.read(value)
+        except UsageError as error:
+            raise UsageError(f"{key.path}: {error}") from error
     if key.kind is float and type(value) is int:
         value = float(value)
-    fits = type(value) is key.kind
-    if key.kind is list:
-        fits = fits and all(isinstance(item, str) for item in value)
-    if not fits or (key.kind is float and not math.isfinite(value)):
+    if not _fits(key, value):
         raise UsageError(f"{key.path} is {KINDS[key.kind]}, not {value!r}")
-    for item in value if key.kind is list else [value]:
+    for item in value if key.kind in ITEMS else [value]:
         if key.choices and item not in key.choices:
             raise UsageError(f"{key.path} is one of {', '.join(key.choices)}, not {item!r}")
     if key.least is not None and value < key.least:
@@ -209,27 +243,43 @@ def _checked(key: Key, value: Any) -> Any:
     return value
 
 
-def _check_together(given: Values, complete: Values) -> None:
-    """See that what was given has a meaning beside the rest."""
+def _fits(key: Key, value: Any) -> bool:
+    """Whether a value is of the key's kind, and its numbers are finite."""
+    if key.kind in ITEMS and not isinstance(value, list):
+        return False
+    items: list[Any] = value if key.kind in ITEMS else [value]
+    kind = ITEMS.get(key.kind, key.kind)
+    infinite = any(isinstance(item, float) and not math.isfinite(item) for item in items)
+    return not infinite and all(type(item) is kind for item in items)
+
+
+def _check_together(given: Values, found: Values) -> None:
+    """Check that what was set has a meaning beside the rest."""
     for path in given:
-        default = KEYS[path].default
-        if isinstance(default, By) and complete.get(default.path) not in default.values:
-            other, value = KEYS[default.path], complete.get(default.path)
+        default = all_keys()[path].default
+        if isinstance(default, DefaultBy) and found.get(default.path) not in default.values:
+            value = found.get(default.path)
             state = f"is {value}" if value is not None else "is not set"
             raise UsageError(
-                f"{KEYS[path].option} has no meaning where {other.path} {state}: it goes with "
+                f"{path} has no meaning where {default.path} {state}: it goes with "
                 f"{', '.join(map(str, default.values))}"
             )
-    several = complete["program.blockwise"] or complete.get("program.cuts")
-    method, schedule = complete["objective.method"], complete["schedule.name"]
+    several = found["program.blockwise"] or found.get("program.cuts")
+    method, schedule = found["objective.method"], found["schedule.name"]
     if method == "e2e" and schedule != "end-to-end":
-        raise UsageError(f"--method e2e trains end to end; for --schedule {schedule} take vangl")
-    if schedule == "end-to-end" and (several or complete["program.modules"] > 1):
         raise UsageError(
-            "end-to-end training has no modules: leave them out, or choose --schedule parallel, "
-            "sequential or multi-lap"
+            f"objective.method e2e trains end to end; with schedule.name {schedule} take vangl"
+        )
+    if schedule == "end-to-end" and (several or found["program.modules"] > 1):
+        raise UsageError(
+            "end-to-end training trains the program as one part: leave program.modules, "
+            "program.cuts and program.blockwise out, or set schedule.name to parallel, sequential "
+            "or multi-lap"
         )
     if several and "program.modules" in given:
-        raise UsageError("the number of modules follows from --blockwise or --cut: leave it out")
-    if complete["program.blockwise"] and complete.get("program.cuts"):
-        raise UsageError("--blockwise and --cut exclude one another")
+        raise UsageError(
+            "the number of parts follows from program.blockwise or program.cuts: leave "
+            "program.modules out"
+        )
+    if found["program.blockwise"] and found.get("program.cuts"):
+        raise UsageError("program.blockwise and program.cuts are mutually exclusive")

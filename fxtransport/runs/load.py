@@ -1,96 +1,130 @@
-"""What the commands on runs share: building the program, and loading what the run has found."""
+"""Load a run: its program with weights that it has found, its data and its settings."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from fxtransport.cli.common import compiling
-from fxtransport.errors import MODEL_ERRORS, FxTransportError, TraceError, UsageError, first_line
+from fxtransport.data import Splits
+from fxtransport.errors import UsageError
+from fxtransport.names import check_trusted, resolve
+from fxtransport.origin import Origin
 from fxtransport.program import Program
-from fxtransport.runs.config import Config
-from fxtransport.runs.recipe import Recipe, recipe_of
+from fxtransport.runs.config import CONFIG, Config, Values, read_run
+from fxtransport.runs.recipe import make_recipe
+from fxtransport.runs.settings import RunSettings, make_settings
 from fxtransport.training import Best, Exit
-from fxtransport.training.checkpoint import RunFolder
+from fxtransport.training.checkpoint import Checkpoint, RunFolder
 from fxtransport.weights import load_weights
 
 
-@contextmanager
-def building(name: str) -> Iterator[None]:
-    """A spinner; where the compiler itself fails, a line.
-
-    Raises:
-        TraceError: the compiler failed.
-    """
-    with compiling(name):
-        try:
-            yield
-        except FxTransportError:
-            raise
-        except MODEL_ERRORS as error:
-            reason = f"the compiler failed: {type(error).__name__}: {first_line(error)}"
-            raise TraceError(reason) from error
-
-
 @dataclass(frozen=True)
-class TrainedRun:
-    """A run's program with weights that it has found.
+class Run:
+    """A run of ``fxtransport train``, loaded.
 
     Args:
-        config: The run's.
-        recipe: What the program was built from.
-        program: With the weights.
+        folder: Where it is.
+        config: Everything that is set.
+        program: With weights that the run has found, on the CPU.
+        data: The splits that it trains, validates and tests on.
+        settings: Objective, schedule, optimizer and trainer settings.
+        origin: The model's name, with what its constructor is given.
+        input_size: The shape of one input.
         best: The best exit; None if nothing was validated.
-        exits: The modules whose heads have been trained.
-        epochs: After how many epochs the weights were as they are.
+        exits: The parts whose heads have been trained.
+        epochs: After how many epochs the program had these weights.
         averaged: Whether they are a moving average.
     """
 
+    folder: Path
     config: Config
-    recipe: Recipe
     program: Program
+    data: Splits
+    settings: RunSettings
+    origin: Origin
+    input_size: tuple[int, ...]
     best: Best | None
     exits: tuple[int, ...]
     epochs: int
     averaged: bool
 
 
-def load_run(run: Path, config: Config, *, last: bool, average: bool | None = None) -> TrainedRun:
-    """Build a run's program and give it weights that the run has found.
+def load_run(
+    folder: str | os.PathLike[str],
+    *,
+    last: bool = False,
+    average: bool | None = None,
+    trust_files: bool = False,
+    changes: Values | None = None,
+) -> Run:
+    """Build the program of a run, and load weights that the run has found.
 
     Args:
-        run: Its folder.
-        config: Its configuration.
-        last: Those of the last checkpoint; otherwise those of the best exit.
-        average: The moving average of the last, or those that were averaged; None: the
-            average, if there is one. The best are the average's, if there is one.
+        folder: The run's, in which ``fxtransport train`` wrote.
+        last: Load the weights of the last checkpoint, not those of the best exit.
+        average: Whether to load the moving average of the weights; None: if there is one. The
+            best weights are the average's, if there is one.
+        trust_files: Whether a Python file that the configuration names may be run, to build the
+            model. Give it only for runs whose author you trust.
+        changes: Other values of keys that do not change what is computed, such as
+            ``{"trainer.device": "cpu"}``.
 
     Raises:
-        UsageError: there are no such weights.
-        CheckpointError: they cannot be read.
+        UsageError: the folder does not hold a run, there are no such weights, or the model needs
+            a Python file and ``trust_files`` is not given.
+        CheckpointError: the weights cannot be read.
     """
-    folder = RunFolder(run)
-    checkpoint = folder.read()
+    run = Path(folder)
+    config = read_run(run)
+    check_trusted(resolve(config["model.name"]), str(run / CONFIG), trust_files=trust_files)
+    if changes:
+        config = config.with_changes(changes, run)
+    saved = RunFolder(run)
+    checkpoint = saved.read()
     state = checkpoint.state
-    has_average = state["ema"] is not None
-    if average and not has_average:
-        raise UsageError(f"{run} keeps no average of its weights: it was trained without --ema")
-    if not last and checkpoint.best is None:
-        raise UsageError(f"{run} has no best exit, for nothing was validated; take --last")
-    if not last and average is False and has_average:
-        raise UsageError("the best weights are the average's; for others, take --last --no-ema")
+    _check_weights(run, checkpoint, last=last, average=average)
 
-    with building(config["model.name"]):
-        recipe = recipe_of(config)
-        program = recipe.program(new=False)
-    averaged = has_average and average is not False
+    recipe = make_recipe(config)
+    program = recipe.program(new=False)
+    averaged = state["ema"] is not None and average is not False
     if last:
         program.load_state_dict(state["ema" if averaged else "program"])
     else:
         assert checkpoint.best is not None
-        load_weights(program, folder.read_tensors(checkpoint.best), run / checkpoint.best.file)
+        load_weights(program, saved.read_tensors(checkpoint.best), run / checkpoint.best.file)
+    best = _best(state)
+    return Run(
+        folder=run,
+        config=config,
+        program=program,
+        data=recipe.data,
+        settings=make_settings(config, len(program.parts)),
+        origin=recipe.origin,
+        input_size=recipe.shape,
+        best=best,
+        exits=_trained_exits(state) or tuple(range(len(program.parts))),
+        epochs=state["position"]["epochs"] if last or best is None else best.epoch,
+        averaged=averaged,
+    )
+
+
+def _check_weights(run: Path, checkpoint: Checkpoint, *, last: bool, average: bool | None) -> None:
+    """Check that a run has the weights that are asked for."""
+    has_average = checkpoint.state["ema"] is not None
+    if average and not has_average:
+        raise UsageError(f"{run} has no average of its weights: it was trained without one")
+    if not last and checkpoint.best is None:
+        raise UsageError(f"{run} has no best exit, because nothing was validated: give last=True")
+    if not last and average is False and has_average:
+        raise UsageError(
+            f"the best weights of {run} are an average: for others, give last=True average=False"
+        )
+
+
+def _best(state: dict[str, Any]) -> Best | None:
     found = state["best"]
-    best = Best(Exit(**found["exit"]), found["epoch"]) if found else None
-    trained = tuple(exit["part"] for exit in state["exits"]) or tuple(range(len(program.parts)))
-    epochs = state["position"]["epochs"] if last or best is None else best.epoch
-    return TrainedRun(config, recipe, program, best, trained, epochs, averaged)
+    return Best(Exit(**found["exit"]), found["epoch"]) if found else None
+
+
+def _trained_exits(state: dict[str, Any]) -> tuple[int, ...]:
+    return tuple(exit["part"] for exit in state["exits"])

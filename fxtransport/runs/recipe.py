@@ -1,27 +1,31 @@
 """The model, the data and the program of a run, built from its configuration."""
 
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import nn
 
 from fxtransport import nets
 from fxtransport.analysis.bottleneck import most_parts
 from fxtransport.analysis.line import Line
-from fxtransport.compiler import example_of, transportify
 from fxtransport.data import Splits, load
-from fxtransport.errors import MODEL_ERRORS, FxTransportError, UsageError, first_line
+from fxtransport.errors import MODEL_ERRORS, FxTransportError, TraceError, UsageError, first_line
 from fxtransport.ir import Boundaries
-from fxtransport.models import ModelSpec, build, input_spec, resolve
+from fxtransport.models import resolve, takes_argument
+from fxtransport.origin import Origin
 from fxtransport.passes.partition import Partition
 from fxtransport.passes.pipeline import run_passes
 from fxtransport.program import Program
 from fxtransport.randomness import seed_all
 from fxtransport.runs.config import Config
-from fxtransport.runs.settings import device_of
-from fxtransport.unit import Example, Unit
+from fxtransport.runs.keys.program import SET_ELSEWHERE, setting_keys
+from fxtransport.runs.settings import choose_device
+from fxtransport.submodule import Target
+from fxtransport.targets import compile_target, named_passes, open_target
+from fxtransport.unit import Unit
 
 EMBEDDED = ("digits", "circles", "moons")
 """The sets that prepare themselves."""
@@ -31,28 +35,26 @@ PREPARED = ("mean", "std", "interpolation", "crop_pct", "crop_mode")
 
 @dataclass(frozen=True)
 class Recipe:
-    """A model's name with what its constructor is given, and the data that it is for.
+    """What a run's program is built from, and the data that it is for.
 
     Args:
         config: The run's.
-        spec: The model.
-        options: For its constructor.
-        shape: Of one input.
-        splits: The data.
+        origin: The model's name with what its constructor is given.
+        shape: The shape of one input.
+        data: The splits.
     """
 
     config: Config
-    spec: ModelSpec
-    options: dict[str, Any]
+    origin: Origin
     shape: tuple[int, ...]
-    splits: Splits
+    data: Splits
 
     def program(self, *, new: bool = True) -> Program:
         """Build the model, and compile it.
 
         Args:
-            new: For a new run: with weights fetched or drawn as the configuration says, and
-                compared with the model's numbers. Otherwise weights are about to be loaded.
+            new: For a new run: weights are fetched or initialized as the configuration says, and
+                numbers are compared with the model's. Otherwise weights are about to be loaded.
 
         Raises:
             FxTransportError: the model cannot be built, compiled or cut, or its logits are not
@@ -60,127 +62,120 @@ class Recipe:
         """
         config = self.config
         seed_all(config["trainer.seed"])
-        pretrained = new and config["model.pretrained"]
-        model = _build(self.spec, self.options, pretrained=pretrained)
-        if new and config.get("model.init"):
-            nets.initialize(model, config["model.init"], config["model.gain"])
-        example = example_of(model, torch.empty(2, *self.shape, device="meta"))
-        cuts = tuple(config.get("program.cuts") or ())
-        modules = config.get("program.modules") or 1
-        if config["program.blockwise"]:
-            modules = _most_modules(model, example)
-        program = transportify(
-            model,
-            example.inputs,
-            modules=modules,
-            balance=config.get("program.weight") or config["program.balance"],
-            batch_size=config["data.batch_size"],
-            cuts=cuts,
-            head=config["program.head"],
-            num_classes=self.splits.num_classes,
-            verify=new and config["program.verify"],
+        target = open_target(
+            self.origin.model,
+            options=self.origin.options,
+            pretrained=new and config["model.pretrained"],
+            input_size=config.get("model.input_size"),
         )
+        if new and config.get("model.init"):
+            nets.initialize(target.model, config["model.init"], config["model.gain"])
+        with _report_failures():
+            settings = self._settings(target)
+            passes = named_passes(settings, verify=new and config["program.verify"])
+            program = compile_target(target, passes)
         self._check_logits(program)
         return program
 
+    def _settings(self, target: Target) -> dict[str, Any]:
+        """The options of the program."""
+        found = self.config.section("program")
+        settings = {
+            name: found[name]
+            for name in setting_keys()
+            if name in found and name not in SET_ELSEWHERE
+        }
+        settings["batch_size"] = self.config["data.batch_size"]
+        settings["num_classes"] = self.data.num_classes
+        if found["blockwise"]:
+            settings["modules"] = _most_modules(target)
+        return settings
+
     def _check_logits(self, program: Program) -> None:
-        """See that the model is a classifier of as many classes as there are."""
-        facts, classes = program.facts, self.splits.num_classes
+        """Check that the model is a classifier of as many classes as there are."""
+        facts, classes = program.facts, self.data.num_classes
         found = [facts.shapes.specs[n.name] for n in facts.graph.output_node().all_input_nodes]
         shapes = [tuple(spec.shape[1:]) for spec in found]
-        # some return auxiliary logits besides, such as Inception
+        # some return auxiliary logits too, such as Inception
         if (classes,) not in shapes:
             raise UsageError(
-                f"{self.spec.canonical} returns {shapes}, and {self.config['data.name']} has "
-                f"{classes} classes; choose a classifier, or say with --model-arg how many it has"
+                f"{self.origin.model} returns {shapes}, and {self.config['data.name']} has "
+                f"{classes} classes; choose a classifier, or set their number in model.options"
             )
 
 
-def recipe_of(config: Config) -> Recipe:
+def make_recipe(config: Config) -> Recipe:
     """Find the model and load the data.
 
     Raises:
-        UsageError: there is no such model or data, or they do not go together.
+        UsageError: there is no such model or data, or they do not fit together.
     """
     spec = resolve(config["model.name"])
-    given = config.get("model.options") or {}
-    probe = _build(spec, given, device=None if spec.library == "file" else "meta")
-    sized, shape = _sized(spec, probe, config.get("model.image_size"), given)
-    splits = _load(config, shape, _normalisation(config, probe))
-    classes = {"num_classes": splits.num_classes} if _takes(spec, "num_classes") else {}
-    return Recipe(config, spec, {**classes, **sized, **given}, shape, splits)
+    options = config.get("model.options") or {}
+    # a factory in a file may need real tensors
+    probe = open_target(
+        spec,
+        options=options,
+        input_size=config.get("model.input_size"),
+        device=None if spec.library == "file" else "meta",
+    )
+    assert probe.origin is not None
+    shape = tuple(probe.example.inputs[0].shape[1:])
+    data = _load_data(config, shape, _normalization(config, probe.model))
+    classes = {"num_classes": data.num_classes} if takes_argument(spec, "num_classes") else {}
+    return Recipe(config, Origin(spec.canonical, {**classes, **probe.origin.options}), shape, data)
 
 
-def _load(config: Config, shape: tuple[int, ...], transform: dict[str, Any]) -> Splits:
+def _load_data(config: Config, shape: tuple[int, ...], transform: dict[str, Any]) -> Splits:
     """The data in the shape that a model takes."""
     found = config.section("data")
-    options = found.pop("options", {})
+    name, options = found.pop("name"), found.pop("options", {})
     transform = {**transform, **found.pop("transform", {})}
-    for name in inspect.signature(load).parameters:
-        if name in options:
-            raise UsageError(f"--data-arg {name}: what all sets have is no option of this one")
-    return load(
-        found.pop("name"),
-        seed=config["trainer.seed"],
-        input_size=shape,
-        transform=transform,
-        pin_memory=device_of(config).startswith("cuda"),
-        **found,
-        **options,
-    )
+    for argument in inspect.signature(load).parameters:
+        if argument in options:
+            raise UsageError(f"{argument} is not an option of one set: data.options cannot set it")
+    if "train_samples" in found:
+        found["train_images"] = found.pop("train_samples")
+    try:
+        return load(
+            name,
+            seed=config["trainer.seed"],
+            input_size=shape,
+            transform=transform,
+            pin_memory=choose_device(config).startswith("cuda"),
+            **found,
+            **options,
+        )
+    except FxTransportError:
+        raise
+    except MODEL_ERRORS as error:
+        raise UsageError(
+            f"cannot load the data {name}: {type(error).__name__}: {first_line(error)}"
+        ) from error
 
 
-def _normalisation(config: Config, probe: nn.Module) -> dict[str, Any]:
-    """How the images were prepared that fetched weights were trained on."""
-    described: Any = getattr(probe, "pretrained_cfg", None)
+def _normalization(config: Config, model: nn.Module) -> dict[str, Any]:
+    """How the images were prepared that pretrained weights were trained on."""
+    described: Any = getattr(model, "pretrained_cfg", None)
     if not (config["model.pretrained"] and described) or config["data.name"] in EMBEDDED:
         return {}
     return {name: described[name] for name in PREPARED if described.get(name)}
 
 
-def _build(spec: ModelSpec, options: dict[str, Any], **how: Any) -> nn.Module:
-    """Construct a model; what its constructor refuses is a line."""
+def _most_modules(target: Target) -> int:
+    """The largest number of parts that a model can be cut into."""
+    unit = run_passes(Unit(target.model, target.example), (Partition(),))
+    boundaries = unit.fact(Boundaries)
+    return most_parts(Line(unit, (*boundaries.found, *boundaries.wide)).steps)
+
+
+@contextmanager
+def _report_failures() -> Iterator[None]:
+    """Turn an error of the compiler itself into one line."""
     try:
-        return build(spec, **how, **options)
+        yield
     except FxTransportError:
         raise
     except MODEL_ERRORS as error:
-        given = ", ".join(f"{name}={value}" for name, value in options.items()) or "no arguments"
-        raise UsageError(
-            f"{spec.canonical} cannot be built with {given}: {first_line(error)}"
-        ) from error
-
-
-def _sized(
-    spec: ModelSpec, probe: nn.Module, size: int | None, given: dict[str, Any]
-) -> tuple[dict[str, Any], tuple[int, ...]]:
-    """What the constructor is given for a size of image, and the shape of the input.
-
-    Convolutions take any size; transformers are built for one.
-    """
-    if size is None:
-        return {}, input_spec(probe, spec, **given).shape
-    options: dict[str, Any] = {}
-    described: Any = getattr(probe, "pretrained_cfg", None) or {}
-    if described.get("fixed_input_size"):
-        options = {"img_size": size}
-    elif hasattr(probe, "image_size") or _takes(spec, "image_size"):
-        options = {"image_size": size}
-    own = input_spec(probe, spec, **given).shape
-    if len(own) != 3:
-        raise UsageError(f"{spec.canonical} takes {own}, which is no image: leave out --image-size")
-    return options, (own[0], size, size)
-
-
-def _takes(spec: ModelSpec, argument: str) -> bool:
-    """Whether a model's constructor takes an argument."""
-    if spec.library == "nets":
-        return argument in inspect.signature(getattr(nets, spec.name)).parameters
-    return spec.library in ("timm", "torchvision") and argument == "num_classes"
-
-
-def _most_modules(model: nn.Module, example: Example) -> int:
-    """The largest number of modules that a model can be cut into."""
-    unit = run_passes(Unit(model, example), (Partition(),))
-    boundaries = unit.fact(Boundaries)
-    return most_parts(Line(unit, (*boundaries.found, *boundaries.wide)).steps)
+        reason = f"the compiler failed: {type(error).__name__}: {first_line(error)}"
+        raise TraceError(reason) from error

@@ -1,9 +1,16 @@
-"""The objective, the schedule and the settings of a run, made from its configuration."""
+"""The objective, the schedule, the optimizer and the trainer's settings of a run.
 
+The names of the configuration meet those of :mod:`fxtransport.objectives` and
+:mod:`fxtransport.training` in this file only.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from fxtransport.errors import UsageError
 from fxtransport.objectives import (
     CrossEntropy,
     FixedMultiplier,
@@ -27,18 +34,64 @@ from fxtransport.training import (
     TrainerSettings,
 )
 
+SCHEDULES = {
+    "end-to-end": EndToEnd,
+    "parallel": Parallel,
+    "sequential": Sequential,
+    "multi-lap": MultiLap,
+}
 
-def objective_of(config: Config, parts: int) -> Objective:
-    """The objective that is minimized.
+
+@dataclass(frozen=True)
+class RunSettings:
+    """How a run trains: what :class:`fxtransport.training.Trainer` is given beside the program."""
+
+    objective: Objective
+    schedule: Schedule
+    optimizer: OptimizerSettings
+    trainer: TrainerSettings
+
+
+def make_settings(config: Config, parts: int) -> RunSettings:
+    """The settings that a configuration describes.
 
     Args:
-        config: The configuration of the run.
-        parts: The number of parts of its program.
+        config: The run's.
+        parts: How many parts the program has.
 
     Raises:
         UsageError: a number is out of range.
     """
-    found = config.section("objective")
+    schedule = config.section("schedule")
+    trainer = config.section("trainer")
+    return RunSettings(
+        objective=_objective(config.section("objective"), parts),
+        schedule=SCHEDULES[schedule.pop("name")](**schedule),
+        optimizer=OptimizerSettings(**config.section("optimizer")),
+        trainer=TrainerSettings(**{**trainer, "device": choose_device(config)}),
+    )
+
+
+def choose_device(config: Config) -> str:
+    """Where to train, as torch names it."""
+    return config.get("trainer.device") or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def spread_evenly(values: Sequence[float], parts: int) -> tuple[float, ...]:
+    """One value for each part, in order; each value goes to as many parts as can be.
+
+    >>> spread_evenly([0.5, 1.0], parts=5)
+    (0.5, 0.5, 0.5, 1.0, 1.0)
+
+    Raises:
+        UsageError: there are more values than parts.
+    """
+    if len(values) > parts > 1:
+        raise UsageError(f"there are {len(values)} values of tau, and {parts} parts")
+    return tuple(values[k * len(values) // parts] for k in range(parts))
+
+
+def _objective(found: dict[str, Any], parts: int) -> Objective:
     classification = (
         ReverseCrossEntropy() if found["reverse"] else CrossEntropy(found["label_smoothing"])
     )
@@ -50,43 +103,10 @@ def objective_of(config: Config, parts: int) -> Objective:
     return Objective(classification, cost, _multipliers(found, parts))
 
 
-def schedule_of(config: Config) -> Schedule:
-    """Which modules train when."""
-    found = config.section("schedule")
-    kinds = {
-        "end-to-end": EndToEnd,
-        "parallel": Parallel,
-        "sequential": Sequential,
-        "multi-lap": MultiLap,
-    }
-    return kinds[found.pop("name")](**found)
-
-
-def optimizer_of(config: Config) -> OptimizerSettings:
-    """How each module is optimised."""
-    return OptimizerSettings(**config.section("optimizer"))
-
-
-def settings_of(config: Config) -> TrainerSettings:
-    """How the trainer runs."""
-    found = config.section("trainer")
-    found["update_frozen_bn"] = found.pop("drift")
-    return TrainerSettings(**{**found, "device": device_of(config)})
-
-
-def device_of(config: Config) -> str:
-    """Where to train, as torch names it."""
-    return config.get("trainer.device") or ("cuda" if torch.cuda.is_available() else "cpu")
-
-
 def _multipliers(found: dict[str, Any], parts: int) -> Multipliers:
-    if "lambda0" in found:
-        kind = LapMultipliers if found["method"] == "lap" else TrglMultipliers
-        return kind(found["lambda0"], found["lambda_rate"], found["every"], found["order"])
-    if "tau" not in found:
-        return FixedMultiplier(found["fixed_weight"])
-    if not found["doubled"]:
-        return TauMultipliers(found["tau"])
-    # of an odd number of parts, the one in the middle is in the first half
-    second = parts // 2
-    return TauMultipliers([found["tau"]] * (parts - second) + [2 * found["tau"]] * second)
+    if found["method"] == "fixed":
+        return FixedMultiplier(found["lambda0"])
+    if found["method"] == "trgl":
+        return TauMultipliers(spread_evenly(found["tau"], parts))
+    kind = LapMultipliers if found["method"] == "lap" else TrglMultipliers
+    return kind(found["lambda0"], found["lambda_rate"], found["update_every"], found["order"])

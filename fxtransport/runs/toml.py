@@ -6,10 +6,11 @@ from typing import Any
 
 
 def dumps(tables: Mapping[str, Mapping[str, Any]]) -> str:
-    """The text of a file of tables, which ``tomllib.loads`` turns into the same again.
+    """The text of a file of tables, which ``tomllib.loads`` reads as the same tables.
 
     Args:
-        tables: Texts, numbers, booleans, lists and tables of these. None is left out.
+        tables: Their values are texts, numbers, booleans, and lists and tables of these; None is
+            left out.
 
     >>> print(dumps({"optimizer": {"lr": 0.1, "options": {"betas": [0.9, 0.99]}}}), end="")
     [optimizer]
@@ -17,7 +18,7 @@ def dumps(tables: Mapping[str, Mapping[str, Any]]) -> str:
     options = { betas = [0.9, 0.99] }
     """
     return "\n".join(
-        f"[{_key(name)}]\n" + "".join(f"{_key(k)} = {_value(v)}\n" for k, v in _set(table))
+        f"[{_key(name)}]\n" + "".join(f"{_key(k)} = {_value(v)}\n" for k, v in _items(table))
         for name, table in tables.items()
     )
 
@@ -31,14 +32,14 @@ def _value(value: Any) -> str:
         case str():
             return _text(value)
         case Mapping():
-            pairs = ", ".join(f"{_key(k)} = {_value(v)}" for k, v in _set(value))
+            pairs = ", ".join(f"{_key(k)} = {_value(v)}" for k, v in _items(value))
             return f"{{ {pairs} }}" if pairs else "{}"
         case list() | tuple():
             return f"[{', '.join(map(_value, value))}]"
-    raise TypeError(f"TOML has no way to write {value!r}")
+    raise TypeError(f"TOML cannot represent {value!r}")
 
 
-def _set(table: Mapping[str, Any]) -> list[tuple[str, Any]]:
+def _items(table: Mapping[str, Any]) -> list[tuple[str, Any]]:
     return [(name, value) for name, value in table.items() if value is not None]
 
 
@@ -48,5 +49,5 @@ def _key(name: str) -> str:
 
 
 def _text(text: str) -> str:
-    # as in JSON, but that TOML also forbids this character as it is
+    # as in JSON, except that TOML forbids this character too
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from fxtransport.compiler import compile_passes, example_of
+from fxtransport.compiler import compile_passes
 from fxtransport.errors import MODEL_ERRORS, FxTransportError, PartitionError, first_line
 from fxtransport.ir import (
     Balance,
@@ -20,13 +20,14 @@ from fxtransport.ir import (
     Residuals,
     VerificationReport,
 )
-from fxtransport.models import ModelSpec, build, input_spec, resolve
+from fxtransport.models import ModelSpec, resolve
 from fxtransport.passes.base import Pass
 from fxtransport.passes.boundaries import FindBoundaries
 from fxtransport.passes.costs import CountCosts
 from fxtransport.passes.partition import Partition
 from fxtransport.passes.pipeline import run_passes
-from fxtransport.submodule import Target, part_of, takes, whole_or_backbone
+from fxtransport.submodule import Target, takes, whole_or_backbone
+from fxtransport.targets import open_target
 from fxtransport.unit import Unit
 from fxtransport.zoo.record import Options, Record, Refusal, Verified
 
@@ -113,15 +114,12 @@ def _since(start: float) -> float:
 
 
 def _compiled(record: Record, spec: ModelSpec, submodule: str | None) -> tuple[Record, Target]:
-    model = build(spec, device="meta")
-    example = example_of(model, input_spec(model, spec).example())
+    target = open_target(spec, submodule=submodule, device="meta")
 
     def structure(part: Target) -> tuple[Record, Target]:
         return _structure(record, part), part
 
-    if submodule is not None:
-        return structure(part_of(model, example.inputs, submodule))
-    found, part = whole_or_backbone(Target(model, example), structure)
+    found, part = whole_or_backbone(target, structure)
     if part.refusal is not None:
         found = replace(found, whole=refusal_of(part.refusal))
     return found, part
@@ -161,11 +159,9 @@ def _verify(spec: ModelSpec, on_meta: Target, record: Record) -> Verified:
     start = time.process_time()
     inputs = _smallest(on_meta)
     torch.manual_seed(0)
-    model = build(spec)
-    if on_meta.path:
-        model = model.get_submodule(on_meta.path)
+    target = open_target(spec, submodule=on_meta.path, inputs=inputs)
     modules = 1 if record.imbalances["2"] is None else 2
-    unit = Unit(model, example_of(model, inputs))
+    unit = Unit(target.model, target.example)
     unit = run_passes(unit, _compile_passes(modules, verify=True))
     checks = unit.fact(VerificationReport).checks
     errors: dict[str, float | None] = {}

@@ -11,6 +11,7 @@ import timm
 import torch
 import torchvision
 
+from fxtransport.cli.common import name_options
 from tests.cli.conftest import Command
 
 
@@ -66,3 +67,9 @@ def test_nothing_is_fetched_unasked(run: Command, monkeypatch: pytest.MonkeyPatc
         torchvision.models._api, "load_state_dict_from_url", raising(AssertionError("fetched"))
     )
     assert run("inspect", "torchvision:fcn_resnet50", "--json", "--after", "record").exit_code == 0
+
+
+def test_errors_name_options_where_the_library_names_arguments() -> None:
+    message = "the best weights are an average: give last=True average=False"
+    assert name_options(message) == "the best weights are an average: give --last --no-ema"
+    assert name_options("give trust_files=True if") == "give --trust-files if"

@@ -20,7 +20,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def measured(run: Command, *arguments: str) -> dict[str, Any]:
     """The JSON object that an evaluation prints."""
-    result = run("evaluate", *arguments, "--json")
+    result = run("evaluate", "--trust-files", *arguments, "--json")
     assert result.exit_code == 0, result.stderr
     found: dict[str, Any] = json.loads(result.stdout)
     return found
@@ -54,7 +54,7 @@ def test_one_exit(run: Command, finished: Path) -> None:
 
 
 def test_the_table(run: Command, finished: Path) -> None:
-    result = run("evaluate", str(finished))
+    result = run("evaluate", "--trust-files", str(finished))
     assert result.exit_code == 0
     best = state_of(finished)["best"]["exit"]
     [line] = [line for line in result.stdout.splitlines() if "best" in line]
@@ -67,7 +67,7 @@ def test_the_table(run: Command, finished: Path) -> None:
     assert len(result.stdout.splitlines()) == 4
 
 
-def test_a_module_that_has_not_been_trained_yet_is_no_exit(run: Command, tmp_path: Path) -> None:
+def test_a_part_that_has_not_been_trained_yet_has_no_exit(run: Command, tmp_path: Path) -> None:
     # module 0 is all that a checkpoint of the first phase knows
     options = ["--method", "vangl", "--modules", "2", "--schedule", "sequential", "--epochs", "1"]
     folder = trained(run, tmp_path / "run", *options)
@@ -77,15 +77,15 @@ def test_a_module_that_has_not_been_trained_yet_is_no_exit(run: Command, tmp_pat
     del exits[1][1:]
     path.write_text(json.dumps(content))
     assert [e["part"] for e in measured(run, str(folder))["exits"]] == [0]
-    result = run("evaluate", str(folder), "--exit", "1")
+    result = run("evaluate", "--trust-files", str(folder), "--exit", "1")
     assert result.exit_code == 2
     assert "there is no trained exit 1: there are 0" in result.stderr
 
 
 BAD = {
-    "no run": (["{run}/none"], "{run}/none holds no run of fxtransport train"),
+    "no run": (["{run}/none"], "{run}/none does not hold a run of fxtransport train"),
     "no exit": (["{run}", "--exit", "7"], "there is no trained exit 7: there are 0, 1, 2"),
-    "odd exit": (["{run}", "--exit", "first"], "write best, all or a module's number, not 'first'"),
+    "bad exit": (["{run}", "--exit", "first"], "write best, all or a module's number, not 'first'"),
     "no device": (["{run}", "--device", "x"], "the device 'x' cannot be used"),
 }
 
@@ -94,7 +94,9 @@ BAD = {
 def test_bad_usage_is_one_clear_line(
     run: Command, finished: Path, arguments: list[str], words: str
 ) -> None:
-    result = run("evaluate", *(text.replace("{run}", str(finished)) for text in arguments))
+    result = run(
+        "evaluate", "--trust-files", *(text.replace("{run}", str(finished)) for text in arguments)
+    )
     assert result.exit_code == 2
     assert result.stdout == ""
     assert words.replace("{run}", str(finished)) in result.stderr
@@ -103,8 +105,10 @@ def test_bad_usage_is_one_clear_line(
 
 def test_a_run_without_validation(run: Command, tmp_path: Path) -> None:
     folder = trained(run, tmp_path / "run", "--epochs", "1", "--validation", "0")
-    assert "has no best exit" in run("evaluate", str(folder)).stderr
-    assert "has no validation split" in run("evaluate", str(folder), "--last").stderr
+    assert "has no best exit" in run("evaluate", "--trust-files", str(folder)).stderr
+    assert (
+        "has no validation split" in run("evaluate", "--trust-files", str(folder), "--last").stderr
+    )
     found = measured(run, str(folder), "--last", "--split", "test")
     assert found["exits"] == [state_of(folder)["test"]]
     assert found["best_exit"] is None

@@ -31,7 +31,7 @@ def test_timm_loads_it_alone_and_finds_the_same_accuracy(run: Command, tmp_path:
     arguments = ["train", "test_resnet", "--method", "lap", *size, "--lr", "0.1", "--no-verify"]
     assert run(*arguments, "--output", str(tmp_path / "run")).exit_code == 0
     file = tmp_path / "weights.safetensors"
-    assert run("export", str(tmp_path / "run"), "-o", str(file)).exit_code == 0
+    assert run("export", "--trust-files", str(tmp_path / "run"), "-o", str(file)).exit_code == 0
     with safe_open(file, "pt") as opened:
         said = opened.metadata()
     assert said["model"] == "timm:test_resnet"
@@ -51,7 +51,7 @@ def test_timm_loads_it_alone_and_finds_the_same_accuracy(run: Command, tmp_path:
 
 def test_the_file_needs_nothing_of_this_library(run: Command, finished: Path) -> None:
     file = finished.parent / "plain.safetensors"
-    assert run("export", str(finished), "-o", str(file)).exit_code == 0
+    assert run("export", "--trust-files", str(finished), "-o", str(file)).exit_code == 0
     code = (
         "import sys\nsys.path.insert(0, sys.argv[1])\nfrom net import Net\n"
         "from safetensors.torch import load_file\n"
@@ -75,7 +75,7 @@ def test_last_and_averaged(
     run: Command, finished: Path, tmp_path: Path, options: list[str], source: str
 ) -> None:
     file = tmp_path / "weights.safetensors"
-    assert run("export", str(finished), "-o", str(file), *options).exit_code == 0
+    assert run("export", "--trust-files", str(finished), "-o", str(file), *options).exit_code == 0
     expected = state_of(finished)[source]
     found = load_file(file)
     assert found.keys() == {name for name in expected if not name.startswith("auxiliary_heads.")}
@@ -103,7 +103,7 @@ def test_weights_that_a_model_shares_are_written_twice(run: Command, tmp_path: P
     result = run("train", f"{file}:Tied", *options, "--output", str(tmp_path / "run"))
     assert result.exit_code == 0, result.stderr
     weights = tmp_path / "weights.safetensors"
-    assert run("export", str(tmp_path / "run"), "-o", str(weights)).exit_code == 0
+    assert run("export", "--trust-files", str(tmp_path / "run"), "-o", str(weights)).exit_code == 0
     model = build(resolve(f"{file}:Tied"))
     model.load_state_dict(load_file(weights), strict=True)
 
@@ -111,20 +111,20 @@ def test_weights_that_a_model_shares_are_written_twice(run: Command, tmp_path: P
 def test_nothing_is_overwritten_unless_told(run: Command, finished: Path, tmp_path: Path) -> None:
     file = tmp_path / "weights.safetensors"
     file.write_text("precious")
-    refused = run("export", str(finished), "-o", str(file))
+    refused = run("export", "--trust-files", str(finished), "-o", str(file))
     assert refused.exit_code == 2
-    assert f"{file} is there already: give another -o, or --force" in refused.stderr
+    assert f"{file} already exists: give another -o, or --force" in refused.stderr
     assert file.read_text() == "precious"
-    assert run("export", str(finished), "-o", str(file), "--force").exit_code == 0
+    assert run("export", "--trust-files", str(finished), "-o", str(file), "--force").exit_code == 0
     assert load_file(file)
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
 
 
 BAD = {
-    "no run": (["{run}/none", "-o", "{new}"], "holds no run of fxtransport train"),
+    "no run": (["{run}/none", "-o", "{new}"], "does not hold a run of fxtransport train"),
     "no output": (["{run}"], "Missing option '--output'"),
     "unwritable": (["{run}", "-o", "{run}/config.toml/w"], "cannot write into"),
-    "averages": (["{run}", "-o", "{new}", "--no-ema"], "take --last --no-ema"),
+    "averages": (["{run}", "-o", "{new}", "--no-ema"], "give --last --no-ema"),
 }
 
 
@@ -134,7 +134,7 @@ def test_bad_usage_is_one_clear_line(
 ) -> None:
     new = str(tmp_path / "new")
     filled = (a.replace("{run}", str(finished)).replace("{new}", new) for a in arguments)
-    result = run("export", *filled)
+    result = run("export", "--trust-files", *filled)
     assert result.exit_code == 2
     assert words in result.stderr
     assert len([line for line in result.stderr.splitlines() if "rror: " in line]) == 1
@@ -143,6 +143,6 @@ def test_bad_usage_is_one_clear_line(
 
 def test_a_run_that_keeps_no_average(run: Command, tmp_path: Path) -> None:
     folder = trained(run, tmp_path / "run", "--epochs", "1")
-    result = run("export", str(folder), "-o", str(tmp_path / "w"), "--ema")
+    result = run("export", "--trust-files", str(folder), "-o", str(tmp_path / "w"), "--ema")
     assert result.exit_code == 2
-    assert "keeps no average of its weights: it was trained without --ema" in result.stderr
+    assert "has no average of its weights: it was trained without one" in result.stderr

@@ -12,7 +12,7 @@ import torch
 from fxtransport import load
 from tests.cli.conftest import Command
 
-KEYS = {"model", "balance", "weight", "modules", "bottleneck", "lower_bound", "imbalance", "cuts"}
+KEYS = {"model", "balance", "modules", "bottleneck", "lower_bound", "imbalance", "cuts"}
 MODULE_KEYS = {
     "index",
     "residuals",
@@ -67,16 +67,16 @@ def test_depth_and_four_modules_are_the_default(run: Command, nets: Path) -> Non
     assert [module["residuals"] for module in found["modules"]] == [1, 1, 1, 1]
 
 
-@pytest.mark.parametrize("weight", ["activations", "parameters", "flops"])
-def test_weights(run: Command, nets: Path, weight: str) -> None:
-    arguments = [f"{nets}:Net", "-k", "2", "--equal-weight"]
-    found = described(run, *arguments, "--weight", weight)
-    key = {"activations": "activation_bytes"}.get(weight, weight)
-    assert (found["balance"], found["weight"]) == ("weight", weight)
+@pytest.mark.parametrize("balance", ["activations", "parameters", "flops"])
+def test_balance(run: Command, nets: Path, balance: str) -> None:
+    arguments = [f"{nets}:Net", "-k", "2"]
+    found = described(run, *arguments, "--balance", balance)
+    key = {"activations": "activation_bytes"}.get(balance, balance)
+    assert found["balance"] == balance
     assert found["bottleneck"] == max(module[key] for module in found["modules"])
     assert found["lower_bound"] <= found["bottleneck"]
-    if weight == "activations":
-        assert found == described(run, *arguments)
+    if balance == "activations":
+        assert found == described(run, *arguments, "--equal-weight")
 
 
 def test_activations_grow_with_the_batch(run: Command, nets: Path) -> None:
@@ -98,6 +98,27 @@ def test_heads(run: Command, nets: Path, head: str) -> None:
     found = described(run, f"{nets}:Net", "-k", "2", "--head", head, "--num-classes", "7")
     assert [module["head"]["kind"] for module in found["modules"]] == [head, "model"]
     assert (found["modules"][0]["head"]["parameters"] == 0) == (head == "none")
+
+
+def test_the_width_of_heads(run: Command, nets: Path) -> None:
+    narrow = described(run, f"{nets}:Net", "-k", "2", "--head-width", "2", "--no-verify")
+    wide = described(run, f"{nets}:Net", "-k", "2", "--no-verify")
+    found = [each["modules"][0]["head"]["parameters"] for each in (narrow, wide)]
+    assert found[0] < found[1]
+
+
+@pytest.mark.parametrize("option", ["--input-size", "--image-size"])
+@pytest.mark.parametrize(
+    ("size", "shape"), [("6", [3, 6, 6]), ("6x10", [3, 6, 10]), ("3,5,7", [3, 5, 7])]
+)
+def test_sizes(run: Command, nets: Path, option: str, size: str, shape: list[int]) -> None:
+    found = described(run, f"{nets}:Net", "-k", "2", option, size, "--no-verify")
+    assert found["modules"][0]["input_shapes"] == [shape]
+
+
+def test_a_transformer_is_built_for_a_size(run: Command) -> None:
+    arguments = ["vit_tiny", "-k", "2", "--image-size", "1,32,48", "--no-verify"]
+    assert described(run, *arguments)["modules"][0]["input_shapes"] == [[1, 32, 48]]
 
 
 def test_the_table(run: Command, nets: Path) -> None:
@@ -143,7 +164,7 @@ def test_output_is_a_folder_that_loads(run: Command, nets: Path, tmp_path: Path)
     result = run(*arguments, "--output", str(folder), "--json")
     assert result.exit_code == 0
     assert result.stderr == f"saved in {folder}\n"
-    program = load(folder)
+    program = load(folder, trust_files=True)
     assert [cut.path for cut in program.facts.partition.cuts] == json.loads(result.stdout)["cuts"]
     assert program.parts[0](torch.zeros(2, 3, 8, 8)).logits.shape == (2, 5)
 
@@ -185,7 +206,10 @@ def test_a_backbone_stands_in_for_a_detector(run: Command, nets: Path, tmp_path:
     assert result.exit_code == 0
     assert NOTE in result.stderr
     assert "nets.py:Detects#backbone in 2 parts" in result.stdout
-    assert load(tmp_path / "out").state_dict().keys() >= {"stem.weight", "blocks.3.conv.bias"}
+    assert load(tmp_path / "out", trust_files=True).state_dict().keys() >= {
+        "stem.weight",
+        "blocks.3.conv.bias",
+    }
     found = described(run, f"{nets}:Detects", "--modules", "2")
     assert found["model"] == f"{nets}:Detects#backbone"
     assert found["whole_refused"].startswith("the model (Detects) has data-dependent")
@@ -202,6 +226,8 @@ def test_a_submodule_that_is_asked_for(run: Command, nets: Path) -> None:
     assert sized["modules"][0]["input_shapes"] == [[4, 6, 6]]
     heads = described(run, f"{nets}:Net#blocks", "--modules", "2", "--num-classes", "3")
     assert heads["modules"][0]["head"]["kind"] == "conv"
+    square = described(run, f"{nets}:Net#blocks", "--modules", "2", "--image-size", "6")
+    assert square["modules"] == sized["modules"]
     wrong = run("split", f"{nets}:Net", "--submodule", "blocs")
     assert wrong.exit_code == 2
     assert "Net has no submodule 'blocs': did you mean blocks" in wrong.stderr

@@ -23,12 +23,12 @@ FXTRANSPORT = [sys.executable, "-c", "from fxtransport.cli.main import main; mai
 RUNS = {
     "lap": ["--method", "lap"],
     "lap in modules": ["--method", "lap", "--schedule", "parallel", "--order", "text"],
-    "fixed": ["--method", "fixed", "--fixed-weight", "0.1", "--cost-p", "1.5"],
-    "trgl": ["--method", "trgl", "--equal-weight", "--weight", "parameters"],
+    "fixed": ["--method", "fixed", "--lambda0", "0.1", "--cost-p", "1.5"],
+    "trgl": ["--method", "trgl", "--balance", "parameters"],
     "trgl in turn": ["--method", "trgl", "--schedule", "sequential", "--growth", "1"],
     "trgl in laps": ["--method", "trgl", "--schedule", "multi-lap", "--laps", "2"],
     "trgl with multipliers": ["--method", "trgl-multipliers", "--reduction", "sum"],
-    "trgl by displacement": ["--method", "trgl", "--residue", "displacement", "--no-doubled"],
+    "trgl by displacement": ["--method", "trgl", "--residue", "displacement", "--tau", "0.5"],
     "vangl": ["--method", "vangl", "--schedule", "sequential", "--cache-hidden"],
     "by blocks": ["--method", "vangl", "--blockwise"],
     "e2e": ["--method", "e2e", "--opt", "adamw", "--sched", "cosine", "--reverse"],
@@ -99,12 +99,13 @@ def test_the_configuration_makes_the_same_run(run: Command, tmp_path: Path) -> N
     options = ["--method", "trgl", "--modules", "2", "--epochs", "1", "--augment", "padding=1"]
     first = trained(run, tmp_path / "first", *options, "--seed", "3")
     second = tmp_path / "second"
-    result = run("train", "--config", str(first / "config.toml"), "--output", str(second))
+    again = ["--config", str(first / "config.toml"), "--trust-files"]
+    result = run("train", *again, "--output", str(second))
     assert result.exit_code == 0, result.stderr
     assert (first / "config.toml").read_text() == (second / "config.toml").read_text()
     assert same(last_weights(first), last_weights(second))
     other = tmp_path / "other"
-    changed = ["--config", str(first / "config.toml"), "--seed", "4", "--output", str(other)]
+    changed = [*again, "--seed", "4", "--output", str(other)]
     assert run("train", *changed, "--set", "optimizer.lr=0.5").exit_code == 0
     assert not same(last_weights(first), last_weights(other))
     assert tomllib.loads((other / "config.toml").read_text())["optimizer"]["lr"] == 0.5
@@ -148,12 +149,12 @@ def test_a_run_that_was_interrupted_goes_on(
         lines = process.stderr.read().splitlines()
     assert process.returncode == 128 + number
     assert lines[-1].startswith(f"error: {number.name} ended the run after step ")
-    assert lines[-1].endswith(f"go on with: fxtransport train --resume {folder}")
+    assert lines[-1].endswith(f"go on with: fxtransport train --resume {folder} --trust-files")
     assert "Traceback" not in "".join(lines)
     position = state_of(folder)["position"]
     assert 2 <= position["epochs"] < 16
 
-    resumed = run("train", "--resume", str(folder))
+    resumed = run("train", "--resume", str(folder), "--trust-files")
     assert resumed.exit_code == 0, resumed.stderr
     assert f"goes on after epoch {position['epochs']} of 16" in resumed.stderr
     assert [int(row["epoch"]) for row in rows(folder)] == [n for n in range(1, 17) for _ in "ab"]
@@ -164,14 +165,14 @@ def test_a_run_that_was_interrupted_goes_on(
 def test_a_finished_run_is_not_trained_again(run: Command, tmp_path: Path) -> None:
     folder = trained(run, tmp_path / "run", "--epochs", "1")
     before = last_weights(folder), rows(folder)
-    result = run("train", "--resume", str(folder))
+    result = run("train", "--resume", str(folder), "--trust-files")
     assert result.exit_code == 0
     assert "the run is finished" in result.stderr
     assert same(before[0], last_weights(folder))
     assert before[1] == rows(folder)
 
 
-def test_what_ended_before_its_first_checkpoint_is_begun_anew(run: Command, tmp_path: Path) -> None:
+def test_what_ended_before_its_first_checkpoint_begins_again(run: Command, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     random = ["--method", "vangl", "--modules", "2", "--cache-hidden", "--augment", "padding=1"]
     arguments = [write_net(tmp_path), *SMALL, "-n", "1", "--output", str(folder)]
@@ -188,7 +189,7 @@ def test_a_run_without_a_checkpoint_begins(run: Command, tmp_path: Path) -> None
     for path in folder.iterdir():
         if path.name != "config.toml":
             path.unlink()
-    assert run("train", "--resume", str(folder)).exit_code == 0
+    assert run("train", "--resume", str(folder), "--trust-files").exit_code == 0
     assert same(expected, last_weights(folder))
 
 
@@ -202,19 +203,22 @@ BAD = {
     "nothing": ([], "Missing option '--output RUN', or '--resume RUN'"),
     "no model": (["--output", "{new}"], "Missing argument 'MODEL', or model.name"),
     "no output": (["resnet18"], "Missing option '--output RUN'"),
-    "output exists": (["resnet18", "-o", "{run}"], "is there already: give another --output"),
-    "a file": (["resnet18", "-o", "{run}/config.toml"], "is there already"),
+    "output exists": (["resnet18", "-o", "{run}"], "already exists: give another --output"),
+    "a file": (["resnet18", "-o", "{run}/config.toml"], "already exists"),
     "unwritable": (["{net}", "-o", "{run}/config.toml/a"], "cannot write into"),
     "misspelt": (["resnet81", "-o", "{new}"], "did you mean timm:resnet18"),
     "no set": (["{net}", "--data", "digit", "-o", "{new}"], "digit"),
-    "data of all": (["{net}", "--data-arg", "seed=1", "-o", "{new}"], "no option of this one"),
+    "data of all": (
+        ["{net}", "--data-arg", "seed=1", "-o", "{new}"],
+        "seed is not an option of one set: --data-arg cannot set it",
+    ),
     "data of none": (["{net}", "--data-arg", "x=1", "-o", "{new}"], "digits has no option 'x'"),
     "points": (["{net}", "--data", "moons", "-o", "{new}"], "points of the plane"),
     "no key": (["{net}", "--set", "a.b=1", "-o", "{new}"], "there is no key 'a.b'"),
     "no pair": (["{net}", "--set", "ab", "-o", "{new}"], "write KEY=VALUE, not 'ab'"),
     "no meaning": (["{net}", "--tau", "1", "-o", "{new}"], "--tau has no meaning"),
     "bad number": (["{net}", "--lr", "x", "-o", "{new}"], "'x' is not a valid float"),
-    "both": (["{net}", "--equal-depth", "--equal-weight"], "exclude one another"),
+    "both": (["{net}", "--equal-depth", "--equal-weight"], "contradict one another"),
     "classes": (
         ["{net}", "--model-arg", "classes=5", "-o", "{new}"],
         "returns [(5,)], and digits has 10 classes",
@@ -230,8 +234,23 @@ BAD = {
         ["{net}", "--schedule", "parallel", "--modules", "9", "-o", "{new}"],
         "cannot cut Net into 9 modules",
     ),
-    "no run": (["--resume", "{new}"], "holds no run of fxtransport train: it has no config.toml"),
-    "resume and output": (["--resume", "{run}", "-o", "{new}"], "leave out --output"),
+    "no run": (
+        ["--resume", "{new}"],
+        "does not hold a run of fxtransport train: it has no config.toml",
+    ),
+    "resume and output": (
+        ["--resume", "{run}", "--trust-files", "-o", "{new}"],
+        "leave out --output",
+    ),
+    "resumes a file": (
+        ["--resume", "{run}"],
+        "{run}/config.toml names a model in a Python file, {file}, and would run it: give "
+        "--trust-files if you trust that file",
+    ),
+    "configures a file": (
+        ["--config", "{run}/config.toml", "-o", "{new}"],
+        "{run}/config.toml names a model in a Python file, {file}, and would run it",
+    ),
     "other numbers": (["--resume", "{run}", "--lr", "1"], "--lr 1.0 would change the run in"),
     "other model": (["resnet18", "--resume", "{run}"], "model.name timm:resnet18 would change"),
     "no file": (["--config", "{new}", "-o", "{new}"], "cannot read {new}: No such file"),
@@ -243,6 +262,7 @@ def test_bad_usage_is_one_clear_line(
     run: Command, finished: Path, tmp_path: Path, arguments: list[str], words: str
 ) -> None:
     places = {"{run}": finished, "{new}": tmp_path / "new", "{net}": write_net(tmp_path)}
+    places["{file}"] = finished.parent / "net.py"
 
     def filled(text: str) -> str:
         for name, place in places.items():
@@ -272,7 +292,7 @@ def test_a_damaged_checkpoint(run: Command, tmp_path: Path) -> None:
     folder = trained(run, tmp_path / "run", "--epochs", "1")
     [weights] = folder.glob("last-*.safetensors")
     weights.write_bytes(weights.read_bytes()[:-1] + b"!")
-    result = run("train", "--resume", str(folder))
+    result = run("train", "--resume", str(folder), "--trust-files")
     assert result.exit_code == 2
     assert f"{weights} is damaged" in result.stderr
 
@@ -281,7 +301,7 @@ def test_a_checkpoint_of_another_run(run: Command, tmp_path: Path) -> None:
     folder = trained(run, tmp_path / "run", "--epochs", "1")
     other = trained(run, tmp_path / "other", "--epochs", "2")
     (folder / "config.toml").write_text((other / "config.toml").read_text())
-    result = run("train", "--resume", str(folder))
+    result = run("train", "--resume", str(folder), "--trust-files")
     assert result.exit_code == 2
     [line] = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert "the checkpoint is of a run with another schedule" in line
@@ -297,7 +317,7 @@ def test_a_full_disk(run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr("os.replace", full)
     new = run("train", write_net(tmp_path), *SMALL, "--output", str(tmp_path / "new"))
-    old = run("train", "--resume", str(folder))
+    old = run("train", "--resume", str(folder), "--trust-files")
     for result, place in ((new, tmp_path / "new"), (old, folder)):
         assert result.exit_code == 2
         [line] = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
@@ -324,7 +344,7 @@ def test_what_a_model_raises_while_it_trains(run: Command, tmp_path: Path) -> No
     assert result.exit_code == 1
     [line] = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert line.startswith("error: training failed: ValueError: Expected more than 1 value")
-    assert line.endswith(f"go on with: fxtransport train --resume {folder}")
+    assert line.endswith(f"go on with: fxtransport train --resume {folder} --trust-files")
 
 
 def test_tensorboard_that_is_not_installed(

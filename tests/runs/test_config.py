@@ -5,17 +5,24 @@ from typing import Any
 
 import pytest
 
-from fxtransport.cli.runs.options import merged
 from fxtransport.errors import UsageError
-from fxtransport.runs.config import KEYS, parse_assignments, parse_pair, read, read_run, resolved
-from fxtransport.runs.keys import METHODS, By
+from fxtransport.runs.config import (
+    RENAMED,
+    complete_config,
+    merge_values,
+    parse_assignments,
+    parse_pair,
+    read_config,
+    read_run,
+)
+from fxtransport.runs.keys import METHODS
 
 MODEL = {"model.name": "resnet18"}
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_file_of_a_configuration_is_read_as_the_same(method: str, tmp_path: Path) -> None:
-    config = resolved(
+    config = complete_config(
         {
             **MODEL,
             "objective.method": method,
@@ -32,13 +39,13 @@ def test_the_file_of_a_configuration_is_read_as_the_same(method: str, tmp_path: 
     [
         # LAP for CIFAR10, TRGL for STL10
         ("lap", "objective.lambda0", 0.1),
-        ("lap", "objective.every", 50),
+        ("lap", "objective.update_every", 50),
         ("lap", "optimizer.lr", 0.01),
         ("lap", "schedule.name", "end-to-end"),
         ("lap", "program.modules", 1),
         ("lap", "objective.tau", None),
-        ("trgl", "objective.tau", 0.5),
-        ("trgl", "objective.doubled", True),
+        ("trgl", "objective.tau", [0.5, 1.0]),
+        ("fixed", "objective.lambda0", 0.04),
         ("trgl", "optimizer.lr", 0.002),
         ("trgl", "data.batch_size", 64),
         ("trgl", "program.modules", 4),
@@ -49,35 +56,35 @@ def test_the_file_of_a_configuration_is_read_as_the_same(method: str, tmp_path: 
     ],
 )
 def test_published_settings_are_the_defaults(method: str, path: str, value: Any) -> None:
-    assert resolved({**MODEL, "objective.method": method}).get(path) == value
+    assert complete_config({**MODEL, "objective.method": method}).get(path) == value
 
 
 def test_defaults_follow_what_they_depend_on() -> None:
-    config = resolved({"schedule.name": "multi-lap", "model.init": "orthogonal"})
+    config = complete_config({"schedule.name": "multi-lap", "model.init": "orthogonal"})
     assert config["schedule.laps"] == 5
     assert config["program.modules"] == 4
     assert config["model.gain"] == 0.01
-    greedy = resolved({"objective.method": "vangl", "model.init": "orthogonal"})
+    greedy = complete_config({"objective.method": "vangl", "model.init": "orthogonal"})
     assert greedy["model.gain"] == 0.1
-    assert resolved(MODEL).get("model.gain") is None
+    assert complete_config(MODEL).get("model.gain") is None
 
 
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"objective.tau": 1.0}, "--tau has no meaning where objective.method is lap"),
-        ({"schedule.laps": 2}, "--laps has no meaning where schedule.name is end-to-end"),
-        ({"model.gain": 1.0}, "--gain has no meaning where model.init is not set"),
-        ({"program.modules": 3}, "end-to-end training has no modules"),
-        ({"program.blockwise": True}, "end-to-end training has no modules"),
+        ({"objective.tau": 1.0}, "objective.tau has no meaning where objective.method is lap"),
+        ({"schedule.laps": 2}, "schedule.laps has no meaning where schedule.name is end-to-end"),
+        ({"model.gain": 1.0}, "model.gain has no meaning where model.init is not set"),
+        ({"program.modules": 3}, "end-to-end training trains the program as one part"),
+        ({"program.blockwise": True}, "end-to-end training trains the program as one part"),
         ({"objective.method": "e2e", "schedule.name": "parallel"}, "take vangl"),
         (
             {"schedule.name": "parallel", "program.blockwise": True, "program.modules": 3},
-            "follows from --blockwise or --cut",
+            "follows from program.blockwise or program.cuts",
         ),
         (
             {"schedule.name": "parallel", "program.blockwise": True, "program.cuts": ["a"]},
-            "--blockwise and --cut exclude one another",
+            "program.blockwise and program.cuts are mutually exclusive",
         ),
         ({"optimizer.lr": "fast"}, "optimizer.lr is a number, not 'fast'"),
         ({"optimizer.lr": float("nan")}, "optimizer.lr is a number, not nan"),
@@ -87,33 +94,58 @@ def test_defaults_follow_what_they_depend_on() -> None:
         ({"objective.kinds": ["identity", "x"]}, "not 'x'"),
         ({"program.cuts": [1]}, "program.cuts is a list of texts"),
         ({"model.options": 1}, "model.options is a table, not 1"),
+        ({"model.input_size": "32x"}, "model.input_size: '32x' is not a valid size of an input"),
+        ({"objective.method": "trgl", "objective.tau": "a"}, "objective.tau: write a number"),
+        ({"objective.method": "trgl", "objective.tau": [True]}, "tau is a list of numbers"),
+        ({"objective.method": "trgl", "objective.tau": "nan"}, "tau is a list of numbers"),
+        ({"program.head": "none"}, "program.head is one of auto, conv, token, not 'none'"),
+        ({"program.balance": "weight"}, "depth, activations, parameters, flops, not 'weight'"),
     ],
 )
 def test_what_makes_no_sense_is_refused(values: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError) as raised:
-        resolved(values)
+        complete_config(values)
     assert words in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("path", "value", "stored"),
+    [
+        ("model.input_size", 32, "32"),
+        ("model.input_size", [3, 32, 48], "3,32,48"),
+        ("model.input_size", "32x48", "32x48"),
+        ("objective.tau", 2, [2.0]),
+        ("objective.tau", "0.5,1", [0.5, 1.0]),
+        ("objective.tau", [1, 2.5], [1.0, 2.5]),
+    ],
+)
+def test_values_in_several_forms_are_stored_in_one(path: str, value: Any, stored: Any) -> None:
+    assert complete_config({"objective.method": "trgl", path: value})[path] == stored
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_keys_of_earlier_versions_say_what_replaces_them(old: str, new: str) -> None:
+    with pytest.raises(UsageError, match=f"the key '{old}' has been replaced: use {new}"):
+        parse_assignments([f"{old}=1"])
+
+
+def test_later_layers_win_and_tables_are_merged() -> None:
+    table = {"data.mixup": {"mixup_alpha": 0.1, "prob": 1}}
+    assert merge_values(table, {"optimizer.lr": 1}, {"data.mixup": {"prob": 0.5}}) == {
+        "data.mixup": {"mixup_alpha": 0.1, "prob": 0.5},
+        "optimizer.lr": 1,
+    }
+
+
 def test_whole_numbers_are_numbers() -> None:
-    assert resolved({"optimizer.lr": 1})["optimizer.lr"] == 1.0
-
-
-@pytest.mark.parametrize("path", KEYS)
-def test_every_key_is_reachable(path: str) -> None:
-    key = KEYS[path]
-    by = key.default
-    while isinstance(by, By):
-        assert by.path in KEYS
-        by = next(iter(by.values.values()))
-    assert key.flag or key.alone or path == "model.name"
+    assert complete_config({"optimizer.lr": 1})["optimizer.lr"] == 1.0
 
 
 def test_a_file_and_what_is_set_later(tmp_path: Path) -> None:
     file = tmp_path / "run.toml"
     file.write_text("[optimizer]\nlr = 0.5\noptions = { nesterov = true, a = 1 }\n")
     later = parse_assignments(["optimizer.lr=0.25", "optimizer.options.a=2"])
-    config = resolved(merged(read(file), later))
+    config = complete_config(merge_values(read_config(file), later))
     assert config["optimizer.lr"] == 0.25
     assert config["optimizer.options"] == {"nesterov": True, "a": 2}
 
@@ -123,24 +155,24 @@ def test_a_file_and_what_is_set_later(tmp_path: Path) -> None:
     [
         ("[optimiser]\nlr = 1\n", "there is no key 'optimiser.lr': did you mean optimizer.lr?"),
         ("[trainer]\nlr = 1\n", "did you mean optimizer.lr?"),
-        ("lr = 1\n", "lr stands outside of a section"),
-        ("[a\n", "is no TOML"),
-        ("\udcff", "is no TOML"),
+        ("lr = 1\n", "lr is not in a section"),
+        ("[a\n", "is not valid TOML"),
+        ("\udcff", "is not valid TOML"),
     ],
 )
 def test_a_file_that_cannot_be_used(tmp_path: Path, text: str, words: str) -> None:
     file = tmp_path / "run.toml"
     file.write_text(text, errors="surrogateescape")
     with pytest.raises(UsageError) as raised:
-        read(file)
+        read_config(file)
     assert words in str(raised.value)
     assert str(file) in str(raised.value)
 
 
 def test_files_that_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="No such file"):
-        read(tmp_path / "no.toml")
-    with pytest.raises(UsageError, match="holds no run of fxtransport train"):
+        read_config(tmp_path / "no.toml")
+    with pytest.raises(UsageError, match="does not hold a run of fxtransport train"):
         read_run(tmp_path)
 
 
@@ -171,15 +203,15 @@ def test_a_key_of_texts_takes_any_word() -> None:
 
 
 def test_a_run_goes_on_with_what_does_not_change_its_numbers() -> None:
-    config = resolved(MODEL)
+    config = complete_config(MODEL)
     changed = config.with_changes({"data.num_workers": 2, "optimizer.lr": 0.01}, "run")
     assert changed["data.num_workers"] == 2
     assert changed["optimizer.lr"] == config["optimizer.lr"]
 
 
 def test_processes_that_shuffle_shards_are_as_many_to_the_end() -> None:
-    config = resolved({**MODEL, "data.name": "wds/photos", "data.root": "shards"})
-    with pytest.raises(UsageError, match="--workers 2 would change the run in here, where it is 0"):
+    config = complete_config({**MODEL, "data.name": "wds/photos", "data.root": "shards"})
+    with pytest.raises(UsageError, match="num_workers 2 would change the run in here"):
         config.with_changes({"data.num_workers": 2}, "here")
     assert config.with_changes({"data.num_workers": 0}, "here") == config
 
@@ -187,13 +219,13 @@ def test_processes_that_shuffle_shards_are_as_many_to_the_end() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"optimizer.lr": 0.5}, "--lr 0.5 would change the run in here, where it is 0.01"),
+        ({"optimizer.lr": 0.5}, "optimizer.lr 0.5 would change the run in here, where it is 0.01"),
         ({"trainer.ema": 0.9}, "where it is not set"),
         ({"model.name": "resnet34"}, "where it is resnet18"),
-        ({"schedule.epochs": 20}, "begin another run with --output"),
+        ({"schedule.epochs": 20}, "begin another run in another folder"),
     ],
 )
 def test_a_run_goes_on_with_the_same_numbers(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError) as raised:
-        resolved(MODEL).with_changes(changes, "here")
+        complete_config(MODEL).with_changes(changes, "here")
     assert words in str(raised.value)

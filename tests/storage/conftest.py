@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fxtransport import save
-from tests.storage.programs import compiled
+from tests.storage.programs import program_of
 
 FILE = """
 import torch
@@ -55,7 +55,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def saved(file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a program of two modules."""
     folder = tmp_path_factory.mktemp("programs") / "net"
-    save(compiled(f"{file}:Net", modules=2), folder, model=f"{file}:Net")
+    save(program_of(f"{file}:Net", modules=2), folder, model=f"{file}:Net")
     return folder
 
 

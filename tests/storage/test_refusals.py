@@ -1,4 +1,4 @@
-"""What is no saved program is refused in one line, and nothing of it runs."""
+"""What is not a saved program is refused in one line, and nothing of it runs."""
 
 import hashlib
 import json
@@ -64,15 +64,15 @@ def test_json_of_another_shape(folder: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
-        ("format", 2, "has format 2; this version reads 1"),
+        ("format", 3, "has format 3; this version reads 2"),
         ("model", "timm:no_such_model", "no model is called"),
         ("model", "no/such/file.py:Net", "there is no such file"),
-        ("model", 3, "'model' is missing or odd"),
+        ("model", 3, "'model' is missing or invalid"),
         ("options", {"no_such_option": 1}, "unexpected keyword argument"),
         ("options", {"width": "wide"}, "cannot load"),
-        ("options", {"pretrained": True}, "'pretrained' says where numbers come from"),
+        ("options", {"pretrained": True}, "'pretrained' says where weights come from"),
         ("options", {"checkpoint_path": "x.pth"}, "'checkpoint_path' says where"),
-        ("options", [1], "'options' is missing or odd"),
+        ("options", [1], "'options' is missing or invalid"),
         ("inputs", [], "cannot load"),
         ("inputs", [{"shape": [5], "dtype": "float32"}], "cannot load"),
         ("inputs", [{"shape": [0], "dtype": "float32"}], "does not describe an input"),
@@ -88,7 +88,7 @@ def test_json_of_another_shape(folder: Path, text: str) -> None:
         ("pipeline", "", "the pipeline is empty"),
         ("graph_hash", "0" * 64, "install those versions"),
         ("weights_hash", "0" * 64, "is damaged, or not the one"),
-        ("versions", [], "'versions' is missing or odd"),
+        ("versions", [], "'versions' is missing or invalid"),
     ],
 )
 def test_a_wrong_value(folder: Path, key: str, value: object, words: str) -> None:
@@ -101,37 +101,62 @@ def test_a_wrong_value(folder: Path, key: str, value: object, words: str) -> Non
 @pytest.mark.parametrize(
     ("state", "words"),
     [
-        ({"other": torch.zeros(2)}, "is of another model"),
-        ({}, "is of another model"),
+        ({"other": torch.zeros(2)}, "belongs to another model"),
+        ({}, "belongs to another model"),
         ("reshaped", r"0.linear.weight is \(6, 1\), not \(6, 6\)"),
     ],
 )
 def test_weights_of_another_model(folder: Path, state: Any, words: str) -> None:
     """Even where the description has their hash."""
     if state == "reshaped":
-        state = load(folder).state_dict()
+        state = load(folder, trust_files=True).state_dict()
         state["0.linear.weight"] = torch.zeros(6, 1)
     save_file(state, folder / WEIGHTS)
     description = json.loads((folder / DESCRIPTION).read_text())
     description["weights_hash"] = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
     (folder / DESCRIPTION).write_text(json.dumps(description))
     with pytest.raises(SavedProgramError, match=words):
-        load(folder)
+        load(folder, trust_files=True)
 
 
-def test_a_folder_that_is_none(tmp_path: Path) -> None:
-    assert "holds no program" in refused(tmp_path)
-    assert "holds no program" in refused(tmp_path / "nowhere")
+def test_a_folder_without_a_program(tmp_path: Path) -> None:
+    assert "does not hold a program" in refused(tmp_path)
+    assert "does not hold a program" in refused(tmp_path / "nowhere")
 
 
-def test_no_file_of_the_folder_is_executed(folder: Path) -> None:
+def point_at(folder: Path, file: Path) -> Path:
+    """Let a saved program name a model in a file, which leaves a trace when it is run."""
     witness = folder / "executed"
-    (folder / CODE).write_text(f"import pathlib\npathlib.Path({str(witness)!r}).touch()\n")
+    file.write_text(f"import pathlib\npathlib.Path({str(witness)!r}).touch()\n")
     description = json.loads((folder / DESCRIPTION).read_text())
-    description["model"] = f"{folder / CODE}:make"
+    description["model"] = f"{file}:make"
     (folder / DESCRIPTION).write_text(json.dumps(description))
-    assert "no file is executed" in refused(folder)
+    return witness
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_python_file_is_run_only_if_it_is_trusted(
+    folder: Path, tmp_path: Path, inside: bool
+) -> None:
+    file = folder / CODE if inside else tmp_path / "other.py"
+    witness = point_at(folder, file)
+    with pytest.raises(SavedProgramError) as caught:
+        load(folder)
+    assert str(caught.value) == (
+        f"cannot load {folder}: program.json names a model in a Python file, {file}, and would "
+        "run it: give trust_files=True if you trust that file"
+    )
     assert not witness.exists()
+    assert "has no function called make" in refused(folder)
+    assert witness.exists()
+
+
+def test_a_folder_of_the_first_format_says_what_to_do(folder: Path) -> None:
+    description = json.loads((folder / DESCRIPTION).read_text())
+    (folder / DESCRIPTION).write_text(json.dumps({**description, "format": 1}))
+    message = refused(folder)
+    assert "has format 1; this version reads 2: an earlier version saved it" in message
+    assert "compile the model again" in message
 
 
 def test_nothing_is_unpickled(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,7 +170,7 @@ def test_nothing_is_unpickled(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
         (torch, "load"),
     ]:
         monkeypatch.setattr(owner, name, refuse)
-    load(folder)
+    load(folder, trust_files=True)
 
 
 def with_content(saved: Path, target: Path, name: str, content: bytes) -> Path:
@@ -182,7 +207,7 @@ def test_a_changed_byte_is_noticed_or_harmless(
         refused(folder)
         return
     try:
-        loaded = load(folder)
+        loaded = load(folder, trust_files=True)
     except SavedProgramError:
         return
-    assert_same(loaded, load(saved))
+    assert_same(loaded, load(saved, trust_files=True))

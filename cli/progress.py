@@ -25,16 +25,16 @@ from fxtransport.training import (
 from fxtransport.training.devices import peak_memory
 
 REFRESH = 0.25
-"""Seconds between two looks at the numbers; each makes an accelerator wait."""
+"""Seconds between two readings of the numbers; each synchronizes with an accelerator."""
 
 
 @contextmanager
-def shown_progress(symbol: str, device: str) -> Iterator[Observer]:
-    """What is told of training and shows it: live on a terminal, in lines elsewhere.
+def show_progress(symbol: str, device: str) -> Iterator[Observer]:
+    """Show the progress of training: live on a terminal, in lines elsewhere.
 
     Args:
-        symbol: The symbol of the objective's multiplier, λ or τ.
-        device: Whose memory is shown, as torch names it.
+        symbol: What the multiplier of the objective is called, λ or τ.
+        device: The device whose memory is shown, as torch names it.
     """
     console = Console(stderr=True)
     if not console.is_terminal:
@@ -46,10 +46,10 @@ def shown_progress(symbol: str, device: str) -> Iterator[Observer]:
 
 
 class Lines(Observer):
-    """A line for each epoch and module, where there is no terminal.
+    """A line for each epoch and part, where there is no terminal.
 
     Args:
-        symbol: The symbol of the objective's multiplier.
+        symbol: What the multiplier of the objective is called.
     """
 
     def __init__(self, symbol: str) -> None:
@@ -57,22 +57,22 @@ class Lines(Observer):
         self._plan: Plan | None = None
 
     def on_start(self, plan: Plan) -> None:
-        """Say how much there is to do, and where it begins."""
+        """Say where the run begins, if not at the beginning."""
         self._plan = plan
         if plan.position.epochs == plan.epochs:
             click.echo("the run is finished", err=True)
         elif plan.position.steps:
-            click.echo(f"goes on after {_place(plan, plan.position)}", err=True)
+            click.echo(f"goes on after {_describe_position(plan, plan.position)}", err=True)
 
     def on_phase(self, phase: Phase, position: Position) -> None:
-        """Say which module's turn it is, where they take turns."""
+        """Say which part trains, where they train one after the other."""
         if self._plan is not None and len(self._plan.phases) > 1:
             lap = f"lap {phase.lap + 1}, " if self._plan.phases[-1].lap else ""
             modules = ", ".join(map(str, phase.parts))
             click.echo(f"{lap}module {modules}: {plural(phase.epochs, 'epoch')}", err=True)
 
     def on_epoch(self, epoch: EpochReport) -> None:
-        """A line for each module that trained."""
+        """Write a line for each part that trained."""
         assert self._plan is not None
         accuracies = {exit.part: exit.accuracy for exit in epoch.exits}
         for part in epoch.parts:
@@ -89,7 +89,7 @@ class Lines(Observer):
 
 @dataclass
 class Row:
-    """What is known of a module by now."""
+    """The numbers of a part so far."""
 
     loss: float | None = None
     transport: float | None = None
@@ -98,11 +98,11 @@ class Row:
 
 
 class Panel(Observer):
-    """A table of the modules and a bar, which are drawn again and again.
+    """A table of the parts and a progress bar, both of them live.
 
     Args:
-        symbol: The symbol of the objective's multiplier.
-        device: Whose memory is shown, as torch names it.
+        symbol: What the multiplier of the objective is called.
+        device: The device whose memory is shown, as torch names it.
     """
 
     def __init__(self, symbol: str, device: str) -> None:
@@ -124,7 +124,7 @@ class Panel(Observer):
         self._task = self._bar.add_task("begins", total=None, speed="")
 
     def draw(self) -> Group:
-        """What there is to see at this moment."""
+        """The table and the bar as they are now."""
         table = Table(box=None, pad_edge=False, header_style="bold")
         for heading in ("module", "loss", "transport", self._symbol, "accuracy"):
             table.add_column(heading, justify="right")
@@ -140,13 +140,13 @@ class Panel(Observer):
         return Group(table, self._bar)
 
     def on_start(self, plan: Plan) -> None:
-        """Know how long the bar is."""
+        """Set the length of the bar."""
         self._plan = plan
         self._bar.update(self._task, total=plan.steps, completed=plan.position.steps)
         self._bar.reset(self._task, total=plan.steps, completed=plan.position.steps, speed="")
 
     def on_phase(self, phase: Phase, position: Position) -> None:
-        """Know which modules train."""
+        """Mark the parts that train."""
         self._trains = set(phase.parts)
         for module in self._trains:
             self._rows.setdefault(module, Row())
@@ -173,14 +173,14 @@ class Panel(Observer):
         self._describe(position)
 
     def on_epoch(self, epoch: EpochReport) -> None:
-        """Put the means in, and the accuracies."""
+        """Show the means and the accuracies."""
         for part in epoch.parts:
             row = self._rows.setdefault(part.part, Row())
             row.loss, row.transport = part.classification, part.transport
             row.multiplier = part.multiplier
         for exit in epoch.exits:
             self._rows.setdefault(exit.part, Row()).accuracy = exit.accuracy
-        # validation is no step
+        # validation is not a step
         self._read_at = 0.0
 
     def _describe(self, position: Position) -> None:
@@ -190,7 +190,7 @@ class Panel(Observer):
 
 
 def _numbers(part: PartEpoch, symbol: str) -> list[str]:
-    """The means of an epoch, those that there are."""
+    """The means of an epoch, as far as there are any."""
     pairs = (
         ("loss", part.classification),
         ("transport", part.transport),
@@ -199,6 +199,6 @@ def _numbers(part: PartEpoch, symbol: str) -> list[str]:
     return [f"{name} {value:.4g}" for name, value in pairs if value is not None]
 
 
-def _place(plan: Plan, position: Position) -> str:
+def _describe_position(plan: Plan, position: Position) -> str:
     batch = f", batch {position.batch} of the next" if position.batch else ""
     return f"epoch {position.epochs} of {plan.epochs}{batch}"

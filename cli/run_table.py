@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 
 def show(console: "Console", report: FitReport, run: Path, *, seconds: float, memory: int) -> None:
-    """Print what came of a run.
+    """Print the results of a run.
 
     Args:
-        console: Where to.
+        console: Where to print.
         report: The trainer's.
         run: The folder.
-        seconds: How long it took, this time.
-        memory: The most bytes that were in use.
+        seconds: The duration, since the run was begun or resumed.
+        memory: The largest number of bytes in use.
     """
     from rich.table import Table
 
@@ -51,10 +51,10 @@ def show_exits(console: "Console", exits: Sequence[Exit], split: str, best: int 
     """Print accuracy and loss of exits.
 
     Args:
-        console: Where to.
-        exits: What was found.
-        split: On which split.
-        best: The module whose exit was the best on the validation split.
+        console: Where to print.
+        exits: What was measured.
+        split: The split on which it was measured.
+        best: The part whose exit was the best on the validation split.
     """
     from rich.table import Table
 

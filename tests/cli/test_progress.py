@@ -3,7 +3,7 @@
 import torch
 from rich.console import Console
 
-from fxtransport.cli.runs.progress import Panel
+from fxtransport.cli.progress import Panel
 from fxtransport.training import (
     EpochReport,
     Exit,

@@ -1,1 +1,0 @@
-"""A run of training on the command line: its configuration, its parts, and what it shows."""

@@ -1,0 +1,56 @@
+"""Train as a configuration says, in a folder that holds all that is needed to go on."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from fxtransport.program import Program
+from fxtransport.runs.config import CONFIG, Config
+from fxtransport.runs.recipe import Recipe
+from fxtransport.runs.settings import make_settings
+from fxtransport.training import FitReport, Observer, Trainer
+from fxtransport.training.checkpoint import RunFolder
+
+
+def fit_run(
+    folder: Path,
+    recipe: Recipe,
+    program: Program,
+    *,
+    resume: bool,
+    observers: Sequence[Observer] = (),
+) -> FitReport:
+    """Train a run's program, and write the run's folder.
+
+    Args:
+        folder: The run's.
+        recipe: What the program was built from.
+        program: What is trained.
+        resume: Go on from the last checkpoint in the folder.
+        observers: They are told of the progress.
+
+    Raises:
+        FxTransportError: something cannot be used, written or trained.
+    """
+    settings = make_settings(recipe.config, len(program.parts))
+    trainer = Trainer(
+        program,
+        settings.objective,
+        settings.schedule,
+        optimizer=settings.optimizer,
+        settings=settings.trainer,
+        run=folder,
+        observers=observers,
+    )
+    if resume:
+        trainer.restore()
+    write_config(folder, recipe.config)
+    data = recipe.data
+    return trainer.fit(data.train, data.validation, data.test)
+
+
+def write_config(folder: Path, config: Config) -> None:
+    """Write a run's configuration into its folder."""
+    saved = RunFolder(folder)
+    with saved.new_file(CONFIG) as beside:
+        beside.write_text(config.to_toml(), encoding="utf-8")
+        saved.put(beside, CONFIG)

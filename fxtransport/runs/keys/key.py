@@ -1,0 +1,88 @@
+"""What a key of a run's configuration is. It imports nothing heavy, so that ``--help`` is quick."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+METHODS = {
+    "lap": "L + C/λ, with λ ← λ + τ·L",
+    "fixed": "L + λ·C",
+    "trgl": "L + C_k/(2τ_k) for each part",
+    "trgl-multipliers": "λ_k·L + C_k, with λ_k ← λ_k + h·L_k",
+    "vangl": "L for each part, without a cost",
+    "e2e": "L, end to end, without a cost",
+}
+"""The objectives, by the name that their option has."""
+GREEDY = ("trgl", "trgl-multipliers", "vangl")
+"""The methods that train part by part."""
+
+
+@dataclass(frozen=True)
+class DefaultBy:
+    """A default for each value of another key. With other values the key has no meaning."""
+
+    path: str
+    values: Mapping[Any, Any]
+
+
+def never(_: Mapping[str, Any]) -> bool:
+    """A key that changes what is computed."""
+    return False
+
+
+def always(_: Mapping[str, Any]) -> bool:
+    """A key that does not change what is computed."""
+    return True
+
+
+@dataclass(frozen=True)
+class Key:
+    """One thing that can be set."""
+
+    path: str
+    """``section.name``, as in a configuration file."""
+    kind: type
+    """``str``, ``int``, ``float``, ``bool``, ``list`` (of texts), ``tuple`` (of numbers) or
+    ``dict``."""
+    flag: str
+    """The option, or its long and short form; empty if there is none."""
+    help: str
+    default: Any = None
+    """A value, or :class:`DefaultBy`; None: it is not set by default."""
+    choices: tuple[str, ...] = ()
+    least: float | None = None
+    metavar: str | None = None
+    short_forms: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """Options that take no value, each with the value that it stands for and its help."""
+    may_change: Callable[[Mapping[str, Any]], bool] = never
+    """Whether the key may change when a run with these values is resumed, because it does not
+    change what is computed."""
+    basic: bool = False
+    """Whether it is one of the options that most people set, which ``--help`` shows."""
+    read: Callable[[Any], Any] | None = None
+    """Brings the forms that a value may have into one; raises UsageError if it is not valid."""
+
+    @property
+    def section(self) -> str:
+        """The table of the file that it is in."""
+        return self.path.partition(".")[0]
+
+    @property
+    def option(self) -> str:
+        """The option that sets it, or the path where there is none."""
+        return self.flag.partition("/")[0] or " or ".join(self.short_forms) or self.path
+
+    @property
+    def parameter(self) -> str:
+        """The name of the command's argument."""
+        return self.path.replace(".", "_")
+
+
+def by_method(greedy: Any, others: Any) -> DefaultBy:
+    """A default for the methods that train part by part, and one for the others."""
+    return DefaultBy("objective.method", {m: greedy if m in GREEDY else others for m in METHODS})
+
+
+def only(methods: Iterable[str], value: Any) -> DefaultBy:
+    """A default of a key that only these methods know."""
+    return DefaultBy("objective.method", dict.fromkeys(methods, value))

@@ -1,0 +1,48 @@
+"""The keys of the section ``model``: which model is trained, and how it is built."""
+
+from typing import Any
+
+from fxtransport.input_size import InputSize
+from fxtransport.runs.keys.key import DefaultBy, Key, by_method
+
+
+def _size_text(size: Any) -> str:
+    """One text for the forms of a size: ``32``, ``"32x48"``, ``[3, 32, 48]``."""
+    return str(InputSize.parse(size if isinstance(size, int | list) else str(size)))
+
+
+KEYS = (
+    Key("model.name", str, "", "The model."),
+    Key("model.pretrained", bool, "--pretrained", "Fetch pretrained weights.", False, basic=True),
+    Key(
+        "model.input_size",
+        str,
+        "--input-size/--image-size",
+        "The size of the input: N, HxW or C,H,W; the model's own by default.",
+        metavar="SIZE",
+        basic=True,
+        read=_size_text,
+    ),
+    Key(
+        "model.init",
+        str,
+        "--init",
+        "Initialize the weights this way; otherwise as the model's library does.",
+        choices=("orthogonal", "kaiming", "normal"),
+    ),
+    Key(
+        "model.gain",
+        float,
+        "--gain",
+        "The gain, or standard deviation, of --init.",
+        DefaultBy(
+            "model.init", {"orthogonal": by_method(0.1, 0.01), "kaiming": 1.0, "normal": 0.05}
+        ),
+    ),
+    Key(
+        "model.options",
+        dict,
+        "--model-arg",
+        "An argument of the model's constructor, such as drop_path_rate=0.1.",
+    ),
+)

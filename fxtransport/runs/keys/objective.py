@@ -1,0 +1,113 @@
+"""The keys of the section ``objective``: what is minimized."""
+
+from typing import Any
+
+from fxtransport.errors import UsageError
+from fxtransport.runs.keys.key import METHODS, DefaultBy, Key, by_method, only
+
+MULTIPLIER = ("lap", "trgl-multipliers")
+"""The methods whose multiplier is updated."""
+WITH_COST = ("lap", "fixed", "trgl", "trgl-multipliers")
+KINDS = ("identity", "projection", "identity_bn")
+
+
+def _numbers(value: Any) -> list[float]:
+    """One number, several in a list, or a text that separates them by commas."""
+    if isinstance(value, str):
+        try:
+            return [float(part) for part in value.split(",")]
+        except ValueError as error:
+            raise UsageError(f"write a number or several, such as 0.5,1, not {value!r}") from error
+    several = value if isinstance(value, list) else [value]
+    return [float(item) if type(item) is int else item for item in several]
+
+
+KEYS = (
+    Key(
+        "objective.method",
+        str,
+        "--method",
+        "; ".join(f"{name}: {text}" for name, text in METHODS.items()) + ".",
+        "lap",
+        choices=tuple(METHODS),
+        basic=True,
+    ),
+    Key(
+        "objective.tau",
+        tuple,
+        "--tau",
+        "τ: one value, or a comma list that is spread evenly over the parts.",
+        only(("trgl",), (0.5, 1.0)),
+        metavar="X[,X...]",
+        basic=True,
+        read=_numbers,
+    ),
+    Key(
+        "objective.lambda0",
+        float,
+        "--lambda0",
+        "λ, at the beginning if it is updated.",
+        DefaultBy("objective.method", {"lap": 0.1, "trgl-multipliers": 1.0, "fixed": 0.04}),
+        basic=True,
+    ),
+    Key(
+        "objective.lambda_rate",
+        float,
+        "--lambda-rate",
+        "How much of the loss is added to λ: τ of LAP, h of TRGL.",
+        DefaultBy("objective.method", {"lap": 0.1, "trgl-multipliers": 1.0}),
+        basic=True,
+    ),
+    Key(
+        "objective.update_every",
+        int,
+        "--update-every",
+        "Steps between two updates of λ.",
+        only(MULTIPLIER, 50),
+        least=1,
+        metavar="S",
+        basic=True,
+    ),
+    Key(
+        "objective.order",
+        str,
+        "--order",
+        "Whether λ is updated as in the released code or as in the text.",
+        only(MULTIPLIER, "code"),
+        choices=("code", "text"),
+    ),
+    Key("objective.p", float, "--cost-p", "C = Σ ‖r‖^p.", only(WITH_COST, 2.0), least=1),
+    Key(
+        "objective.reduction",
+        str,
+        "--reduction",
+        "Over batch, channels and positions; a sum is averaged over the batch.",
+        only(WITH_COST, "mean"),
+        choices=("mean", "sum"),
+    ),
+    Key(
+        "objective.residue",
+        str,
+        "--residue",
+        "What r is: what is added to the skip, or how far a block moves its input.",
+        only(WITH_COST, "branch"),
+        choices=("branch", "displacement"),
+    ),
+    Key(
+        "objective.kinds",
+        list,
+        "--kind",
+        "Which blocks cost something; may be repeated.",
+        only(WITH_COST, KINDS),
+        choices=KINDS,
+    ),
+    Key(
+        "objective.label_smoothing",
+        float,
+        "--label-smoothing",
+        "Label smoothing of L.",
+        DefaultBy("objective.reverse", {False: by_method(0.1, 0.0)}),
+        least=0,
+    ),
+    Key("objective.reverse", bool, "--reverse", "L is the reverse cross-entropy.", False),
+)

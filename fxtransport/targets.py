@@ -1,0 +1,171 @@
+"""From the name of a model to what is compiled, and to a program that knows its name."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from fxtransport.compiler import compile_passes, compile_program, example_of
+from fxtransport.errors import MODEL_ERRORS, FxTransportError, UsageError, first_line
+from fxtransport.input_size import InputSize, SizeLike
+from fxtransport.models import build, input_spec, size_options, submodule_of
+from fxtransport.names import ModelSpec, resolve
+from fxtransport.origin import Origin
+from fxtransport.passes.base import Pass
+from fxtransport.passes.pipeline import ProgramSetting, program_settings
+from fxtransport.program import Program
+from fxtransport.submodule import Target, open_submodule, whole_or_backbone
+
+
+def open_target(
+    name: str | ModelSpec,
+    *,
+    options: Mapping[str, Any] | None = None,
+    pretrained: bool = False,
+    input_size: SizeLike | InputSize | None = None,
+    submodule: str | None = None,
+    inputs: Sequence[torch.Tensor] | None = None,
+    device: str | None = None,
+) -> Target:
+    """Build the model that a name means, with an example of its input.
+
+    Args:
+        name: As :func:`fxtransport.models.resolve` takes it, or what that returned.
+        options: What the model's constructor is given.
+        pretrained: Fetch weights.
+        input_size: The size of the input: ``32``, ``"32x48"`` or ``(3, 32, 48)``. A model with a
+            fixed size is built for it. With a submodule it is the size of the submodule's input.
+        submodule: The path of a submodule, in place of the whole; ``NAME#PATH`` means the same.
+        inputs: The example, where it is known.
+        device: Where the model is built; ``"meta"`` allocates no memory.
+
+    >>> open_target("timm:vit_tiny_patch16_224", input_size=32, device="meta").origin
+    Origin(model='timm:vit_tiny_patch16_224', options={'img_size': 32})
+
+    Raises:
+        ModelNameError: no model has this name, or its input's size is not known.
+        UsageError: the model cannot be built with these options or for this size.
+    """
+    spec = resolve(name) if isinstance(name, str) else name
+    path, whole = submodule or spec.submodule, replace(spec, submodule="")
+    size = None if input_size is None else InputSize.parse(input_size)
+    found = dict(options or {})
+    if size is not None and not path:
+        found = {**size_options(whole, size, found), **found}
+    model = _build(whole, found, pretrained=pretrained, device=device)
+    origin = Origin(whole.canonical, found)
+    if inputs is not None:
+        submodule_or_whole = submodule_of(model, path) if path else model
+        target = Target(submodule_or_whole, example_of(submodule_or_whole, inputs), path)
+    elif path and size is not None and size.is_shape:
+        target = open_submodule(model, (), path, size.sizes)
+    else:
+        example = input_spec(model, whole, None if path else size, **found).example()
+        target = Target(model, example_of(model, example))
+        if path:
+            target = open_submodule(model, target.example.inputs, path)
+            target = target if size is None else _resize(target, size)
+    return replace(target, origin=origin.at(path) if path else origin)
+
+
+def compile_target(target: Target, passes: Sequence[Pass]) -> Program:
+    """Compile a target to a program, which knows the name that it was built from."""
+    program = compile_program(target.model, target.example, passes)
+    program.facts = program.facts._replace(origin=target.origin)
+    return program
+
+
+def compile_named(
+    name: str | ModelSpec,
+    *,
+    options: Mapping[str, Any] | None = None,
+    pretrained: bool = False,
+    input_size: SizeLike | InputSize | None = None,
+    submodule: str | None = None,
+    verify: bool = True,
+    **settings: Any,
+) -> Program:
+    """Compile the model that a name means, or its backbone where the whole cannot be one graph.
+
+    Args:
+        name: ``resnet18``, ``timm:NAME``, ``torchvision:NAME``, ``nets:NAME`` or
+            ``path/to/file.py:factory``.
+        options: What the model's constructor is given.
+        pretrained: Fetch weights.
+        input_size: The size of the input: ``32``, ``"32x48"`` or ``(3, 32, 48)``.
+        submodule: The path of a submodule, in place of the whole.
+        verify: Compare numbers with the model's.
+        settings: ``modules``, ``balance`` and the other options of
+            :func:`fxtransport.transportify`.
+
+    >>> program = compile_named("torchvision:resnet18", modules=2, verify=False)
+    >>> program.facts.origin.model, len(program.parts)
+    ('torchvision:resnet18', 2)
+
+    Raises:
+        FxTransportError: the model cannot be built, traced, cut or verified.
+    """
+    passes = named_passes(settings, verify=verify)
+    target = open_target(
+        name,
+        options=options,
+        pretrained=pretrained,
+        input_size=input_size,
+        submodule=submodule,
+    )
+    return whole_or_backbone(target, lambda found: compile_target(found, passes))
+
+
+def named_passes(settings: Mapping[str, Any], *, verify: bool) -> tuple[Pass, ...]:
+    """The passes that make a program, with options by name whose values may be texts.
+
+    >>> [step.name for step in named_passes({"balance": "flops"}, verify=False)]
+    ['costs', 'partition', 'heads', 'taps', 'lower']
+
+    Raises:
+        UsageError: there is no such option, or its value is not valid.
+    """
+    known = program_settings()
+    typed: dict[str, Any] = {}
+    for name, value in settings.items():
+        if name not in known:
+            raise UsageError(f"programs have no option {name!r}; they have {', '.join(known)}")
+        if known[name].several:
+            typed[name] = tuple(_convert(known[name], item) for item in value)
+        else:
+            typed[name] = None if value is None else _convert(known[name], value)
+    return compile_passes(**typed, verify=verify)
+
+
+def _convert(setting: ProgramSetting, value: Any) -> Any:
+    """A value of the type that a setting has."""
+    try:
+        return setting.kind(value)
+    except ValueError as error:
+        expected = f"one of {', '.join(setting.choices)}" if setting.choices else "a number"
+        raise UsageError(f"{setting.name} is {expected}, not {value!r}") from error
+
+
+def _build(spec: ModelSpec, options: dict[str, Any], **how: Any) -> torch.nn.Module:
+    """Construct a model; options that its constructor refuses become one line."""
+    if not options:
+        return build(spec, **how)
+    try:
+        return build(spec, **how, **options)
+    except FxTransportError:
+        raise
+    except MODEL_ERRORS as error:
+        words = ", ".join(f"{name}={value}" for name, value in options.items())
+        raise UsageError(
+            f"{spec.canonical} cannot be built with {words}: {first_line(error)}"
+        ) from error
+
+
+def _resize(target: Target, size: InputSize) -> Target:
+    """A submodule for inputs of another height and width."""
+    inputs = [
+        torch.empty(2, *size.shape(tuple(x.shape[1:])), dtype=x.dtype, device="meta")
+        for x in target.example.inputs
+    ]
+    return replace(target, example=example_of(target.model, inputs))

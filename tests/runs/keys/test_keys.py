@@ -1,0 +1,22 @@
+"""The table of keys as a whole."""
+
+import pytest
+
+from fxtransport.runs.keys import DefaultBy, all_keys
+
+
+@pytest.mark.parametrize("path", all_keys())
+def test_every_key_is_reachable(path: str) -> None:
+    key = all_keys()[path]
+    default = key.default
+    while isinstance(default, DefaultBy):
+        assert default.path in all_keys()
+        default = next(iter(default.values.values()))
+    assert key.flag or key.short_forms or path == "model.name"
+
+
+def test_keys_are_in_the_order_of_their_sections() -> None:
+    found = [key.section for key in all_keys().values()]
+    ordered = ["model", "program", "data", "objective", "schedule", "optimizer", "trainer"]
+    assert list(dict.fromkeys(found)) == ordered
+    assert found == sorted(found, key=ordered.index)

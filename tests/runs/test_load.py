@@ -1,0 +1,91 @@
+"""A run is loaded with its program, its data and its settings, and goes on in Python."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import fxtransport
+from fxtransport.errors import UsageError
+from fxtransport.origin import Origin
+from fxtransport.runs.load import Run, load_run
+from fxtransport.training import Parallel, Trainer, evaluate
+from tests.cli.conftest import in_process
+from tests.cli.running import state_of, trained
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose model is in a file; tests may not change it."""
+    options = ["--method", "trgl", "--modules", "2", "--epochs", "2", "--lr", "0.1"]
+    return trained(in_process, tmp_path_factory.mktemp("trained") / "run", *options)
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path) -> Run:
+    """The run, loaded."""
+    return fxtransport.load_run(folder, last=True, trust_files=True)
+
+
+def test_a_run_has_its_program_data_and_settings(run: Run, folder: Path) -> None:
+    assert len(run.program.parts) == 2
+    assert run.program.facts.origin == run.origin == Origin(f"{folder.parent / 'net.py'}:Net")
+    assert run.data.num_classes == 10
+    assert run.input_size == run.data.input_size == (1, 8, 8)
+    assert run.settings.schedule == Parallel(2)
+    assert run.settings.optimizer.lr == 0.1
+    assert run.settings.trainer.device == "cpu"
+    assert (run.epochs, run.exits, run.averaged) == (2, (0, 1), False)
+
+
+def test_its_weights_are_those_that_were_measured(run: Run, folder: Path) -> None:
+    assert run.data.validation is not None
+    found = [exit.accuracy for exit in evaluate(run.program, run.data.validation)]
+    assert found == [exit["accuracy"] for exit in state_of(folder)["exits"]]
+
+
+def test_it_can_be_saved_as_a_program(run: Run, tmp_path: Path) -> None:
+    fxtransport.save(run.program, tmp_path)
+    loaded = fxtransport.load(tmp_path, trust_files=True)
+    expected = run.program.state_dict()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in loaded.state_dict().items())
+
+
+def test_it_goes_on_in_python(folder: Path, tmp_path: Path) -> None:
+    run = load_run(folder, last=True, trust_files=True)
+    settings = run.settings
+    trainer = Trainer(
+        run.program,
+        settings.objective,
+        settings.schedule,
+        optimizer=settings.optimizer,
+        settings=settings.trainer,
+        run=folder,
+    )
+    assert trainer.restore().epochs == 2
+
+
+def test_no_file_is_run_unless_it_is_trusted(folder: Path) -> None:
+    with pytest.raises(UsageError) as raised:
+        load_run(folder)
+    assert str(raised.value) == (
+        f"{folder / 'config.toml'} names a model in a Python file, {folder.parent / 'net.py'}, "
+        "and would run it: give trust_files=True if you trust that file"
+    )
+
+
+def test_only_what_does_not_change_the_numbers_may_change(folder: Path) -> None:
+    run = load_run(folder, trust_files=True, changes={"data.num_workers": 1})
+    assert run.config["data.num_workers"] == 1
+    with pytest.raises(UsageError, match=r"optimizer\.lr 1\.0 would change the run"):
+        load_run(folder, trust_files=True, changes={"optimizer.lr": 1.0})
+
+
+def test_weights_that_there_are_not(folder: Path) -> None:
+    with pytest.raises(UsageError, match="has no average of its weights"):
+        load_run(folder, trust_files=True, average=True)
+
+
+def test_a_folder_without_a_run(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="does not hold a run"):
+        load_run(tmp_path)
