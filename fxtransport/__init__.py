@@ -14,8 +14,10 @@ _HOMES = {
     "TransportOutput": "fxtransport.program",
     "compile_named": "fxtransport.targets",
     "load": "fxtransport.storage",
+    "load_part": "fxtransport.storage",
     "load_run": "fxtransport.runs.load",
     "save": "fxtransport.storage",
+    "save_part": "fxtransport.storage",
     "transportify": "fxtransport.compiler",
 }
 
@@ -26,8 +28,10 @@ __all__ = [
     "TransportOutput",
     "compile_named",
     "load",
+    "load_part",
     "load_run",
     "save",
+    "save_part",
     "transportify",
 ]
 

@@ -5,5 +5,7 @@ from fxtransport.program import Program as Program
 from fxtransport.program import TransportOutput as TransportOutput
 from fxtransport.runs.load import load_run as load_run
 from fxtransport.storage import load as load
+from fxtransport.storage import load_part as load_part
 from fxtransport.storage import save as save
+from fxtransport.storage import save_part as save_part
 from fxtransport.targets import compile_named as compile_named

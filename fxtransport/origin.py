@@ -17,3 +17,17 @@ class Origin:
     def at(self, submodule: str) -> Self:
         """The origin of a submodule of this model."""
         return replace(self, model=f"{self.model}#{submodule}")
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """From what, and by which passes, a program was made: enough to make it again."""
+
+    origin: Origin | None
+    """None where the model was not built from a name."""
+    inputs: tuple[tuple[tuple[int, ...], str], ...]
+    """The shape of each input, without the batch, and the name of its dtype, ``float32``."""
+    pipeline: str
+    cuts: tuple[str, ...]
+    """The paths after which it is cut."""
+    graph_hash: str

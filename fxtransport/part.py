@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from fxtransport.lowered import LoweredPart
+from fxtransport.origin import Provenance
 from fxtransport.residue import Measure, Measures, mean_square_branch
 from fxtransport.shells import (
     REGISTRIES,
@@ -67,6 +68,8 @@ class Part(nn.Module):
         lowered: The function to run, and what it needs.
         place: Where in the program the part is.
         head: The auxiliary head; None if it has none.
+        provenance: From what the program was made; None if ``source`` is the program, which
+            knows.
     """
 
     def __init__(
@@ -76,8 +79,10 @@ class Part(nn.Module):
         lowered: LoweredPart,
         place: Place,
         head: nn.Module | None,
+        provenance: Provenance | None = None,
     ) -> None:
         super().__init__()
+        self._provenance = provenance
         self.training = source.training
         self._place = place
         self._lowered = lowered
@@ -156,6 +161,19 @@ class Part(nn.Module):
         return self._place.exit
 
     @property
+    def provenance(self) -> Provenance:
+        """From what, and by which passes, the program was made that this is a part of."""
+        if self._provenance is not None:
+            return self._provenance
+        found: Provenance = self._around[0].provenance  # type: ignore[assignment]
+        return found
+
+    @property
+    def code(self) -> str:
+        """The generated Python, to read."""
+        return self._lowered.function.source
+
+    @property
     def is_last(self) -> bool:
         """Whether this is the last part, whose head is the model's own."""
         return self._place.is_last
@@ -228,7 +246,8 @@ class Part(nn.Module):
         own = placeholders(model, set(self.modules()))
         alone = detach(self, model, own)
         head = copy.deepcopy(self._head[0], own)
-        copied = memo[id(self)] = Part(alone, alone, self._lowered, self._place, head)
+        copied = Part(alone, alone, self._lowered, self._place, head, self.provenance)
+        memo[id(self)] = copied
         copied.copy_modes(self)
         return copied
 
@@ -236,7 +255,8 @@ class Part(nn.Module):
         """Pickle the part alone; its model's classes must be importable."""
         alone = copy.deepcopy(self)
         model, modes = alone._around[1], [self.training, *(s.training for s in shells_in(self))]
-        return _unpickled, (model, self._lowered, self._place, alone._head[0], modes)
+        made_of = (model, self._lowered, self._place, alone._head[0], self.provenance)
+        return _unpickled, (*made_of, modes)
 
 
 def _unpickled(
@@ -244,9 +264,10 @@ def _unpickled(
     lowered: LoweredPart,
     place: Place,
     head: nn.Module | None,
+    provenance: Provenance,
     modes: Sequence[bool],
 ) -> Part:
-    part = Part(model, model, lowered, place, head)
+    part = Part(model, model, lowered, place, head, provenance)
     for module, mode in zip((part, *shells_in(part)), modes, strict=True):
         module.training = mode
     return part

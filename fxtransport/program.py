@@ -10,7 +10,7 @@ from torch import fx, nn
 from fxtransport.errors import UsageError
 from fxtransport.ir import HeadPlan, Layer, PartitionPlan, Residual, Shapes, VerificationReport
 from fxtransport.lowered import Lowered
-from fxtransport.origin import Origin
+from fxtransport.origin import Origin, Provenance
 from fxtransport.part import HEAD, Part, PartOutput, Place, costs_of
 from fxtransport.residue import Measure, Measures, Residue, mean_square
 from fxtransport.shells import Root
@@ -168,6 +168,21 @@ class Program(nn.Module):
     def graph_hash(self) -> str:
         """A hash of what the program computes and where it is cut."""
         return self.lowered.hash
+
+    @property
+    def provenance(self) -> Provenance:
+        """From what, and by which passes, the program was made."""
+        facts = self.facts
+        return Provenance(
+            origin=facts.origin,
+            inputs=tuple(
+                (tuple(x.shape[1:]), str(x.dtype).removeprefix("torch."))
+                for x in facts.example.inputs
+            ),
+            pipeline=facts.pipeline,
+            cuts=tuple(cut.path for cut in facts.partition.cuts),
+            graph_hash=self.graph_hash,
+        )
 
     @property
     def code(self) -> str:

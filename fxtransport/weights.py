@@ -1,18 +1,25 @@
 """The weights of a program as tensors by name: what is saved, and how it is loaded."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from fxtransport.errors import SavedProgramError
 from fxtransport.program import HEADS, Program
 
 
 def distinct_state(program: Program) -> dict[str, torch.Tensor]:
-    """A copy of the state in which tensors that share memory occur once, as in safetensors."""
+    """A copy of the state; tensors that share memory are in it once, as safetensors wants."""
+    return distinct_tensors(program.state_dict())
+
+
+def distinct_tensors(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Copies of tensors; those that share memory are in it once, as safetensors wants."""
     seen: set[tuple[object, ...]] = set()
     distinct = {}
-    for name, tensor in program.state_dict().items():
+    for name, tensor in tensors.items():
         storage = tensor.untyped_storage()._cdata
         key = (storage, tensor.storage_offset(), tensor.shape, tensor.stride())
         if key not in seen:
@@ -33,7 +40,7 @@ def model_state(program: Program) -> dict[str, torch.Tensor]:
     }
 
 
-def match_dtypes(program: Program, state: dict[str, torch.Tensor]) -> None:
+def match_dtypes(program: nn.Module, state: dict[str, torch.Tensor]) -> None:
     """Convert parameters and buffers to the dtypes of the tensors of the same names."""
     for name, tensor in [*program.named_parameters(), *program.named_buffers()]:
         if name in state:

@@ -16,7 +16,8 @@ from safetensors.torch import save_file
 
 from fxtransport import load
 from fxtransport.errors import SavedProgramError
-from fxtransport.storage import CODE, DESCRIPTION, WEIGHTS
+from fxtransport.saved import CODE, WEIGHTS
+from fxtransport.storage import DESCRIPTION
 from tests.storage.programs import assert_same, refused
 
 

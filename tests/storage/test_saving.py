@@ -11,7 +11,8 @@ from fxtransport import compile_named, load, save, transportify
 from fxtransport.errors import ModelNameError, SavedProgramError
 from fxtransport.files import check_writable
 from fxtransport.models import build, resolve
-from fxtransport.storage import CODE, DESCRIPTION, WEIGHTS
+from fxtransport.saved import CODE, WEIGHTS
+from fxtransport.storage import DESCRIPTION
 from tests.storage.programs import assert_same, program_of, refused
 
 

@@ -1,0 +1,232 @@
+"""The folder of a saved program or part: its description, its weights, and how it is rebuilt."""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from fxtransport.errors import MODEL_ERRORS, FxTransportError, SavedProgramError
+from fxtransport.files import file_hash, library_versions, read_json
+from fxtransport.models import resolve
+from fxtransport.names import ModelSpec, check_trusted
+from fxtransport.origin import Origin, Provenance
+from fxtransport.passes.pipeline import Pipeline
+from fxtransport.program import Program
+from fxtransport.targets import compile_target, open_target
+
+FORMAT = 2
+WEIGHTS, CODE = "weights.safetensors", "graph.py"
+
+_OLDER = (
+    "an earlier version saved it, with a pipeline that is written differently now; compile the "
+    "model again, load weights.safetensors beside it into the program, and save that"
+)
+_FETCHING = ("pretrained", "checkpoint_path", "weights", "weights_backbone", "device")
+"""Options that say where a model's weights come from; a saved program's are in its folder."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What the JSON file of a saved program says."""
+
+    kind: ClassVar[str] = "program"
+
+    format: int
+    model: str
+    options: dict[str, Any]
+    """What the model's constructor is given."""
+    inputs: list[dict[str, Any]]
+    """The ``shape`` of each input, without the batch, and its ``dtype``."""
+    pipeline: str
+    cuts: list[str]
+    graph_hash: str
+    weights_hash: str
+    versions: dict[str, str]
+
+    def to_json(self) -> str:
+        """The text of the file."""
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The description in a file.
+
+        Raises:
+            SavedProgramError: there is none, or it is damaged, or describes something else.
+        """
+        text = read_json(path, cls.kind, FORMAT, SavedProgramError, older=_OLDER)
+        for field in fields(cls):
+            kind = getattr(field.type, "__origin__", field.type)
+            assert isinstance(kind, type)
+            if not isinstance(text.get(field.name), kind):
+                raise SavedProgramError(f"{path} is damaged: {field.name!r} is missing or invalid")
+        return cls(**{field.name: text[field.name] for field in fields(cls)})
+
+    def example(self) -> tuple[torch.Tensor, ...]:
+        """The inputs to compile for.
+
+        Raises:
+            ValueError: their description is invalid.
+        """
+        return tuple(_input(entry) for entry in self.inputs)
+
+    @classmethod
+    def of(cls, provenance: Provenance, origin: Origin, weights: Path, **more: Any) -> Self:
+        """The description of what is saved.
+
+        Args:
+            provenance: From what the program was made.
+            origin: The model's name and options.
+            weights: The file with the weights.
+            more: Further fields.
+        """
+        return cls(
+            format=FORMAT,
+            model=origin.model,
+            options=dict(origin.options),
+            inputs=[{"shape": list(s), "dtype": dtype} for s, dtype in provenance.inputs],
+            pipeline=provenance.pipeline,
+            cuts=list(provenance.cuts),
+            graph_hash=provenance.graph_hash,
+            weights_hash=file_hash(weights),
+            versions=library_versions(),
+            **more,
+        )
+
+
+@dataclass(frozen=True)
+class PartDescription(Description):
+    """What the JSON file of a saved part says."""
+
+    kind: ClassVar[str] = "part"
+
+    part: int
+    """Its index in the program."""
+
+
+def _input(entry: object) -> torch.Tensor:
+    match entry:
+        case {"shape": [*shape], "dtype": str(name)}:
+            dtype = getattr(torch, name, None)
+            if isinstance(dtype, torch.dtype) and all(type(n) is int and n > 0 for n in shape):
+                return torch.empty(2, *shape, dtype=dtype, device="meta")
+    raise ValueError(f"{entry!r} does not describe an input")
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """See that a constructor's options can be saved.
+
+    Raises:
+        SavedProgramError: one says where weights come from, or is not a value of JSON.
+    """
+    for name in _FETCHING:
+        if name in options:
+            raise SavedProgramError(
+                f"the option {name!r} says where weights come from; a saved program holds its "
+                "own, so leave it out"
+            )
+    try:
+        json.dumps(dict(options))
+    except (TypeError, ValueError) as error:
+        raise SavedProgramError(f"options are saved as JSON: {error}") from error
+
+
+def write_folder(
+    folder: str | os.PathLike[str],
+    name: str,
+    tensors: dict[str, torch.Tensor],
+    code: str,
+    describe: Callable[[Path], Description],
+) -> None:
+    """Write weights, code and description into a folder, each whole or not at all.
+
+    Args:
+        folder: Where; it is made if it does not exist.
+        name: Of the description's file.
+        tensors: The weights.
+        code: The generated Python, to read.
+        describe: From the file with the weights to the description, which is written last.
+
+    Raises:
+        SavedProgramError: the folder cannot be written, or the tensors are on the meta device.
+    """
+    if any(tensor.is_meta for tensor in tensors.values()):
+        raise SavedProgramError(
+            "the program is on the meta device and has no weights; there is nothing to save"
+        )
+    target = Path(folder)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target, prefix=".saving") as beside:
+            new = Path(beside)
+            save_file(tensors, new / WEIGHTS)
+            (new / CODE).write_text(code, encoding="utf-8")
+            # safetensors makes files for their owner alone
+            (new / WEIGHTS).chmod((new / CODE).stat().st_mode)
+            (new / name).write_text(describe(new / WEIGHTS).to_json(), encoding="utf-8")
+            for each in (WEIGHTS, CODE, name):
+                (new / each).replace(target / each)
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SavedProgramError(f"cannot write into {folder}: {reason}") from error
+
+
+def rebuild(source: Path, saved: Description, *, trust_files: bool) -> Program:
+    """Build and compile the model that is described, and check that the graph is the same.
+
+    A description may be wrong in many ways. Whatever notices says so, and that becomes one line.
+
+    Raises:
+        SavedProgramError: it cannot be built, or its graph is another one.
+    """
+    try:
+        check_options(saved.options)
+        spec, inputs = resolve(saved.model), saved.example()
+        check_trusted(spec, f"{saved.kind}.json", trust_files=trust_files)
+        program = _compile(spec, saved, inputs)
+    except FxTransportError as error:
+        raise SavedProgramError(f"cannot load {source}: {error}") from error
+    except MODEL_ERRORS as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise SavedProgramError(f"cannot load {source}: {reason}") from error
+    if program.graph_hash != saved.graph_hash:
+        raise SavedProgramError(
+            f"the graph of {saved.model} is not the one that was saved in {source} (with "
+            f"{', '.join(f'{k} {v}' for k, v in saved.versions.items())}); install those versions"
+        )
+    return program
+
+
+def _compile(spec: ModelSpec, saved: Description, inputs: tuple[torch.Tensor, ...]) -> Program:
+    target = open_target(spec, options=saved.options, inputs=inputs)
+    for dtype in {x.dtype for x in inputs if x.is_floating_point()}:
+        target.model.to(dtype)
+    passes = [p for p in Pipeline.parse(saved.pipeline).passes if p.name != "verify"]
+    return compile_target(target, passes)
+
+
+def read_weights(path: Path, saved: Description) -> dict[str, torch.Tensor]:
+    """The weights beside a description.
+
+    Raises:
+        SavedProgramError: they are not there, or not those that are described.
+    """
+    if not path.is_file():
+        raise SavedProgramError(
+            f"{path.parent} does not hold a {saved.kind}: it has no {path.name}"
+        )
+    try:
+        if file_hash(path) != saved.weights_hash:
+            raise SavedProgramError(
+                f"{path} is damaged, or not the one that {saved.kind}.json beside it describes"
+            )
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise SavedProgramError(f"{path} is damaged: {error}") from error
