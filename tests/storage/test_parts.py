@@ -67,7 +67,7 @@ def test_buffers_that_are_not_persistent_are_saved(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_saved_or_loaded_is_said(program: Program, tmp_path: Path) -> None:
-    nameless = transportify(resnet_m(), torch.zeros(2, 1, 8, 8), modules=2)
+    nameless = transportify(resnet_m(image_size=8), modules=2)
     with pytest.raises(SavedProgramError, match="not made from a model's name"):
         save_part(nameless.parts[0], tmp_path / "part")
     with pytest.raises(SavedProgramError, match="does not hold a part"):
