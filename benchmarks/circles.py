@@ -11,7 +11,7 @@ with batch norm and ReLU between, a fixed linear classifier, the best test accur
 epochs, λ0 = 0.1, τ = 0.1, s = 5. What they do not say is as in the program that the authors
 released then: noise 0.05 and factor 0.3, two hidden units, Kaiming initialization, the
 classifier x₁ + x₂ + 20 against 0, Adam with learning rate 0.01 and β = (0.9, 0.99), batches of
-10 in a fixed order. LAP minimises λL + C there, not L + C/λ, which to Adam is not the same while
+10 in a fixed order. LAP minimizes λL + C there, not L + C/λ, which to Adam is not the same while
 λ is small. And C adds up the norms of the blocks' residues over the whole batch, ‖r‖, where the
 text has the mean over the batch of ‖r‖² (``--cost sum``) and the programs for images the mean of
 r² over everything (``--cost mean``).

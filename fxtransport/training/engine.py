@@ -9,7 +9,7 @@ import torch
 from fxtransport.program import Part
 from fxtransport.training.devices import move_to
 from fxtransport.training.frozen import FrozenParts
-from fxtransport.training.learner import Learner
+from fxtransport.training.learner import Learner, compile_part
 from fxtransport.training.reports import StepReport
 from fxtransport.training.schedules import Phase
 from fxtransport.training.settings import TrainerSettings
@@ -74,8 +74,12 @@ class Engine:
         if self._entered == self.state.position.phase:
             return
         self._entered = self.state.position.phase
-        runs = [self.state.learners[k].run for k in range(self.phase.first)]
-        settings = self.settings
+        settings, learners = self.settings, self.state.learners
+        # a part that never trains has no learner
+        runs = [
+            learners[k].run if k in learners else compile_part(part, settings)
+            for k, part in enumerate(self.frozen_parts)
+        ]
         self._frozen = FrozenParts(
             self.state.program, runs, self.state.device, settings.update_frozen_bn, settings.amp
         )

@@ -32,7 +32,7 @@ PLAIN = {name: value for name, value in os.environ.items() if name not in MALLOC
 
 
 def faults(**environment: str) -> tuple[bool, int, int]:
-    """Whether memory is kept in a process of its own, and pages taken anew before and after."""
+    """Whether memory is kept in a process of its own, and the page faults before and after."""
     found = subprocess.run(
         [sys.executable, "-c", FAULTS],
         capture_output=True,

@@ -4,6 +4,7 @@ import pytest
 
 from fxtransport.errors import UsageError
 from fxtransport.training import EndToEnd, MultiLap, Parallel, Phase, Schedule, Sequential
+from tests.training.runs import program_of
 
 
 @pytest.mark.parametrize(
@@ -44,3 +45,13 @@ def test_epochs_of_a_part() -> None:
 def test_numbers_that_are_too_small_are_refused(make: type[Schedule]) -> None:
     with pytest.raises(UsageError, match="it must be at least"):
         make()  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("schedule", [EndToEnd(1), Parallel(1), Sequential(1), MultiLap(1)])
+def test_what_trains_is_a_tuple_of_parts(schedule: Schedule) -> None:
+    program = program_of()
+    whole = isinstance(schedule, EndToEnd)
+    parts = schedule.parts_of(program)
+    assert parts == ((program.whole,) if whole else program.parts)
+    assert {k for phase in schedule.phases(len(parts)) for k in phase.parts} == {*range(len(parts))}
+    assert [part.exit for part in parts] == ([1] if whole else [0, 1])

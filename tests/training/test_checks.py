@@ -1,0 +1,54 @@
+"""Programs that a schedule would not train correctly are refused by name."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from fxtransport import transportify
+from fxtransport.errors import UsageError
+from fxtransport.training import EndToEnd, Parallel, Phase, Schedule, Sequential
+from tests.training.runs import SHAPE, Net, Shared, program_of, train_stream, trainer_of
+
+
+@dataclass(frozen=True)
+class LastPart(Schedule):
+    """The last part alone trains."""
+
+    def phases(self, parts: int) -> tuple[Phase, ...]:
+        return (Phase((parts - 1,), self.epochs),)
+
+
+def test_shared_parameters_are_refused_by_name() -> None:
+    with pytest.raises(UsageError, match=r"blocks\.0\.conv\.weight \(parts 0, 1\).*end to end"):
+        trainer_of(Parallel(1), program=program_of(Shared))
+    trainer_of(EndToEnd(1), program=program_of(Shared)).fit(train_stream())
+
+
+@pytest.mark.parametrize(
+    ("kind", "schedule", "message"),
+    [
+        ("headless", Parallel(1), "part 0 has no auxiliary head"),
+        ("headless", Sequential(1), "part 0 has no auxiliary head"),
+        ("frozen", Parallel(1), "part 1 has no parameter that requires"),
+        ("frozen", LastPart(1), "part 1 has no parameter that requires"),
+        ("meta", EndToEnd(1), "on the meta device"),
+    ],
+)
+def test_programs_that_cannot_be_trained(kind: str, schedule: Schedule, message: str) -> None:
+    program = program_of(head="none" if kind == "headless" else "auto")
+    if kind == "frozen":
+        program.parts[1].requires_grad_(False)
+    if kind == "meta":
+        program = transportify(Net().to("meta"), torch.zeros(2, *SHAPE), verify=False)
+    with pytest.raises(UsageError, match=message):
+        trainer_of(schedule, program=program)
+
+
+def test_what_stays_frozen_needs_no_head() -> None:
+    program = program_of(head="none")
+    before = {name: value.clone() for name, value in program.state_dict().items()}
+    trainer_of(LastPart(1), program=program).fit(train_stream())
+    changed = {name for name, value in program.state_dict().items() if value.ne(before[name]).any()}
+    assert changed
+    assert changed <= set(program.parts[1].state_dict())
