@@ -1,1 +1,1 @@
-"""What is said of a program: summaries, tables, graphs as text, Graphviz."""
+"""Reports on models and programs: summaries, tables, and graphs as text or Graphviz."""

@@ -1,6 +1,6 @@
 """The printer of graphs: one line for each node, below the block that it belongs to.
 
-The same lines become plain text here and the table of the terminal in
+The lines become plain text here, which golden files hold too, and a table on the terminal in
 :mod:`fxtransport.report.graph_table`.
 """
 
@@ -10,7 +10,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from fxtransport.ir import Origins, PartitionPlan
-from fxtransport.report.marks import Mark, marks
+from fxtransport.report.marks import Mark, marks, without_plain_residues
 from fxtransport.report.nodes import (
     argument_texts,
     expression,
@@ -32,14 +32,14 @@ COLUMNS_OF_EVERYTHING = ("path", "node", "operation", "shape", "marks")
 
 @dataclass(frozen=True)
 class Line:
-    """A line of the listing: the begin of a part or of a block, or a node."""
+    """A line of the listing: a node, or the heading of a part or a block."""
 
     kind: str
     """``part``, ``block``, ``module`` or ``function``; the last two are nodes."""
     path: str
-    """Where in the model it is; below the line of a block, only the last name."""
+    """Where in the model it is; below the heading of a block, only the last name."""
     operation: str = ""
-    """The class of a module, or a function's name; with arguments if everything is listed."""
+    """The class of a module or the name of a function; with arguments if everything is listed."""
     shape: str = ""
     marks: tuple[tuple[str, str], ...] = ()
     """The kind and the text of each mark."""
@@ -49,7 +49,7 @@ class Line:
 
 @dataclass(frozen=True)
 class _Entry:
-    """A node, and where it belongs."""
+    """A node, and the module that it belongs to."""
 
     node: "fx.Node"
     owner: str
@@ -74,7 +74,7 @@ def graph_lines(unit: "Unit", *, everything: bool = False) -> tuple[Line, ...]:
     """The listing of a graph.
 
     Args:
-        unit: Whose graph.
+        unit: The model with its graph.
         everything: List every node, with its name and arguments. Otherwise those that only
             hold sizes or parameters are left out.
     """
@@ -94,7 +94,7 @@ def graph_text(unit: "Unit", *, everything: bool = False) -> str:
 
 
 def line_cells(line: Line, titles: Sequence[str]) -> tuple[str, ...]:
-    """What a line has in each of these columns."""
+    """The texts of a line in these columns."""
     texts = {**vars(line), "marks": "  ".join(text for _, text in line.marks)}
     return tuple(texts[title] for title in titles)
 
@@ -134,9 +134,7 @@ def _line(
 ) -> Line:
     node = entry.node
     own = marked.get(node.name, ())
-    # that a branch is the residue goes without saying
-    is_branch = any(mark.kind == "branch" for mark in own)
-    shown = own if everything else [m for m in own if m.kind != "residue" or not is_branch]
+    shown = own if everything else without_plain_residues(own)
     return Line(
         "module" if entry.module else "function",
         path,

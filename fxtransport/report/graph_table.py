@@ -25,11 +25,11 @@ OPERATION_STYLES = {**LINE_STYLES, "block": "dim bold"}
 
 
 def show(console: "Console", unit: "Unit", canonical: str, *, everything: bool = False) -> None:
-    """Print what was compiled, and the listing of its graph.
+    """Print a headline, and the listing of the graph.
 
     Args:
-        console: Where to.
-        unit: What was compiled.
+        console: The console to print on.
+        unit: The model with its graph.
         canonical: The name of the model.
         everything: As :func:`fxtransport.report.graph.graph_lines` takes it.
     """
@@ -56,6 +56,8 @@ def graph_table(unit: "Unit", *, everything: bool = False) -> Any:
 
 
 def _headline(unit: "Unit", canonical: str) -> str:
+    from rich.markup import escape
+
     inputs = " + ".join(shape(x.shape[1:]) for x in unit.example.inputs)
     parameters = count(sum(p.numel() for p in unit.model.parameters()))
     found = [f"input {inputs}", f"{parameters} parameters"]
@@ -66,7 +68,7 @@ def _headline(unit: "Unit", canonical: str) -> str:
         found.append(plural(kinds.total(), "residual") + (f" ({words})" if words else ""))
     if unit.has(Layers) and unit.fact(Layers).found:
         found.append(plural(len(unit.fact(Layers).found), "layer"))
-    return f"[bold]{canonical}[/]\n[dim]{'; '.join(found)}[/]\n"
+    return f"[bold]{escape(canonical)}[/]\n[dim]{'; '.join(found)}[/]\n"
 
 
 def _styled_cells(line: Line, titles: tuple[str, ...]) -> list[Any]:

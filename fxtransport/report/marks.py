@@ -1,6 +1,6 @@
 """What nodes are to the residuals and layers of a model, numbered in execution order."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -50,3 +50,9 @@ def marks(unit: "Unit") -> Mapping[str, tuple[Mark, ...]]:
     for number, residue in enumerate(unit.fact(Taps).residues if unit.has(Taps) else ()):
         mark(residue, "residue", f"residue {number}")
     return {name: tuple(own) for name, own in found.items()}
+
+
+def without_plain_residues(own: Sequence[Mark]) -> tuple[Mark, ...]:
+    """The marks of a node that are worth showing: a branch need not say that it is the residue."""
+    is_branch = any(mark.kind == "branch" for mark in own)
+    return tuple(mark for mark in own if not (is_branch and mark.kind == "residue"))

@@ -24,9 +24,9 @@ def show(console: "Console", program: "Program", summary: dict[str, Any]) -> Non
     """Print the parts, their totals, how even they are, and where the cuts are.
 
     Args:
-        console: Where to; on a terminal with bars of what is balanced.
-        program: Which.
-        summary: What :func:`fxtransport.report.summary.summary` says of it.
+        console: The console to print on; on a terminal, bars show what is balanced.
+        program: The program.
+        summary: Its :func:`fxtransport.report.summary.summary`.
     """
     console.print(_headline(summary))
     console.print(_table(console, summary))
@@ -35,10 +35,12 @@ def show(console: "Console", program: "Program", summary: dict[str, Any]) -> Non
 
 
 def _headline(summary: dict[str, Any]) -> str:
+    from rich.markup import escape
+
     parts = summary["modules"]
     even = "" if len(parts) == 1 else f", equally {_goal(summary)}"
     return (
-        f"[bold]{summary['model']}[/] in {plural(len(parts), 'part')}{even}\n"
+        f"[bold]{escape(summary['model'])}[/] in {plural(len(parts), 'part')}{even}\n"
         f"[dim]input {shapes(parts[0]['input_shapes'])}; FLOPs of one sample; "
         f"memory saved for backward at batch {summary['batch_size']}[/]\n"
     )
@@ -166,7 +168,7 @@ def _ranges(parts: list[dict[str, Any]]) -> list[str]:
 
 
 def block_range(blocks: list[str]) -> str:
-    """Blocks as a range of paths.
+    """A range of blocks by their paths.
 
     >>> block_range(["layer1.0", "layer1.1", "layer2.0"])
     'layer1.0 … layer2.0'

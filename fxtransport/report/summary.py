@@ -15,7 +15,7 @@ def summary(program: "Program", canonical: str, batch_size: int) -> dict[str, An
     Shapes are without the batch dimension, FLOPs those of one sample.
 
     Args:
-        program: Which.
+        program: The program.
         canonical: The name of its model.
         batch_size: The batch size for which activations were counted.
     """

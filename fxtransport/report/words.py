@@ -1,4 +1,4 @@
-"""Numbers and shapes as a person reads them."""
+"""Numbers and shapes in readable form."""
 
 from collections.abc import Iterable, Sequence
 
@@ -18,7 +18,7 @@ def count(number: int) -> str:
 
 
 def size(number: int) -> str:
-    """Bytes with three digits.
+    """A number of bytes with three digits.
 
     >>> size(851_443_712), size(1023 * 2**20)
     ('812 MiB', '0.999 GiB')
@@ -30,7 +30,7 @@ def size(number: int) -> str:
 
 
 def three_digits(number: float) -> str:
-    """A number with three digits, zeros at the end too.
+    """A number with three digits, including trailing zeros.
 
     >>> three_digits(0.999), three_digits(1.5), three_digits(27.96), three_digits(812.3)
     ('0.999', '1.50', '28.0', '812')
@@ -40,7 +40,7 @@ def three_digits(number: float) -> str:
 
 
 def plural(number: int, thing: str) -> str:
-    """A number of things.
+    """A number of things, with the noun in the right form.
 
     >>> plural(1, "layer"), plural(2, "layer")
     ('1 layer', '2 layers')
@@ -49,17 +49,22 @@ def plural(number: int, thing: str) -> str:
 
 
 def shape(dimensions: Iterable[object]) -> str:
-    """A shape: 56×56×96."""
+    """A shape, such as 56×56×96."""
     return "×".join(map(str, dimensions))
 
 
 def shapes(several: Sequence[Iterable[object]]) -> str:
-    """The shapes of what goes in or out together."""
+    """Several shapes together."""
     return " + ".join(map(shape, several)) or "–"
 
 
 def bar(value: int, longest: int, width: int) -> str:
-    """A bar for a value, where the longest value's bar has this width.
+    """A bar whose length is proportional to a value.
+
+    Args:
+        value: What is shown.
+        longest: The value whose bar has the full width.
+        width: The full width in columns.
 
     >>> bar(5, 8, 4)
     '██▌'

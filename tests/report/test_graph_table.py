@@ -27,8 +27,9 @@ def test_a_narrow_pipe_gets_whole_lines() -> None:
     unit = run_on(pattern, pattern.shape, Partition(1))
     console = Console(width=20, force_terminal=False)
     with console.capture() as shown:
-        show(console, unit, "a model", everything=True)
+        show(console, unit, "nets[old].py:Net", everything=True)
     assert shown.get().endswith(graph_text(unit, everything=True))
+    assert shown.get().startswith("nets[old].py:Net\n")
     assert "\x1b" not in shown.get()
 
 

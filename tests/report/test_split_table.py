@@ -17,16 +17,20 @@ def program() -> Program:
     return transportify(pattern, example, modules=3, head="conv", num_classes=3, verify=False)
 
 
-def shown(program: Program, width: int) -> str:
+def shown(program: Program, width: int, name: str = "a model") -> str:
     console = Console(width=width, force_terminal=True, color_system=None)
     with console.capture() as captured:
-        show(console, program, summary(program, "a model", 32))
+        show(console, program, summary(program, name, 32))
     return captured.get()
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 120, 200])
 def test_the_table_fits_the_terminal(program: Program, width: int) -> None:
     assert max(map(len, shown(program, width).splitlines())) <= width
+
+
+def test_names_with_brackets_are_shown_as_they_are(program: Program) -> None:
+    assert shown(program, 80, "nets[old].py:Net").startswith("nets[old].py:Net in 3 parts")
 
 
 @pytest.mark.parametrize("width", [80, 100, 120, 200])
