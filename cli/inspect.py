@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from fxtransport.submodule import Target
     from fxtransport.unit import Unit
 
-DEFAULT = "boundaries,taps"
+DEFAULT = "boundaries"
 
 
 @click.command()
@@ -88,7 +88,7 @@ def description(unit: "Unit", canonical: str) -> dict[str, Any]:
     residuals = unit.fact(Residuals).found if unit.has(Residuals) else ()
     layers = unit.fact(Layers).found if unit.has(Layers) else ()
     boundaries = unit.fact(Boundaries) if unit.has(Boundaries) else None
-    legal = (*boundaries.found, *boundaries.wide) if boundaries else ()
+    legal = boundaries.legal if boundaries else ()
     return {
         "model": canonical,
         "input_shape": list(unit.example.inputs[0].shape[1:]),

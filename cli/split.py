@@ -1,7 +1,7 @@
 """``fxtransport split``: cut a model into K modules."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -9,8 +9,6 @@ import click
 from fxtransport.cli.common import Chosen, compiling, each_model, model_options, out_console
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from fxtransport.ir import Shapes
     from fxtransport.models import ModelSpec
     from fxtransport.passes.base import Pass
@@ -189,10 +187,8 @@ def summary(program: "Program", canonical: str, batch_size: int) -> dict[str, An
     plan = program.facts.partition
     shapes = program.facts.shapes
     modules = []
-    heads = program.facts.heads.heads
-    for k, (segment, head) in enumerate(zip(plan.segments, heads, strict=True)):
-        reads = [segment.outputs[i] for i in head.inputs]
-        parameters, flops = _head_cost(program.parts[k].auxiliary_head, reads, shapes)
+    heads = program.facts.heads
+    for k, segment in enumerate(plan.segments):
         modules.append(
             {
                 "index": k,
@@ -203,7 +199,7 @@ def summary(program: "Program", canonical: str, batch_size: int) -> dict[str, An
                 "activation_bytes": segment.activation_bytes,
                 "input_shapes": _shapes(segment.inputs, shapes),
                 "output_shapes": _shapes(segment.outputs, shapes),
-                "head": {"kind": str(head.kind), "parameters": parameters, "flops": flops},
+                "head": {"kind": str(heads.heads[k].kind), **asdict(heads.costs[k])},
             }
         )
     report = program.facts.verification
@@ -220,22 +216,6 @@ def summary(program: "Program", canonical: str, batch_size: int) -> dict[str, An
         "crossing": [list(cut.tensors) for cut in plan.cuts],
         "max_error": None if report is None else report.max_error,
     }
-
-
-def _head_cost(head: "nn.Module | None", reads: list[str], shapes: "Shapes") -> tuple[int, int]:
-    """Parameters of an auxiliary head, and its operations for one sample."""
-    if head is None:
-        return 0, 0
-    import copy
-
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    hidden = [torch.empty(shapes.specs[name].shape, device="meta") for name in reads]
-    with FlopCounterMode(display=False) as counter:
-        copy.deepcopy(head).to(device="meta", dtype=torch.float32)(*hidden)
-    parameters = sum(p.numel() for p in head.parameters())
-    return parameters, counter.get_total_flops() // shapes.batch_size
 
 
 def _shapes(names: tuple[str, ...], shapes: "Shapes") -> list[list[int]]:

@@ -21,12 +21,12 @@ from fxtransport.ir import (
     TensorSpec,
 )
 from fxtransport.passes.base import Pass
-from fxtransport.tracing.error_context import blaming
+from fxtransport.tracing.error_context import locate_errors
 from fxtransport.tracing.free_functions import FreeFunction
 from fxtransport.tracing.merge_modes import merge_modes
 from fxtransport.tracing.naming import name_layers, name_residuals
 from fxtransport.tracing.recorder import Recorder, tensors_in
-from fxtransport.tracing.shadow import plainly, shadow_of
+from fxtransport.tracing.shadow import shadow_of, without_fast_paths
 from fxtransport.tracing.tracer import ValueTracer
 from fxtransport.unit import Example, Unit
 
@@ -38,6 +38,7 @@ class Trace(Pass):
     name: ClassVar[str] = "trace"
     requires: ClassVar[tuple[type, ...]] = (Recording, RecordedAdditions, RecordedLayers)
     provides: ClassVar[tuple[type, ...]] = (Origins, Shapes, Residuals, Layers)
+    preserves: ClassVar[tuple[type, ...]] = (Recording, RecordedAdditions, RecordedLayers)
     rewrites: ClassVar[bool] = True
 
     open: tuple[str, ...] = ()
@@ -120,7 +121,11 @@ def trace_mode(
 
     recorder.observe = observe
     # gradients are on, so that it can be seen where the model's code switches them off
-    with blaming(unit.model, lambda: recorder.failed_path), plainly(), torch.enable_grad():
+    with (
+        locate_errors(unit.model, lambda: recorder.failed_path),
+        without_fast_paths(),
+        torch.enable_grad(),
+    ):
         graph = tracer.trace(shadow_of(unit.model).train(training))
         recorder.finish(map_arg(graph.output_node().args[0], tracer.values.__getitem__))
         catch_up(len(recorder.ops))

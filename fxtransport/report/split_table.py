@@ -189,8 +189,10 @@ def _balanced(summary: dict[str, Any], module: dict[str, Any]) -> int:
     # where there are no residues, the submodules are what counts
     if by_depth and summary["unit"] == "submodule":
         return len(module["blocks"])
-    value: int = module["residuals" if by_depth else COST_KEYS[summary["balance"]]]
-    return value
+    if by_depth:
+        return int(module["residuals"])
+    key = COST_KEYS[summary["balance"]]
+    return int(module[key] + module["head"][key])
 
 
 def _number(summary: dict[str, Any]) -> Any:

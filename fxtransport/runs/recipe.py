@@ -9,12 +9,13 @@ from torch import nn
 
 from fxtransport import nets
 from fxtransport.analysis.bottleneck import most_parts
-from fxtransport.analysis.line import Line
+from fxtransport.analysis.line import legal_line
 from fxtransport.compiler import example_of, transportify
 from fxtransport.data import Splits, load
 from fxtransport.errors import MODEL_ERRORS, FxTransportError, UsageError, first_line
-from fxtransport.ir import Boundaries
+from fxtransport.ir import HeadKind
 from fxtransport.models import ModelSpec, build, input_spec, resolve
+from fxtransport.passes.heads import PlanHeads
 from fxtransport.passes.partition import Partition
 from fxtransport.passes.pipeline import run_passes
 from fxtransport.program import Program
@@ -68,7 +69,8 @@ class Recipe:
         cuts = tuple(config.get("program.cuts") or ())
         modules = config.get("program.modules") or 1
         if config["program.blockwise"]:
-            modules = _most_modules(model, example)
+            head = PlanHeads(HeadKind(config["program.head"]), self.splits.num_classes)
+            modules = _most_modules(model, example, head)
         program = transportify(
             model,
             example.inputs,
@@ -179,8 +181,7 @@ def _takes(spec: ModelSpec, argument: str) -> bool:
     return spec.library in ("timm", "torchvision") and argument == "num_classes"
 
 
-def _most_modules(model: nn.Module, example: Example) -> int:
+def _most_modules(model: nn.Module, example: Example, heads: PlanHeads) -> int:
     """The largest number of modules that a model can be cut into."""
-    unit = run_passes(Unit(model, example), (Partition(),))
-    boundaries = unit.fact(Boundaries)
-    return most_parts(Line(unit, (*boundaries.found, *boundaries.wide)).steps)
+    unit = run_passes(Unit(model, example), (heads, Partition()))
+    return most_parts(legal_line(unit).steps)
