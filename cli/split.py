@@ -65,13 +65,14 @@ def split(
         settings["modules"] = MODULES
     if output is not None:
         _check_output(output, names)
-    from fxtransport.targets import compile_target, named_passes
+    from fxtransport.compiler import compile_passes
+    from fxtransport.targets import compile_target
 
     # what is wrong with an option is said before anything is built
-    named_passes(settings, verify=not no_verify)
+    compile_passes(**settings, verify=not no_verify)
 
     def compile_one(target: "Target") -> "tuple[Target, Program]":
-        passes = named_passes(_suit(settings, target), verify=not no_verify)
+        passes = compile_passes(**_suit(settings, target), verify=not no_verify)
         return target, compile_target(target, passes)
 
     def work(spec: "ModelSpec") -> None:

@@ -1,7 +1,7 @@
 """From a model to a program, in Python."""
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any
 
 import torch
 from torch import nn
@@ -9,11 +9,8 @@ from torch import nn
 from fxtransport.errors import UsageError
 from fxtransport.heads import build_head
 from fxtransport.ir import (
-    TAPPED_KINDS,
-    Balance,
     HeadKind,
     HeadPlan,
-    Kind,
     Layers,
     PartitionPlan,
     Residuals,
@@ -23,34 +20,20 @@ from fxtransport.ir import (
 )
 from fxtransport.lowered import Lowered
 from fxtransport.passes.base import Pass
-from fxtransport.passes.costs import CountCosts
-from fxtransport.passes.heads import PlanHeads
 from fxtransport.passes.lower import Lower
-from fxtransport.passes.partition import Partition
 from fxtransport.passes.pipeline import PassRun, Pipeline, run_passes
-from fxtransport.passes.taps import TapResidues
-from fxtransport.passes.trace import Trace
 from fxtransport.passes.verify import Verify
 from fxtransport.program import Facts, Program
+from fxtransport.program_options import configure_passes, document_options
 from fxtransport.unit import Example, Unit
-
-Option = TypeVar("Option", Balance, HeadKind, Kind)
 
 
 def transportify(
     model: nn.Module,
     example_inputs: torch.Tensor | Sequence[torch.Tensor] | None = None,
     *,
-    modules: int = 1,
-    balance: Balance | str = Balance.DEPTH,
-    batch_size: int = 32,
-    cuts: Sequence[str] = (),
-    kinds: Sequence[Kind | str] = TAPPED_KINDS,
-    head: HeadKind | str = HeadKind.AUTO,
-    num_classes: int | None = None,
-    head_width: int = 256,
-    activations: Sequence[str] = (),
     verify: bool = True,
+    **options: Any,
 ) -> Program:
     """Compile a model into a program: the same function, with its residues tapped, cut.
 
@@ -61,27 +44,14 @@ def transportify(
         example_inputs: A tensor, or several, B×…, float32 or integers. Only shapes and
             dtypes matter. May be left out for timm models and models with an
             ``input_size``.
-        modules: K, the number of modules.
-        balance: What the modules have in equal amounts: ``depth`` (residual blocks),
-            ``activations`` (bytes saved for backward at ``batch_size``), ``parameters`` or
-            ``flops`` (THESIS 4.5.3).
-        batch_size: What activations are counted for.
-        cuts: Paths of modules behind which to cut, instead of ``modules``.
-        kinds: The kinds of residual additions whose residues are outputs: ``identity``,
-            ``projection`` (transitions between stages) and ``identity_bn``.
-        head: The auxiliary classifiers of all modules but the last: ``auto``, ``conv``,
-            ``token`` or ``none``.
-        num_classes: Of the auxiliary classifiers; the model's own if None.
-        head_width: The most channels inside a convolutional head.
-        activations: What else to tap, for :meth:`Program.activations`: paths of modules,
-            names of nodes, or ``penultimate``, what enters the classifier.
         verify: Compare numbers with the model's at the end, in both modes.
+        options: See below.
 
     Raises:
         TraceError: the forward cannot be one graph: it decides on data, or raises.
-        PartitionError: the model cannot be cut into as many modules.
+        PartitionError: the model cannot be cut into as many parts.
         VerificationError: the program does not compute the model's numbers.
-        UsageError: an option has a value that cannot be used.
+        UsageError: an option has a value that cannot be used, or there is no such option.
 
     >>> import torch
     >>> from torch import nn
@@ -98,43 +68,21 @@ def transportify(
     >>> program.transport(torch.ones(2, 8)).energies.shape
     torch.Size([2])
     """
-    passes = compile_passes(
-        modules=modules,
-        balance=_option(Balance, "balance", balance),
-        batch_size=batch_size,
-        cuts=tuple(cuts),
-        kinds=tuple(_option(Kind, "kinds", kind) for kind in kinds),
-        head=_option(HeadKind, "head", head),
-        num_classes=num_classes,
-        head_width=head_width,
-        activations=tuple(activations),
-        verify=verify,
-    )
+    passes = compile_passes(verify=verify, **options)
     return compile_program(model, example_of(model, example_inputs), passes)
 
 
-def compile_passes(
-    *,
-    modules: int = 1,
-    balance: Balance = Balance.DEPTH,
-    batch_size: int = 32,
-    cuts: tuple[str, ...] = (),
-    kinds: tuple[Kind, ...] = TAPPED_KINDS,
-    head: HeadKind = HeadKind.AUTO,
-    num_classes: int | None = None,
-    head_width: int = 256,
-    activations: tuple[str, ...] = (),
-    verify: bool = True,
-) -> tuple[Pass, ...]:
-    """The passes that make a program, with their options."""
-    passes: tuple[Pass, ...] = (
-        Trace(activations=activations),
-        CountCosts(batch_size=batch_size),
-        Partition(modules=modules, balance=balance, cuts=cuts),
-        PlanHeads(head=head, num_classes=num_classes, head_width=head_width),
-        TapResidues(kinds=kinds),
-        Lower(),
-    )
+document_options(transportify)
+
+
+def compile_passes(*, verify: bool = True, **options: Any) -> tuple[Pass, ...]:
+    """The passes that make a program, each with those of the options that it declares.
+
+    Raises:
+        UsageError: an option has a value that cannot be used, or there is no such option.
+    """
+    configured = configure_passes(options)
+    passes = (*configured, Lower())
     return (*passes, Verify()) if verify else passes
 
 
@@ -145,12 +93,11 @@ def compile_program(
     observe: Callable[[PassRun], None] = lambda _: None,
 ) -> Program:
     """Run passes and put the program together."""
-    unit = run_passes(Unit(model, example), passes, observe=observe)
-    return program_of(unit, Pipeline(tuple(passes)))
+    return program_of(run_passes(Unit(model, example), passes, observe=observe))
 
 
-def program_of(unit: Unit, pipeline: Pipeline) -> Program:
-    """The program of a unit that has been lowered by a pipeline."""
+def program_of(unit: Unit) -> Program:
+    """The program of a unit that has been lowered."""
     plan = unit.fact(HeadPlan)
     first = next(unit.model.parameters(), None)
     heads = {
@@ -162,7 +109,7 @@ def program_of(unit: Unit, pipeline: Pipeline) -> Program:
         for head in heads.values():
             head.to(device=first.device, dtype=first.dtype)
     facts = Facts(
-        pipeline=str(pipeline),
+        pipeline=str(Pipeline.of(unit)),
         example=unit.example,
         graph=unit.traced(),
         shapes=unit.fact(Shapes),
@@ -211,10 +158,3 @@ def input_size_of(model: nn.Module) -> tuple[int, ...] | None:
 def _dtype_of(model: nn.Module) -> torch.dtype:
     floating = (p.dtype for p in model.parameters() if p.is_floating_point())
     return next(floating, torch.float32)
-
-
-def _option(kind: type[Option], name: str, value: str) -> Option:
-    try:
-        return kind(value)
-    except ValueError as error:
-        raise UsageError(f"{name} is one of {', '.join(kind)}, not {value!r}") from error

@@ -13,7 +13,6 @@ from fxtransport.models import build, input_spec, size_options, submodule_of
 from fxtransport.names import ModelSpec, resolve
 from fxtransport.origin import Origin
 from fxtransport.passes.base import Pass
-from fxtransport.passes.pipeline import ProgramSetting, program_settings
 from fxtransport.program import Program
 from fxtransport.submodule import Target, open_submodule, whole_or_backbone
 
@@ -106,7 +105,7 @@ def compile_named(
     Raises:
         FxTransportError: the model cannot be built, traced, cut or verified.
     """
-    passes = named_passes(settings, verify=verify)
+    passes = compile_passes(verify=verify, **settings)
     target = open_target(
         name,
         options=options,
@@ -115,36 +114,6 @@ def compile_named(
         submodule=submodule,
     )
     return whole_or_backbone(target, lambda found: compile_target(found, passes))
-
-
-def named_passes(settings: Mapping[str, Any], *, verify: bool) -> tuple[Pass, ...]:
-    """The passes that make a program, with options by name whose values may be texts.
-
-    >>> [step.name for step in named_passes({"balance": "flops"}, verify=False)]
-    ['costs', 'partition', 'heads', 'taps', 'lower']
-
-    Raises:
-        UsageError: there is no such option, or its value is not valid.
-    """
-    known = program_settings()
-    typed: dict[str, Any] = {}
-    for name, value in settings.items():
-        if name not in known:
-            raise UsageError(f"programs have no option {name!r}; they have {', '.join(known)}")
-        if known[name].several:
-            typed[name] = tuple(_convert(known[name], item) for item in value)
-        else:
-            typed[name] = None if value is None else _convert(known[name], value)
-    return compile_passes(**typed, verify=verify)
-
-
-def _convert(setting: ProgramSetting, value: Any) -> Any:
-    """A value of the type that a setting has."""
-    try:
-        return setting.kind(value)
-    except ValueError as error:
-        expected = f"one of {', '.join(setting.choices)}" if setting.choices else "a number"
-        raise UsageError(f"{setting.name} is {expected}, not {value!r}") from error
 
 
 def _build(spec: ModelSpec, options: dict[str, Any], **how: Any) -> torch.nn.Module:

@@ -1,15 +1,26 @@
 """What passes hand on: a model on its way through the compiler, with what is known of it."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Self, TypeVar
-
-import torch
-from torch import fx, nn
+from typing import TYPE_CHECKING, ClassVar, Protocol, Self, TypeVar
 
 from fxtransport.errors import PipelineError
 
+if TYPE_CHECKING:
+    import torch
+    from torch import fx, nn
+
 Fact = TypeVar("Fact")
+
+
+class Step(Protocol):
+    """A pass that ran, with its options; see ``passes/base.py``."""
+
+    name: ClassVar[str]
+    requires: ClassVar[tuple[type, ...]]
+    provides: ClassVar[tuple[type, ...]]
 
 
 @dataclass(frozen=True)
@@ -28,7 +39,9 @@ class Example:
         return self.inputs[0].shape[0]
 
     def resized(self, batch_size: int, device: torch.device | str) -> tuple[torch.Tensor, ...]:
-        """Uninitialised inputs of another batch size."""
+        """Uninitialized inputs of another batch size."""
+        import torch
+
         return tuple(
             torch.empty((batch_size, *x.shape[1:]), dtype=x.dtype, device=device)
             for x in self.inputs
@@ -46,6 +59,8 @@ class Unit:
     example: Example
     graph: fx.Graph | None = None
     facts: Mapping[type, object] = field(default_factory=dict)
+    history: tuple[Step, ...] = ()
+    """The passes that ran, in order."""
 
     def fact(self, kind: type[Fact]) -> Fact:
         """The fact of this type, which an earlier pass provided."""
@@ -55,7 +70,7 @@ class Unit:
         return found
 
     def has(self, kind: type) -> bool:
-        """Whether a pass has provided this fact."""
+        """Whether a pass has provided this fact, and it is still true."""
         return kind in self.facts
 
     def traced(self) -> fx.Graph:
@@ -65,9 +80,9 @@ class Unit:
         return self.graph
 
     def with_facts(self, *facts: object) -> Self:
-        """A unit that has these facts besides."""
+        """A unit with these facts added; a fact replaces an earlier one of its type."""
         return replace(self, facts={**self.facts, **{type(f): f for f in facts}})
 
     def with_graph(self, graph: fx.Graph, *facts: object) -> Self:
-        """A unit with another graph, and these facts besides."""
+        """A unit with another graph, and these facts added."""
         return replace(self.with_facts(*facts), graph=graph)

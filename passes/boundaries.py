@@ -1,12 +1,15 @@
-"""Find the places where the graph may be cut, and what crosses there."""
+"""Find where the graph may be cut, and what crosses there."""
+
+from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from fxtransport.analysis.places import Places, depth_units
 from fxtransport.ir import Boundaries, Boundary, Layers, Origins, Recording, Residuals, Shapes, Taps
-from fxtransport.passes.base import Pass
-from fxtransport.unit import Unit
+from fxtransport.passes.base import Pass, setting
+
+if TYPE_CHECKING:
+    from fxtransport.unit import Unit
 
 
 @dataclass(frozen=True)
@@ -15,9 +18,10 @@ class FindBoundaries(Pass):
 
     A depth unit is a residual addition; an equal-dimension layer where there are none; a
     submodule with parameters where there is neither, or one alone. Between two units, every
-    place where one tensor crosses is legal. Where there is none, the places where the fewest
+    boundary where one tensor crosses is legal. Where there is none, those where the fewest
     cross are kept apart, for models that cannot be cut otherwise. What a residue is computed
-    from crosses too, so no cut falls inside an equal-dimension layer.
+    from crosses too, so no cut falls inside an equal-dimension layer. With ``cuts``, the
+    boundaries after these modules or nodes are found too, legal or not.
     """
 
     name: ClassVar[str] = "boundaries"
@@ -31,19 +35,34 @@ class FindBoundaries(Pass):
     )
     provides: ClassVar[tuple[type, ...]] = (Boundaries,)
 
+    cuts: tuple[str, ...] = setting(
+        (),
+        "A module or node to cut after; several may be given.",
+        flag="--cut",
+        metavar="PATH",
+    )
+
     def run(self, unit: Unit) -> Unit:
-        """Add the boundaries."""
-        kind, ends = depth_units(unit)
-        places = Places(unit)
-        slots: dict[int, list[Boundary]] = {}
-        for position in range(len(places.nodes)):
+        """Add the boundaries.
+
+        Raises:
+            PartitionError: a cut by hand is not possible.
+        """
+        from fxtransport.analysis.cut_points import CutPoints, find_depth_units
+        from fxtransport.analysis.hand_cuts import place_cuts
+
+        kind, ends = find_depth_units(unit)
+        points = CutPoints(unit)
+        between: dict[int, list[Boundary]] = {}
+        for position in range(len(points.nodes)):
             before = sum(end <= position for end in ends)
-            if 0 < before < len(ends) and places.is_place(position):
-                slots.setdefault(before, []).append(places.boundary(position, before))
+            if 0 < before < len(ends) and points.is_legal(position):
+                between.setdefault(before, []).append(points.boundary(position, before))
         single: list[Boundary] = []
-        wide: list[Boundary] = []
-        for found in slots.values():
+        multiple: list[Boundary] = []
+        for found in between.values():
             fewest = min(len(b.tensors) for b in found)
-            chosen = [b for b in found if len(b.tensors) == fewest]
-            (single if fewest == 1 else wide).extend(chosen)
-        return unit.with_facts(Boundaries(tuple(single), tuple(wide), len(ends), kind))
+            best = [b for b in found if len(b.tensors) == fewest]
+            (single if fewest == 1 else multiple).extend(best)
+        cuts = place_cuts(unit, self.cuts)
+        return unit.with_facts(Boundaries(tuple(single), tuple(multiple), len(ends), kind, cuts))

@@ -1,73 +1,58 @@
-"""Plan an auxiliary classifier for each module but the last."""
+"""Plan the auxiliary classifier that each boundary would have."""
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from torch import fx
-
-from fxtransport.analysis.layouts import LayoutFinder
 from fxtransport.errors import UsageError
 from fxtransport.ir import (
+    Boundaries,
     Boundary,
+    Costs,
     HeadKind,
-    HeadPlan,
+    Heads,
     HeadSpec,
     Layout,
     Origins,
-    PartitionPlan,
+    PlannedHead,
     Recording,
     Shapes,
 )
 from fxtransport.passes.base import Pass, setting
-from fxtransport.unit import Unit
 
-_MAP_DIMS = (1, 2, 3)
-_NO_HEAD = "choose another cut, or leave the heads out (--head none)"
+if TYPE_CHECKING:
+    from fxtransport.analysis.hidden import Hidden
+    from fxtransport.unit import Unit
 
-
-@dataclass(frozen=True)
-class Hidden:
-    """A tensor at a cut that a head can read: floating-point, a row for each sample."""
-
-    position: int
-    """Its position in the hidden state."""
-    shape: tuple[int, ...]
-    layout: Layout
-
-    @property
-    def channels(self) -> int:
-        """How many channels it has."""
-        return self.shape[1 if self.layout is Layout.CHANNELS_FIRST else -1]
-
-    @property
-    def positions(self) -> tuple[int, ...]:
-        """The sizes of its other dimensions, without the batch."""
-        return self.shape[2:] if self.layout is Layout.CHANNELS_FIRST else self.shape[1:-1]
-
-    @property
-    def is_map(self) -> bool:
-        """Whether it can be convolved over; B×N×C are tokens, and no map."""
-        dims = len(self.positions)
-        return dims in _MAP_DIMS and (dims > 1 or self.layout is Layout.CHANNELS_FIRST)
+_NO_HEAD = 'choose another cut, or leave the heads out (head="none")'
 
 
 @dataclass(frozen=True)
 class PlanHeads(Pass):
-    """Plan an auxiliary classifier behind each module but the last, which has the model's.
+    """Plan the auxiliary classifier of each boundary, and count what it costs.
 
+    A part ends in the head of the boundary after it; the last part has the model's own head.
     ``auto`` is convolutional where one NCHW map crosses, else over tokens (DGL; THESIS
     4.5.1). ``head_width`` bounds the channels inside a convolutional head. ``num_classes`` is
     the model's own number unless given.
     """
 
     name: ClassVar[str] = "heads"
-    requires: ClassVar[tuple[type, ...]] = (PartitionPlan, Shapes, Origins, Recording)
-    provides: ClassVar[tuple[type, ...]] = (HeadPlan,)
+    requires: ClassVar[tuple[type, ...]] = (Boundaries, Shapes, Origins, Recording, Costs)
+    provides: ClassVar[tuple[type, ...]] = (Heads,)
 
-    head: HeadKind = setting(HeadKind.AUTO, "Auxiliary heads of all modules but the last.")
+    head: HeadKind = setting(
+        HeadKind.AUTO,
+        "The auxiliary heads of all parts but the last.",
+        excluded=(HeadKind.MODEL,),
+    )
     num_classes: int | None = setting(
-        None, "Of the auxiliary heads; the model's by default.", metavar="N", least=1
+        None,
+        "The classes of the auxiliary heads; the model's own by default.",
+        metavar="N",
+        least=1,
     )
     head_width: int = setting(
         256, "The most channels inside a convolutional head.", metavar="N", least=1
@@ -76,49 +61,66 @@ class PlanHeads(Pass):
     def __post_init__(self) -> None:
         if self.head is HeadKind.MODEL:
             raise UsageError(
-                "only the last module has the model's own head; the others' are auto, conv, "
+                "only the last part has the model's own head; the others' are auto, conv, "
                 "token or none"
             )
         if self.head_width < 1:
-            raise UsageError(f"a head must be at least 1 channel wide, not {self.head_width}")
+            raise UsageError(f"head_width must be at least 1 channel, not {self.head_width}")
         if self.num_classes is not None and self.num_classes < 1:
-            raise UsageError(f"there must be at least 1 class, not {self.num_classes}")
+            raise UsageError(f"num_classes must be at least 1 class, not {self.num_classes}")
 
     def run(self, unit: Unit) -> Unit:
-        """Add the plan.
+        """Add the heads of all boundaries."""
+        planned: dict[str, PlannedHead] = {}
+        refused: dict[str, str] = {}
+        for boundary, head in self._heads(unit):
+            if isinstance(head, PlannedHead):
+                planned[boundary.after] = head
+            else:
+                refused[boundary.after] = str(head)
+        return unit.with_facts(Heads(planned, refused))
 
-        Raises:
-            UsageError: a head of the kind asked for cannot read what crosses a cut, or the
-                number of classes is neither given nor known.
-        """
-        cuts = unit.fact(PartitionPlan).cuts
-        inner: Sequence[HeadSpec] = [HeadSpec(HeadKind.NONE)] * len(cuts)
-        if cuts and self.head is not HeadKind.NONE:
-            classes = self.num_classes or output_classes(unit)
-            finder = LayoutFinder(unit.fact(Recording), unit.fact(Origins))
-            inner = [self._planned(cut, hidden_at(unit, cut, finder), classes) for cut in cuts]
-        last = HeadSpec(HeadKind.MODEL)
-        return unit.with_facts(HeadPlan((*inner, last)))
+    def _heads(self, unit: Unit) -> Iterator[tuple[Boundary, PlannedHead | UsageError]]:
+        """For each boundary its head, or why there can be none."""
+        from fxtransport.analysis.hidden import count_classes, hidden_at
+        from fxtransport.analysis.layouts import LayoutFinder
 
-    def _planned(self, cut: Boundary, hidden: Sequence[Hidden], classes: int) -> HeadSpec:
+        boundaries = unit.fact(Boundaries)
+        every = (*boundaries.legal, *boundaries.cuts)
+        if self.head is HeadKind.NONE:
+            yield from ((b, PlannedHead(HeadSpec(HeadKind.NONE))) for b in every)
+            return
+        try:
+            classes = self.num_classes or count_classes(unit)
+        except UsageError as error:
+            yield from ((b, error) for b in every)
+            return
+        finder = LayoutFinder(unit.traced(), unit.fact(Recording), unit.fact(Origins))
+        for boundary in every:
+            hidden = hidden_at(unit, boundary, finder)
+            try:
+                yield boundary, count_costs(unit, self._plan(boundary, hidden, classes), hidden)
+            except UsageError as error:
+                yield boundary, error
+
+    def _plan(self, cut: Boundary, hidden: Sequence[Hidden], classes: int) -> HeadSpec:
         if not hidden:
             raise UsageError(
-                f"no auxiliary head can read what crosses the cut after {cut.path}: it is no "
+                f"no auxiliary head can read what crosses the cut after {cut.path}: it is not a "
                 f"floating-point tensor with one row for each sample; {_NO_HEAD}"
             )
-        convolved = self._convolved(cut, hidden)
+        is_conv = self._is_convolutional(cut, hidden)
         return HeadSpec(
-            kind=HeadKind.CONV if convolved else HeadKind.TOKEN,
+            kind=HeadKind.CONV if is_conv else HeadKind.TOKEN,
             layouts=tuple(h.layout for h in hidden),
             channels=tuple(h.channels for h in hidden),
             inputs=tuple(h.position for h in hidden),
-            dims=len(hidden[0].positions) if convolved else 0,
-            width=min(hidden[0].channels, self.head_width) if convolved else 0,
+            dims=len(hidden[0].positions) if is_conv else 0,
+            width=min(hidden[0].channels, self.head_width) if is_conv else 0,
             num_classes=classes,
         )
 
-    def _convolved(self, cut: Boundary, hidden: Sequence[Hidden]) -> bool:
-        """Whether the head is convolutional."""
+    def _is_convolutional(self, cut: Boundary, hidden: Sequence[Hidden]) -> bool:
         first = hidden[0]
         if self.head is HeadKind.TOKEN:
             return False
@@ -136,35 +138,31 @@ class PlanHeads(Pass):
         )
 
 
-def hidden_at(unit: Unit, cut: Boundary, finder: LayoutFinder) -> list[Hidden]:
-    """The tensors at a cut that a head can read."""
-    nodes = {node.name: node for node in unit.traced().nodes}
-    shapes = unit.fact(Shapes)
-    found = []
-    for position, name in enumerate(cut.crossing):
-        spec = shapes.specs.get(name)
-        if name not in cut.tensors or spec is None or "float" not in spec.dtype:
-            continue
-        if len(spec.shape) < 2 or spec.shape[0] != shapes.batch_size:
-            continue
-        layout = finder.layout(nodes[name], spec.shape)
-        found.append(Hidden(position, spec.shape, layout))
-    return found
+def count_costs(unit: Unit, spec: HeadSpec, hidden: Sequence[Hidden]) -> PlannedHead:
+    """A head with what it costs, and which hidden tensors it saves for backward."""
+    import torch
+
+    from fxtransport.analysis.counting import count_head, device_to_count_for
+
+    costs = unit.fact(Costs)
+    first = next(unit.model.parameters(), None)
+    cost, saves = count_head(
+        spec,
+        tuple(h.shape[1:] for h in hidden),
+        costs.batch_size,
+        torch.float32 if first is None else first.dtype,
+        device_to_count_for(unit.model),
+    )
+    saved = [h.node for h, is_saved in zip(hidden, saves, strict=True) if is_saved]
+    return PlannedHead(spec, cost, dict(_storage(unit, node) for node in saved))
 
 
-def output_classes(unit: Unit) -> int:
-    """The number of classes of a model that returns logits, B×classes.
-
-    Raises:
-        UsageError: the model returns something else.
-    """
-    returned = next(n for n in reversed(unit.traced().nodes) if n.op == "output").args[0]
-    specs = unit.fact(Shapes).specs
-    spec = specs.get(returned.name) if isinstance(returned, fx.Node) else None
-    if spec is None or len(spec.shape) != 2:
-        what = "×".join(map(str, spec.shape)) if spec else "no single tensor"
-        raise UsageError(
-            f"auxiliary heads need a number of classes, and {type(unit.model).__name__} "
-            f"returns {what}, not logits: give num_classes, or leave the heads out (--head none)"
-        )
-    return spec.shape[1]
+def _storage(unit: Unit, node: str) -> tuple[int, int]:
+    """The number and the bytes of the storage that a node's value lies in."""
+    costs, shapes = unit.fact(Costs), unit.fact(Shapes)
+    value = costs.nodes[node].value if node in costs.nodes else None
+    if value is not None and value[0] in costs.storages:
+        return value[0], costs.storages[value[0]]
+    # a node that a pass added has a storage of its own; its number must be no other's
+    order = [n.name for n in unit.traced().nodes].index(node)
+    return -1 - order, shapes.specs[node].bytes * costs.batch_size // shapes.batch_size

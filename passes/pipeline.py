@@ -1,46 +1,47 @@
 """Pipelines: an order of passes, its text form, and the manager that runs it.
 
-The text form, ``trace,residuals,partition{modules=4 weight=parameters}``, can be stored
-with a result and replayed. Passes that a later one requires are run without being named.
+The text form, ``trace,partition{modules=4 balance=parameters}``, can be stored with a result
+and replayed. Passes that a later one requires are run without being named; a program stores
+the order that ran, with these named.
 """
 
-import json
+from __future__ import annotations
+
 import re
 import time
-import types
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from enum import Enum
 from importlib import import_module
-from typing import Any, TypedDict, Union, get_args, get_origin, get_type_hints
-
-from torch import fx
+from typing import TYPE_CHECKING, Any, TypedDict, get_args, get_origin, get_type_hints
 
 from fxtransport.errors import PipelineError
-from fxtransport.passes.base import Pass, Setting
-from fxtransport.unit import Unit
+from fxtransport.passes.base import QUOTED, Pass, Setting, option_type, parse_pass, value_text
+
+if TYPE_CHECKING:
+    from torch import fx
+
+    from fxtransport.unit import Step, Unit
 
 REGISTRY: dict[str, str] = {
     "record": "Record",
     "residuals": "FindResiduals",
     "layers": "FindLayers",
     "trace": "Trace",
-    "boundaries": "FindBoundaries",
     "costs": "CountCosts",
-    "partition": "Partition",
     "taps": "TapResidues",
+    "boundaries": "FindBoundaries",
     "heads": "PlanHeads",
+    "partition": "Partition",
     "lower": "Lower",
     "verify": "Verify",
 }
 """The class of each pass; ``passes/NAME.py`` holds it and is imported when it is used."""
 
-_QUOTED = r"\"(?:\\.|[^\"\\])*\""
-_ITEM = re.compile(rf"\s*(?P<name>[a-z_]+)\s*(?:\{{(?P<options>(?:{_QUOTED}|[^{{}}\"])*)\}})?\s*")
-_OPTION = re.compile(rf"(?P<key>[a-z_]+)=(?P<value>(?:{_QUOTED}|[^\s\"])+)")
-_PART = re.compile(rf"{_QUOTED}|[^,\"]+")
-_BARE = re.compile(r"[^\s,\"{}\\]+")
-"""What needs no quotes; anything else is written as JSON writes strings."""
+CONFIGURABLE = ("partition", "boundaries", "costs", "heads", "taps", "trace")
+"""The passes whose fields are options of programs, those that users set most first."""
+
+_PASS = re.compile(rf"\s*(?P<name>[a-z_]+)\s*(?:\{{(?P<options>(?:{QUOTED}|[^{{}}\"])*)\}})?\s*")
 
 
 def pass_class(name: str) -> type[Pass]:
@@ -67,7 +68,7 @@ class Pipeline:
     passes: tuple[Pass, ...]
 
     @classmethod
-    def parse(cls, text: str) -> "Pipeline":
+    def parse(cls, text: str) -> Pipeline:
         """The pipeline that a text form describes.
 
         Raises:
@@ -77,10 +78,10 @@ class Pipeline:
         passes: list[Pass] = []
         position = 0
         while position < len(text):
-            match = _ITEM.match(text, position)
+            match = _PASS.match(text, position)
             if match is None:
                 raise PipelineError(f"cannot read the pipeline from {text[position:]!r} on")
-            passes.append(_parse_pass(match["name"], match["options"] or ""))
+            passes.append(parse_pass(pass_class(match["name"]), match["options"] or ""))
             position = match.end()
             if position < len(text) and text[position] != ",":
                 raise PipelineError(f"expected a comma before {text[position:]!r}")
@@ -89,9 +90,14 @@ class Pipeline:
             raise PipelineError("the pipeline is empty")
         return cls(tuple(passes))
 
+    @classmethod
+    def of(cls, unit: Unit) -> Pipeline:
+        """The passes that ran on a unit, in order. Run again, they do the same."""
+        return cls(tuple(step for step in unit.history if isinstance(step, Pass)))
+
     def __str__(self) -> str:
         """The text form, with only the options that differ from their defaults."""
-        return ",".join(_pass_text(p) for p in self.passes)
+        return ",".join(map(str, self.passes))
 
 
 @dataclass(frozen=True)
@@ -120,24 +126,28 @@ def run_passes(
 ) -> Unit:
     """Run passes in order, each after those whose facts it requires.
 
+    A pass that ran with the same options, and whose facts are still true, is not run again.
+    After a pass, the facts are dropped that it has made untrue: those that a rewrite does not
+    preserve, and those that follow from a fact that was stated again.
+
     Args:
         unit: What to start from.
         passes: Which passes, with their options.
-        after: Stop behind the pass of this name.
-        observe: Called behind every pass.
+        after: Stop after the pass of this name.
+        observe: Called after every pass.
 
     Raises:
-        PipelineError: ``after`` is not among the passes, or a requirement has an option
-            without a default and was not named.
+        PipelineError: ``after`` is not among the passes, a requirement has an option without
+            a default and was not named, or the graph would be rewritten twice by one pass.
     """
-    order = with_requirements(passes, have=unit.facts.keys())
+    order = resolve_order(unit, passes)
     if after is not None and after not in (p.name for p in order):
         names = ", ".join(p.name for p in order)
         raise PipelineError(f"the pass {after!r} is not in this pipeline, which runs {names}")
     for step in order:
         before = unit.graph
         start = time.perf_counter()
-        unit = step.run(unit)
+        unit = _run(unit, step)
         seconds = time.perf_counter() - start
         if unit.graph is not None and unit.graph is not before:
             unit.graph.lint()
@@ -148,25 +158,113 @@ def run_passes(
     return unit
 
 
-def with_requirements(passes: Sequence[Pass], have: Iterable[type] = ()) -> tuple[Pass, ...]:
-    """The passes, each preceded by those that provide what it requires."""
-    known = set(have)
-    given = {type(p): p for p in passes}
-    order: list[Pass] = []
+def _run(unit: Unit, step: Pass) -> Unit:
+    """The unit after a pass, with the facts that are true of it."""
+    found = step.run(unit)
+    stated = {kind for kind, fact in found.facts.items() if unit.facts.get(kind) is not fact}
+    assert stated <= set(step.provides), f"{step.name} states what it does not provide: {stated}"
+    assert step.rewrites or found.graph is unit.graph, f"{step.name} rewrites and does not say so"
+    true = _facts_after(step, set(unit.facts), unit.history)
+    facts = {kind: fact for kind, fact in found.facts.items() if kind in true}
+    return replace(found, facts=facts, history=(*unit.history, step))
 
-    def add(step: Pass) -> None:
-        if step in order:
+
+def resolve_order(unit: Unit, passes: Sequence[Pass]) -> tuple[Pass, ...]:
+    """The passes that will run on a unit, each preceded by those that provide what it requires.
+
+    Raises:
+        PipelineError: see :func:`run_passes`.
+    """
+    order = _Order(set(unit.facts), list(unit.history), passes)
+    for position, step in enumerate(passes):
+        order.add(step, position)
+    return tuple(order.found)
+
+
+class _Order:
+    """The order of passes in the making, with the facts that will be known after them."""
+
+    def __init__(self, known: set[type], history: list[Step], passes: Sequence[Pass]) -> None:
+        self.found: list[Pass] = []
+        self._known = known
+        self._history = history
+        self._passes = passes
+
+    def add(self, step: Pass, position: int) -> None:
+        """Let a pass run, unless it has, after what provides the facts that it requires."""
+        earlier = next((s for s in reversed(self._history) if type(s) is type(step)), None)
+        if earlier == step and self._known.issuperset(step.provides):
             return
+        if earlier is not None and step.rewrites:
+            raise PipelineError(_rewritten_twice(earlier, step))
         for fact in step.requires:
-            if fact not in known:
-                provider = _provider(fact)
-                add(given[provider] if provider in given else _with_defaults(provider, step))
-        known.update(step.provides)
-        order.append(step)
+            if fact not in self._known:
+                self.add(self._provider(fact, position, step), position)
+        self._known = _facts_after(step, self._known, self._history)
+        self._history.append(step)
+        self.found.append(step)
 
-    for step in passes:
-        add(step)
-    return tuple(order)
+    def _provider(self, fact: type, position: int, wanted_by: Pass) -> Pass:
+        """The pass that is to provide a fact.
+
+        It is the last one before this position, or else the next one, or else one that ran
+        before; and if none of that kind was given, it has default options.
+        """
+        nearest = [*self._passes[position::-1], *self._passes[position + 1 :]]
+        ran = [step for step in reversed(self._history) if isinstance(step, Pass)]
+        for step in (*nearest, *ran):
+            if fact in step.provides and fact not in step.requires:
+                return step
+        return _with_defaults(_provider_class(fact), wanted_by)
+
+
+def _rewritten_twice(earlier: Step, step: Pass) -> str:
+    if earlier == step:
+        return (
+            f"{step} has rewritten this graph already, and a rewrite after it did not preserve "
+            f"what it found out; run what requires {step.name} before that"
+        )
+    return (
+        f"{earlier} has rewritten this graph already, and {step} would do it again; name "
+        f"{step.name} once, before what requires it, or start again from the model"
+    )
+
+
+def _facts_after(step: Pass, known: set[type], history: Iterable[Step]) -> set[type]:
+    """The types of the facts that are true after a pass."""
+    kept = known.intersection(step.preserves) if step.rewrites else known
+    stale = _dependents(kept.intersection(step.provides), [*history, step])
+    return (kept - stale).union(step.provides)
+
+
+def _dependents(facts: set[type], ran: Iterable[Step]) -> set[type]:
+    """The facts that passes compute from some facts, directly or through others."""
+    found: set[type] = set()
+    new = facts
+    steps: list[type[Pass] | Step] = [*map(pass_class, REGISTRY), *ran]
+    while new:
+        provided = {fact for s in steps if new.intersection(s.requires) for fact in s.provides}
+        new = provided - found - facts
+        found |= new
+    return found
+
+
+def _provider_class(fact: type) -> type[Pass]:
+    for name in REGISTRY:
+        found = pass_class(name)
+        if fact in found.provides:
+            return found
+    raise PipelineError(f"no pass provides {fact.__name__}; name one that does")
+
+
+def _with_defaults(found: type[Pass], wanted_by: Pass) -> Pass:
+    missing = [f.name for f in fields(found) if f.default is MISSING]
+    if missing:
+        raise PipelineError(
+            f"{wanted_by.name} requires {found.name}, which must be given "
+            f"{' and '.join(missing)}: {found.name}{{{missing[0]}=…}}"
+        )
+    return found()
 
 
 class PassDescription(TypedDict):
@@ -188,7 +286,7 @@ def describe(name: str) -> PassDescription:
     for f in fields(found):
         kind, _ = option_type(hints[f.name])
         required = f"<{getattr(kind, '__name__', kind)}>"
-        options[f.name] = required if f.default is MISSING else _value_text(f.default)
+        options[f.name] = required if f.default is MISSING else value_text(f.default)
     return {
         "name": name,
         "summary": (found.__doc__ or "").strip().splitlines()[0],
@@ -197,15 +295,6 @@ def describe(name: str) -> PassDescription:
         "provides": [fact.__name__ for fact in found.provides],
         "rewrites": found.rewrites,
     }
-
-
-def option_type(annotation: Any) -> tuple[Any, bool]:
-    """An option's type without ``None``, and whether it may be ``None``."""
-    if get_origin(annotation) not in (Union, types.UnionType):
-        return annotation, False
-    inner = [a for a in get_args(annotation) if a is not type(None)]
-    assert len(inner) == 1, "an option has one type, or one type and None"
-    return inner[0], True
 
 
 @dataclass(frozen=True)
@@ -224,13 +313,15 @@ class ProgramSetting:
     @property
     def choices(self) -> tuple[str, ...]:
         """The values that it can have; empty if there are too many to list."""
-        return tuple(self.kind) if isinstance(self.kind, type(Enum)) else ()
+        if not isinstance(self.kind, type(Enum)):
+            return ()
+        return tuple(str(member) for member in self.kind if member not in self.how.excluded)
 
 
 def program_settings() -> dict[str, ProgramSetting]:
-    """The options of programs by name, in the order of the passes that they belong to."""
+    """The options of programs by name, those that users set most first."""
     found = {}
-    for name in REGISTRY:
+    for name in CONFIGURABLE:
         declared = pass_class(name)
         hints = get_type_hints(declared)
         for f in fields(declared):
@@ -242,89 +333,3 @@ def program_settings() -> dict[str, ProgramSetting]:
             how = f.metadata["setting"]
             found[f.name] = ProgramSetting(f.name, name, item, several, f.default, how)
     return found
-
-
-def _provider(fact: type) -> type[Pass]:
-    for name in REGISTRY:
-        found = pass_class(name)
-        if fact in found.provides:
-            return found
-    raise AssertionError(f"no pass provides {fact.__name__}")
-
-
-def _with_defaults(found: type[Pass], wanted_by: Pass) -> Pass:
-    missing = [f.name for f in fields(found) if f.default is MISSING]
-    if missing:
-        raise PipelineError(
-            f"{wanted_by.name} requires {found.name}, which must be given "
-            f"{' and '.join(missing)}: {found.name}{{{missing[0]}=…}}"
-        )
-    return found()
-
-
-def _parse_pass(name: str, options: str) -> Pass:
-    found = pass_class(name)
-    hints = get_type_hints(found)
-    names = [f.name for f in fields(found)]
-    given: dict[str, Any] = {}
-    rest = _OPTION.sub("", options).strip()
-    if rest:
-        raise PipelineError(f"{name}: cannot read the option {rest!r}; write key=value")
-    for match in _OPTION.finditer(options):
-        key = match["key"]
-        if key not in names:
-            known = ", ".join(names) or "none"
-            raise PipelineError(f"{name} has no option {key!r}; its options: {known}")
-        given[key] = _parse_value(f"{name}{{{key}}}", match["value"], hints[key])
-    missing = [f.name for f in fields(found) if f.default is MISSING and f.name not in given]
-    if missing:
-        raise PipelineError(f"{name} must be given {' and '.join(missing)}")
-    return found(**given)
-
-
-def _parse_value(where: str, text: str, annotation: Any) -> Any:
-    kind, optional = option_type(annotation)
-    if get_origin(kind) is tuple:
-        item = get_args(kind)[0]
-        parts = [part for part in _PART.findall(text) if part != '""']
-        return tuple(_parse_value(where, part, item) for part in parts)
-    if text.startswith('"'):
-        text = _unquoted(where, text)
-    if optional and text == "none":
-        return None
-    if kind is bool:
-        if text not in ("true", "false"):
-            raise PipelineError(f"{where} is true or false, not {text!r}")
-        return text == "true"
-    try:
-        return kind(text)
-    except ValueError as error:
-        values = f" ({', '.join(kind)})" if issubclass(kind, Enum) else ""
-        raise PipelineError(f"{where} cannot be {text!r}{values}") from error
-
-
-def _pass_text(step: Pass) -> str:
-    given = [
-        f"{f.name}={_value_text(getattr(step, f.name))}"
-        for f in fields(step)
-        if f.default is MISSING or getattr(step, f.name) != f.default
-    ]
-    return f"{step.name}{{{' '.join(given)}}}" if given else step.name
-
-
-def _unquoted(where: str, text: str) -> str:
-    try:
-        return str(json.loads(text))
-    except ValueError as error:
-        raise PipelineError(f"{where}: cannot read {text}") from error
-
-
-def _value_text(value: object) -> str:
-    if value is None:
-        return "none"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, tuple):
-        return ",".join(map(_value_text, value)) or '""'
-    text = str(value)
-    return text if _BARE.fullmatch(text) else json.dumps(text)

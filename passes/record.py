@@ -7,9 +7,9 @@ import torch
 
 from fxtransport.ir import Recording
 from fxtransport.passes.base import Pass
-from fxtransport.tracing.error_context import blaming
+from fxtransport.tracing.error_context import locate_errors
 from fxtransport.tracing.recorder import Recorder, module_calls
-from fxtransport.tracing.shadow import plainly, shadow_of
+from fxtransport.tracing.shadow import shadow_of, without_fast_paths
 from fxtransport.unit import Unit
 
 
@@ -29,8 +29,8 @@ class Record(Pass):
         recorder, shadow = Recorder(), shadow_of(unit.model)
         recorder.mark_inputs(unit.example.inputs)
         with (
-            blaming(unit.model, lambda: recorder.failed_path),
-            plainly(),
+            locate_errors(unit.model, lambda: recorder.failed_path),
+            without_fast_paths(),
             torch.no_grad(),
             torch.device("meta"),
             module_calls(recorder, shadow),

@@ -1,13 +1,12 @@
 """Make the residues nodes of the graph, out of the way of operations in place."""
 
+from __future__ import annotations
+
 import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar
-
-import torch
-from torch import fx
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from fxtransport.analysis.dataflow import ACTIVATIONS, VIEWS
 from fxtransport.errors import UsageError
@@ -17,11 +16,13 @@ from fxtransport.ir import (
     Activation,
     Activations,
     Addition,
+    Costs,
     Kind,
     Layer,
     Layers,
     Origins,
     RecordedAdditions,
+    RecordedLayers,
     Recording,
     Residual,
     Residuals,
@@ -30,8 +31,11 @@ from fxtransport.ir import (
     Taps,
 )
 from fxtransport.passes.base import Pass, setting
-from fxtransport.runtime import add_out_of_place
-from fxtransport.unit import Unit
+
+if TYPE_CHECKING:
+    from torch import fx
+
+    from fxtransport.unit import Unit
 
 
 @dataclass(frozen=True)
@@ -53,11 +57,23 @@ class TapResidues(Pass):
         Layers,
         Activations,
     )
-    provides: ClassVar[tuple[type, ...]] = (Taps,)
+    provides: ClassVar[tuple[type, ...]] = (Taps, Shapes)
+    preserves: ClassVar[tuple[type, ...]] = (
+        Recording,
+        RecordedAdditions,
+        RecordedLayers,
+        Origins,
+        Residuals,
+        Layers,
+        Costs,  # of the model's own nodes: those that are added here cost nothing
+    )
     rewrites: ClassVar[bool] = True
 
     kinds: tuple[Kind, ...] = setting(
-        TAPPED_KINDS, "The kinds of residual additions whose residues are tapped.", flag="--kind"
+        TAPPED_KINDS,
+        "The kinds of residual additions whose residues are tapped.",
+        flag="--kind",
+        excluded=(Kind.INNER,),
     )
 
     def __post_init__(self) -> None:
@@ -66,6 +82,8 @@ class TapResidues(Pass):
 
     def run(self, unit: Unit) -> Unit:
         """Add the residues to the graph, and the fact which nodes they are."""
+        from torch import fx
+
         graph = fx.Graph()
         graph.output(graph.graph_copy(unit.traced(), {}))
         tapper = _Tapper(graph, unit.fact(Recording), unit.fact(Origins))
@@ -157,6 +175,8 @@ class _Tapper:
 
     def _copied(self, node: fx.Node, before: fx.Node | None = None) -> str:
         """A copy of a node's value, taken at once, or before it is read."""
+        import torch
+
         with self.graph.inserting_before(before) if before else self.graph.inserting_after(node):
             return self._add(torch.clone, (node,)).name
 
@@ -165,6 +185,10 @@ class _Tapper:
 
         That is not done if something later reads what it wrote under another name.
         """
+        from torch import fx
+
+        from fxtransport.runtime import add_out_of_place
+
         node = self.nodes[self.origins.op_nodes[op]]
         is_addition = node.target in (operator.iadd, "add_")
         if not is_addition or len(node.args) != 2 or node.kwargs:

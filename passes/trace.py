@@ -35,6 +35,7 @@ class Trace(Pass):
         Layers,
         Activations,
     )
+    preserves: ClassVar[tuple[type, ...]] = (Recording, RecordedAdditions, RecordedLayers)
     rewrites: ClassVar[bool] = True
 
     open: tuple[str, ...] = ()

@@ -1,24 +1,24 @@
-"""Cuts that are placed by hand, behind a module or a node."""
+"""Cuts that are placed by hand, after a module or a node."""
 
 import difflib
 from collections.abc import Sequence
 
 from torch import fx
 
-from fxtransport.analysis.places import boundary_at
+from fxtransport.analysis.cut_points import boundary_at
 from fxtransport.errors import PartitionError
 from fxtransport.ir import Boundary, Origins
 from fxtransport.unit import Unit
 
 
-def boundaries_by_hand(unit: Unit, cuts: Sequence[str]) -> tuple[Boundary, ...]:
-    """The boundaries behind modules, named by path, or nodes, in execution order.
+def place_cuts(unit: Unit, cuts: Sequence[str]) -> tuple[Boundary, ...]:
+    """The boundaries after modules, named by path, or nodes, in execution order.
 
-    Any place is allowed, whatever crosses.
+    Any node is allowed, whatever crosses after it.
 
     Raises:
         PartitionError: there is no such module or node in the graph, two cuts fall in one
-            place, or nothing is left behind one.
+            place, or nothing is left after one.
     """
     computing = [
         (i, node)
@@ -34,7 +34,7 @@ def boundaries_by_hand(unit: Unit, cuts: Sequence[str]) -> tuple[Boundary, ...]:
                 f"leave one out"
             )
         if position == computing[-1][0]:
-            raise PartitionError(f"nothing is left behind a cut after {cut!r}; cut earlier")
+            raise PartitionError(f"nothing is left after a cut after {cut!r}; cut earlier")
         placed[position] = cut
     return tuple(boundary_at(unit, position) for position in sorted(placed))
 

@@ -30,18 +30,25 @@ _STEPS = 200
 class LayoutFinder:
     """The layouts of the values of a graph's nodes."""
 
-    def __init__(self, recording: Recording, origins: Origins) -> None:
+    def __init__(self, graph: fx.Graph, recording: Recording, origins: Origins) -> None:
         self.recording = recording
+        self._nodes = {node.name: node for node in graph.nodes}
+        self._found: dict[tuple[str, tuple[int, ...]], Layout] = {}
         self._ops: dict[str, list[int]] = {}
         for i, name in enumerate(origins.op_nodes):
             self._ops.setdefault(name, []).append(i)
 
-    def layout(self, node: fx.Node, shape: tuple[int, ...]) -> Layout:
-        """The layout of a node's tensor.
+    def layout(self, name: str, shape: tuple[int, ...]) -> Layout:
+        """The layout of a tensor that the node of this name computes.
 
         What reads it counts, then what computed it. If neither says anything, three
         dimensions are tokens, B×N×C, and more are maps, B×C×H×W.
         """
+        if (name, shape) not in self._found:
+            self._found[name, shape] = self._find(self._nodes[name], shape)
+        return self._found[name, shape]
+
+    def _find(self, node: fx.Node, shape: tuple[int, ...]) -> Layout:
         if len(shape) == 2:
             return Layout.VECTOR
         value = self.value_of(node, shape)

@@ -1,4 +1,4 @@
-"""The graph as a line of points, and what lies between two of them."""
+"""The graph as a line of points, and what the parts between two of them cost."""
 
 from collections.abc import Hashable, Iterable, Sequence
 
@@ -6,7 +6,16 @@ import numpy as np
 from torch import fx
 
 from fxtransport.analysis.bottleneck import Matrix, Steps, range_costs
-from fxtransport.ir import Balance, Boundaries, Boundary, Costs, NodeCost
+from fxtransport.ir import (
+    Balance,
+    Boundaries,
+    Boundary,
+    Costs,
+    HeadCost,
+    Heads,
+    NodeCost,
+    PlannedHead,
+)
 from fxtransport.unit import Unit
 
 FREE = NodeCost({}, 0, {})
@@ -14,12 +23,17 @@ FREE = NodeCost({}, 0, {})
 
 
 class Line:
-    """The graph as a line, with the boundaries, the start and the end as its points."""
+    """The graph as a line, with the boundaries, the start and the end as its points.
+
+    A part ends in the head of the boundary at its end, which must be planned.
+    """
 
     def __init__(self, unit: Unit, boundaries: Sequence[Boundary]) -> None:
         nodes = list(unit.traced().nodes)
         position = {node.name: i for i, node in enumerate(nodes)}
         self.boundaries = sorted(boundaries, key=lambda b: position[b.after])
+        planned = unit.fact(Heads).planned
+        self.heads = [planned[b.after] for b in self.boundaries]
         ends = [position[b.after] + 1 for b in self.boundaries]
         self._stretches = [
             nodes[start:end] for start, end in zip([0, *ends], [*ends, len(nodes)], strict=True)
@@ -31,21 +45,37 @@ class Line:
 
     @property
     def steps(self) -> Steps:
-        """Which modules may be: those of at least one depth unit, and the whole."""
+        """Which parts may be: those of at least one depth unit, and the whole."""
         allowed: Steps = self._units[None, :] > self._units[:, None]
         allowed[0, -1] = True
         return np.triu(allowed, 1)
 
     def cost(self, balance: Balance) -> Matrix:
-        """The cost of every range between two points."""
-        if balance is Balance.DEPTH:
-            return np.triu(self._units[None, :] - self._units[:, None], 1)
+        """The cost of every part between two points, with its head."""
         if balance not in self._costs_by:
-            items = [cost_items(nodes, self._costs, balance) for nodes in self._stretches]
-            self._costs_by[balance] = range_costs(items)
+            self._costs_by[balance] = self._cost(balance)
         return self._costs_by[balance]
 
-    def oddness(self, unit: Unit, parts: int) -> Matrix:
+    def _cost(self, balance: Balance) -> Matrix:
+        if balance is Balance.DEPTH:
+            return np.triu(self._units[None, :] - self._units[:, None], 1)
+        items = [cost_items(nodes, self._costs, balance) for nodes in self._stretches]
+        cost = range_costs(items)
+        for j, head in enumerate(self.heads, start=1):
+            cost[:j, j] += head_value(head.cost, balance)
+            for storage, size in head.hidden.items() if balance is Balance.ACTIVATIONS else ():
+                # a part that begins after the last node that saves this storage does not save it
+                start = next((i for i in range(j, 0, -1) if storage in items[i - 1]), 0)
+                cost[start:j, j] += size
+        return cost
+
+    def stretch_costs(self, balance: Balance) -> list[int]:
+        """What lies between each two neighboring points costs, without heads."""
+        if balance is Balance.DEPTH:
+            return [int(units) for units in np.diff(self._units)]
+        return [cost_of(nodes, self._costs, balance) for nodes in self._stretches]
+
+    def cut_penalty(self, unit: Unit, parts: int) -> Matrix:
         """How unnatural it is to end a part at each point.
 
         What counts is how many levels deep in the user's modules the cut lies, then whether
@@ -54,10 +84,22 @@ class Line:
         paths = {path for path, _ in unit.model.named_modules()}
         deepest = 1 + max(path.count(".") for path in paths)
         levels = [b.path.count(".") if b.path in paths else deepest for b in self.boundaries]
-        odd = [
+        penalties = [
             level * parts + (not b.single) for level, b in zip(levels, self.boundaries, strict=True)
         ]
-        return np.broadcast_to(np.array([0, *odd, 0], dtype=np.int64), (len(odd) + 2, len(odd) + 2))
+        size = len(penalties) + 2
+        return np.broadcast_to(np.array([0, *penalties, 0], dtype=np.int64), (size, size))
+
+
+def legal_line(unit: Unit) -> Line:
+    """The line of all legal boundaries at which there can be a head."""
+    return Line(unit, with_heads(unit, unit.fact(Boundaries).legal))
+
+
+def with_heads(unit: Unit, boundaries: Iterable[Boundary]) -> tuple[Boundary, ...]:
+    """Those boundaries at which there can be a head of the kind asked for."""
+    planned = unit.fact(Heads).planned
+    return tuple(b for b in boundaries if b.after in planned)
 
 
 def cost_items(nodes: Iterable[fx.Node], costs: Costs, balance: Balance) -> dict[Hashable, int]:
@@ -78,3 +120,23 @@ def cost_items(nodes: Iterable[fx.Node], costs: Costs, balance: Balance) -> dict
 def cost_of(nodes: Iterable[fx.Node], costs: Costs, balance: Balance) -> int:
     """What nodes cost together."""
     return sum(cost_items(nodes, costs, balance).values())
+
+
+def added_by_head(head: PlannedHead, nodes: Iterable[fx.Node], costs: Costs) -> HeadCost:
+    """What a head adds to the part of these nodes."""
+    saved = cost_items(nodes, costs, Balance.ACTIVATIONS)
+    hidden = sum(size for storage, size in head.hidden.items() if storage not in saved)
+    own = head.cost
+    return HeadCost(own.parameters, own.flops, own.activation_bytes + hidden)
+
+
+def head_value(cost: HeadCost, balance: Balance) -> int:
+    """What a head costs of what is balanced."""
+    match balance:
+        case Balance.ACTIVATIONS:
+            return cost.activation_bytes
+        case Balance.PARAMETERS:
+            return cost.parameters
+        case Balance.FLOPS:
+            return cost.flops
+    return 0

@@ -17,12 +17,11 @@ from fxtransport.ir.graph import (
     Taps,
     TensorSpec,
 )
+from fxtransport.ir.heads import HeadCost, HeadPlan, Heads, HeadSpec, PlannedHead
 from fxtransport.ir.partition import (
     Boundaries,
     Boundary,
     Costs,
-    HeadPlan,
-    HeadSpec,
     NodeCost,
     PartitionPlan,
     Segment,
@@ -53,9 +52,11 @@ __all__ = [
     "Call",
     "Check",
     "Costs",
+    "HeadCost",
     "HeadKind",
     "HeadPlan",
     "HeadSpec",
+    "Heads",
     "Kind",
     "Layer",
     "Layers",
@@ -64,6 +65,7 @@ __all__ = [
     "Op",
     "Origins",
     "PartitionPlan",
+    "PlannedHead",
     "RecordedAdditions",
     "RecordedLayer",
     "RecordedLayers",

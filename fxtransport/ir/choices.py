@@ -1,4 +1,4 @@
-"""The choices that users have, and the kinds of things that are found."""
+"""The options that users choose from, and the kinds of what is found in a model."""
 
 from enum import StrEnum
 
@@ -11,7 +11,7 @@ class Kind(StrEnum):
     PROJECTION = "projection"
     """The block's input through a learned, scaled or pooling shortcut."""
     IDENTITY_BN = "identity_bn"
-    """The block's input through a bare batch normalisation."""
+    """The block's input through a bare batch normalization."""
     INNER = "inner"
     """Inside a branch, not the block's own addition; never tapped."""
 
@@ -45,7 +45,7 @@ class HeadKind(StrEnum):
     NONE = "none"
     """No auxiliary classifier."""
     MODEL = "model"
-    """The model's own head, at the end of the last module."""
+    """The model's own head, at the end of the last part; not an option."""
 
 
 class Layout(StrEnum):

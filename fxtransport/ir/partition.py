@@ -1,9 +1,9 @@
 """Where a graph may be cut, what its nodes cost, and where it is cut."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from fxtransport.ir.choices import Balance, HeadKind, Layout
+from fxtransport.ir.choices import Balance
 
 
 @dataclass(frozen=True)
@@ -13,7 +13,7 @@ class Boundary:
     after: str
     """The last node before the cut."""
     crossing: tuple[str, ...]
-    """The nodes whose values the part behind the cut needs, in execution order."""
+    """The nodes whose values the part after the cut needs, in execution order."""
     tensors: tuple[str, ...]
     """Those of them that are tensors which depend on the input."""
     units: int
@@ -31,13 +31,21 @@ class Boundary:
 class Boundaries:
     """The legal boundaries, in execution order, and the number of depth units."""
 
-    found: tuple[Boundary, ...]
+    single: tuple[Boundary, ...]
     """Those where a single tensor crosses."""
-    wide: tuple[Boundary, ...]
-    """Where several tensors cross; used where single ones do not suffice or cut very unevenly."""
+    multiple: tuple[Boundary, ...]
+    """Those where several tensors cross. They are used where the single ones do not suffice or
+    cut very unevenly."""
     units: int
     unit: str
     """What a depth unit is: ``residual``, ``layer`` or ``submodule``."""
+    cuts: tuple[Boundary, ...] = ()
+    """The boundaries that the user chose, legal or not; if there are any, these are the cuts."""
+
+    @property
+    def legal(self) -> tuple[Boundary, ...]:
+        """All boundaries that may be chosen automatically."""
+        return (*self.single, *self.multiple)
 
 
 Value = tuple[int, int]
@@ -62,16 +70,21 @@ class NodeCost:
 
 @dataclass(frozen=True)
 class Costs:
-    """The costs of all nodes, by name. Costs of ranges count shared storage once."""
+    """The costs of the model's own nodes, by name. Ranges of nodes count shared storage once.
+
+    Nodes that passes added are missing, and cost nothing.
+    """
 
     nodes: Mapping[str, NodeCost]
     batch_size: int
     """The batch size for which activations are counted."""
+    storages: Mapping[int, int] = field(default_factory=dict)
+    """Bytes of each storage that the value of a node lies in, by storage number."""
 
 
 @dataclass(frozen=True)
 class Segment:
-    """One module of a partition: a range of nodes and what it costs."""
+    """One part of a partition: a range of nodes, and what they cost without a head."""
 
     first: str
     last: str
@@ -89,7 +102,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class PartitionPlan:
-    """Where the graph is cut, and how even the modules are."""
+    """Where the graph is cut, and how even the parts are."""
 
     balance: Balance
     unit: str
@@ -97,39 +110,13 @@ class PartitionPlan:
     segments: tuple[Segment, ...]
     cuts: tuple[Boundary, ...]
     bottleneck: int
-    """The cost of the heaviest module, or its number of depth units."""
+    """The cost of the heaviest part with its head, or its number of depth units."""
     lower_bound: int
-    """What no partition into as many modules, whatever its cuts, can go below."""
+    """What no partition into as many parts, whatever its cuts, can go below."""
     imbalance: float
     """The bottleneck over the mean, minus one."""
 
     @property
     def modules(self) -> int:
-        """The number of modules, K."""
+        """The number of parts, K."""
         return len(self.segments)
-
-
-@dataclass(frozen=True)
-class HeadSpec:
-    """An auxiliary classifier to be built."""
-
-    kind: HeadKind
-    layouts: tuple[Layout, ...] = ()
-    """Where each hidden tensor that it reads keeps its channels."""
-    channels: tuple[int, ...] = ()
-    """The channels of each."""
-    inputs: tuple[int, ...] = ()
-    """Which these are, as positions in the ``outputs`` of the module's segment."""
-    dims: int = 0
-    """Spatial dimensions of the map that a convolutional head reads; 0 for others."""
-    width: int = 0
-    """Channels inside a convolutional head; 0 for others."""
-    num_classes: int = 0
-    """Logits; 0 if there is no auxiliary head."""
-
-
-@dataclass(frozen=True)
-class HeadPlan:
-    """One head for each module; the last module has the model's own."""
-
-    heads: tuple[HeadSpec, ...]

@@ -23,7 +23,7 @@ def description(unit: "Unit", canonical: str) -> dict[str, Any]:
     residuals = unit.fact(Residuals).found if unit.has(Residuals) else ()
     layers = unit.fact(Layers).found if unit.has(Layers) else ()
     boundaries = unit.fact(Boundaries) if unit.has(Boundaries) else None
-    legal = (*boundaries.found, *boundaries.wide) if boundaries else ()
+    legal = boundaries.legal if boundaries else ()
     return {
         "model": canonical,
         "input_shape": list(unit.example.inputs[0].shape[1:]),

@@ -200,8 +200,10 @@ def _balanced(summary: dict[str, Any], part: dict[str, Any]) -> int:
     # without residuals and layers, depth is counted in submodules
     if by_depth and summary["unit"] == "submodule":
         return len(part["blocks"])
-    value: int = part["residuals" if by_depth else COST_KEYS[summary["balance"]]]
-    return value
+    if by_depth:
+        return int(part["residuals"])
+    key = COST_KEYS[summary["balance"]]
+    return int(part[key] + part["head"][key])
 
 
 def _number(summary: dict[str, Any]) -> Any:

@@ -1,11 +1,10 @@
 """What a program is and what its parts cost, as data for tables and JSON."""
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from fxtransport.ir import HeadSpec, Segment, Shapes
+    from fxtransport.ir import HeadCost, HeadSpec, Segment, Shapes
     from fxtransport.program import Program
 
 
@@ -21,15 +20,15 @@ def summary(program: "Program", canonical: str, batch_size: int) -> dict[str, An
     """
     facts = program.facts
     plan, report = facts.partition, facts.verification
-    parts = zip(program.parts, plan.segments, facts.heads.heads, strict=True)
+    heads = facts.heads
     return {
         "model": canonical,
         "balance": str(plan.balance),
         "batch_size": batch_size,
         "unit": plan.unit,
         "modules": [
-            _part(k, part.auxiliary_head, segment, head, facts.shapes)
-            for k, (part, segment, head) in enumerate(parts)
+            _part(k, segment, heads.heads[k], heads.costs[k], facts.shapes)
+            for k, segment in enumerate(plan.segments)
         ],
         "bottleneck": plan.bottleneck,
         "lower_bound": plan.lower_bound,
@@ -41,10 +40,8 @@ def summary(program: "Program", canonical: str, batch_size: int) -> dict[str, An
 
 
 def _part(
-    index: int, head: "nn.Module | None", segment: "Segment", spec: "HeadSpec", shapes: "Shapes"
+    index: int, segment: "Segment", head: "HeadSpec", cost: "HeadCost", shapes: "Shapes"
 ) -> dict[str, Any]:
-    reads = [segment.outputs[i] for i in spec.inputs]
-    parameters, flops = _head_cost(head, reads, shapes)
     return {
         "index": index,
         "residuals": segment.residuals,
@@ -54,24 +51,8 @@ def _part(
         "activation_bytes": segment.activation_bytes,
         "input_shapes": _shapes(segment.inputs, shapes),
         "output_shapes": _shapes(segment.outputs, shapes),
-        "head": {"kind": str(spec.kind), "parameters": parameters, "flops": flops},
+        "head": {"kind": str(head.kind), **asdict(cost)},
     }
-
-
-def _head_cost(head: "nn.Module | None", reads: list[str], shapes: "Shapes") -> tuple[int, int]:
-    """Parameters of an auxiliary head, and its operations for one sample."""
-    if head is None:
-        return 0, 0
-    import copy
-
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    hidden = [torch.empty(shapes.specs[name].shape, device="meta") for name in reads]
-    with FlopCounterMode(display=False) as counter:
-        copy.deepcopy(head).to(device="meta", dtype=torch.float32)(*hidden)
-    parameters = sum(p.numel() for p in head.parameters())
-    return parameters, counter.get_total_flops() // shapes.batch_size
 
 
 def _shapes(names: tuple[str, ...], shapes: "Shapes") -> list[list[int]]:

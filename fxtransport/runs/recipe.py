@@ -1,7 +1,7 @@
 """The model, the data and the program of a run, built from its configuration."""
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -10,21 +10,21 @@ from torch import nn
 
 from fxtransport import nets
 from fxtransport.analysis.bottleneck import most_parts
-from fxtransport.analysis.line import Line
+from fxtransport.analysis.line import legal_line
+from fxtransport.compiler import compile_passes
 from fxtransport.data import Splits, load
 from fxtransport.errors import MODEL_ERRORS, FxTransportError, TraceError, UsageError, first_line
-from fxtransport.ir import Boundaries
 from fxtransport.models import resolve, takes_argument
 from fxtransport.origin import Origin
-from fxtransport.passes.partition import Partition
 from fxtransport.passes.pipeline import run_passes
 from fxtransport.program import Program
+from fxtransport.program_options import configure_passes
 from fxtransport.randomness import seed_all
 from fxtransport.runs.config import Config
 from fxtransport.runs.keys.program import SET_ELSEWHERE, setting_keys
 from fxtransport.runs.settings import choose_device
 from fxtransport.submodule import Target
-from fxtransport.targets import compile_target, named_passes, open_target
+from fxtransport.targets import compile_target, open_target
 from fxtransport.unit import Unit
 
 EMBEDDED = ("digits", "circles", "moons")
@@ -72,7 +72,7 @@ class Recipe:
             nets.initialize(target.model, config["model.init"], config["model.gain"])
         with _report_failures():
             settings = self._settings(target)
-            passes = named_passes(settings, verify=new and config["program.verify"])
+            passes = compile_passes(**settings, verify=new and config["program.verify"])
             program = compile_target(target, passes)
         self._check_logits(program)
         return program
@@ -88,7 +88,7 @@ class Recipe:
         settings["batch_size"] = self.config["data.batch_size"]
         settings["num_classes"] = self.data.num_classes
         if found["blockwise"]:
-            settings["modules"] = _most_modules(target)
+            settings["modules"] = _most_modules(target, settings)
         return settings
 
     def _check_logits(self, program: Program) -> None:
@@ -134,8 +134,6 @@ def _load_data(config: Config, shape: tuple[int, ...], transform: dict[str, Any]
     for argument in inspect.signature(load).parameters:
         if argument in options:
             raise UsageError(f"{argument} is not an option of one set: data.options cannot set it")
-    if "train_samples" in found:
-        found["train_images"] = found.pop("train_samples")
     try:
         return load(
             name,
@@ -162,11 +160,10 @@ def _normalization(config: Config, model: nn.Module) -> dict[str, Any]:
     return {name: described[name] for name in PREPARED if described.get(name)}
 
 
-def _most_modules(target: Target) -> int:
-    """The largest number of parts that a model can be cut into."""
-    unit = run_passes(Unit(target.model, target.example), (Partition(),))
-    boundaries = unit.fact(Boundaries)
-    return most_parts(Line(unit, (*boundaries.found, *boundaries.wide)).steps)
+def _most_modules(target: Target, settings: Mapping[str, Any]) -> int:
+    """The largest number of parts that a model can be cut into, each with a head."""
+    unit = run_passes(Unit(target.model, target.example), configure_passes(settings))
+    return most_parts(legal_line(unit).steps)
 
 
 @contextmanager

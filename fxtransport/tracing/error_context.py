@@ -26,7 +26,7 @@ _LIBRARIES = tuple(f"{Path(file).parent}{os.sep}" for file in (torch.__file__, _
 
 
 @contextmanager
-def blaming(model: nn.Module, failed_path: Callable[[], str | None]) -> Iterator[None]:
+def locate_errors(model: nn.Module, failed_path: Callable[[], str | None]) -> Iterator[None]:
     """Turn what the model's code raises into a TraceError that says where.
 
     Args:
@@ -40,9 +40,10 @@ def blaming(model: nn.Module, failed_path: Callable[[], str | None]) -> Iterator
     except (DataDependentError, DataDependentOutputException) as error:
         raise data_dependent(model, failed_path(), error) from error
     except MODEL_ERRORS as error:
-        where = describe(model, failed_path())
+        where = describe_module(model, failed_path())
         raise TraceError(
-            f"{where} raised {type(error).__name__} at {location(error)}: {first_line(error)}. "
+            f"{where} raised {type(error).__name__} at {error_location(error)}: "
+            f"{first_line(error)}. "
             f"{_ADVICE[isinstance(error, NotImplementedError)]}"
         ) from error
 
@@ -50,20 +51,20 @@ def blaming(model: nn.Module, failed_path: Callable[[], str | None]) -> Iterator
 def data_dependent(model: nn.Module, path: str | None, error: Exception) -> TraceError:
     """The error for a forward that looks at the values of tensors."""
     return TraceError(
-        f"{describe(model, path)} has data-dependent control flow at {location(error)}: "
-        f"{first_line(error)}. A program is one graph for every input: compute both "
-        "branches and choose with torch.where, or decide on shapes or flags instead."
+        f"{describe_module(model, path)} has data-dependent control flow at "
+        f"{error_location(error)}: {first_line(error)}. A program is one graph for every input: "
+        "compute both branches and choose with torch.where, or decide on shapes or flags instead."
     )
 
 
-def describe(model: nn.Module, path: str | None) -> str:
+def describe_module(model: nn.Module, path: str | None) -> str:
     """A module in words: ``blocks.0 (Block)``."""
     if path is None:
         return type(model).__name__
     return f"{path or 'the model'} ({type(model.get_submodule(path)).__name__})"
 
 
-def location(error: BaseException) -> str:
+def error_location(error: BaseException) -> str:
     """File and line of the innermost frame outside torch and this compiler."""
     frames = list(traceback.walk_tb(error.__traceback__))
     own = [(frame, line) for frame, line in frames if is_own(frame)]
@@ -76,7 +77,7 @@ def is_own(frame: FrameType) -> bool:
     return not frame.f_code.co_filename.startswith((*_LIBRARIES, "<"))
 
 
-def place(frame: FrameType | None) -> str:
+def source_line(frame: FrameType | None) -> str:
     """File and line of the innermost frame of the model's code; a package's file from there on."""
     while frame is not None and not is_own(frame):
         frame = frame.f_back

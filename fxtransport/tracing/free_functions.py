@@ -57,7 +57,7 @@ def _called_by_name(frame: FrameType, callers: dict[str, Any]) -> FreeFunction |
 
 
 @contextmanager
-def kept_whole(functions: Sequence[FreeFunction], make_node: MakeNode) -> Iterator[None]:
+def record_calls(functions: Sequence[FreeFunction], make_node: MakeNode) -> Iterator[None]:
     """While active, a call of these functions from traced code is a node.
 
     Args:
@@ -66,12 +66,12 @@ def kept_whole(functions: Sequence[FreeFunction], make_node: MakeNode) -> Iterat
     """
     with ExitStack() as stack:
         for free in functions:
-            call = _recorded(free.function, make_node)
+            call = _recording_call(free.function, make_node)
             stack.enter_context(mock.patch.dict(free.callers, dict.fromkeys(free.names, call)))
         yield
 
 
-def _recorded(function: FunctionType, make_node: MakeNode) -> Any:
+def _recording_call(function: FunctionType, make_node: MakeNode) -> Any:
     def call(*args: Any, **kwargs: Any) -> Any:
         if any(type(leaf) is ValueProxy for leaf in tree_leaves((args, kwargs))):
             return make_node(function, args, kwargs)

@@ -8,10 +8,10 @@ from torch import fx
 from torch.fx.node import map_arg
 
 from fxtransport.ir import Origins, RecordedAdditions, Recording, Shapes, TensorSpec
-from fxtransport.tracing.error_context import blaming
+from fxtransport.tracing.error_context import locate_errors
 from fxtransport.tracing.free_functions import FreeFunction
 from fxtransport.tracing.recorder import Recorder, tensors_in
-from fxtransport.tracing.shadow import plainly, shadow_of
+from fxtransport.tracing.shadow import shadow_of, without_fast_paths
 from fxtransport.tracing.tracer import ValueTracer
 from fxtransport.unit import Example, Unit
 
@@ -54,7 +54,11 @@ def trace_mode(
 
     recorder.observe = observe
     # gradients are on, so that it can be seen where the model's code switches them off
-    with blaming(unit.model, lambda: recorder.failed_path), plainly(), torch.enable_grad():
+    with (
+        locate_errors(unit.model, lambda: recorder.failed_path),
+        without_fast_paths(),
+        torch.enable_grad(),
+    ):
         graph = tracer.trace(shadow_of(unit.model).train(training))
         recorder.finish(map_arg(graph.output_node().args[0], tracer.values.__getitem__))
         catch_up(len(recorder.ops))

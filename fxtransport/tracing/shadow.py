@@ -57,8 +57,8 @@ def _tensors_in(value: Any) -> Iterator[torch.Tensor]:
 
 
 @contextmanager
-def plainly() -> Iterator[None]:
-    """Run modules by their plain code, as a graph does.
+def without_fast_paths() -> Iterator[None]:
+    """Run modules by the code that a graph of them runs.
 
     Transformer layers of ``torch.nn`` have a fused path for inference, in which no addition
     is to be seen. Checkpointing wraps functions that a tracer must look into.

@@ -23,8 +23,8 @@ from torch import fx, nn
 from torch.fx.node import map_arg
 
 from fxtransport.runtime import call_without_gradient, guard, without_gradient
-from fxtransport.tracing.error_context import describe, place
-from fxtransport.tracing.free_functions import FreeFunction, free_function, kept_whole
+from fxtransport.tracing.error_context import describe_module, source_line
+from fxtransport.tracing.free_functions import FreeFunction, free_function, record_calls
 from fxtransport.tracing.recorder import DataDependentError, Recorder, tensors_in
 from fxtransport.tracing.value_proxy import ProxyTracer, ValueProxy
 
@@ -97,7 +97,7 @@ class ValueTracer(ProxyTracer):
             stack.enter_context(mock.patch.object(builtins, "len", self._length))
             for module, path in flags.items():
                 stack.enter_context(_training_as_proxy(self, module, path))
-            stack.enter_context(kept_whole(self.whole, self._call_whole))
+            stack.enter_context(record_calls(self.whole, self._call_whole))
             stack.enter_context(self.recorder)
             stack.enter_context(self.recorder.calling("", ()))
             return super().trace(root)
@@ -248,7 +248,9 @@ class ValueTracer(ProxyTracer):
 
     def _decision(self, frame: FrameType) -> "_Decision":
         path = self.recorder.current_path
-        return _Decision(f"{describe(self.root, path)} at {place(frame)}", free_function(frame))
+        return _Decision(
+            f"{describe_module(self.root, path)} at {source_line(frame)}", free_function(frame)
+        )
 
     def training_flag(self, path: str) -> Any:
         """The proxy of a module's ``training`` flag."""

@@ -22,8 +22,6 @@ from fxtransport.ir import (
 )
 from fxtransport.models import ModelSpec, resolve
 from fxtransport.passes.base import Pass
-from fxtransport.passes.boundaries import FindBoundaries
-from fxtransport.passes.costs import CountCosts
 from fxtransport.passes.partition import Partition
 from fxtransport.passes.pipeline import run_passes
 from fxtransport.submodule import Target, takes, whole_or_backbone
@@ -126,10 +124,9 @@ def _compiled(record: Record, spec: ModelSpec, submodule: str | None) -> tuple[R
 
 
 def _structure(record: Record, part: Target) -> Record:
-    unit = run_passes(Unit(part.model, part.example), [CountCosts(), FindBoundaries()])
-    # what is left of a compile: it may refuse, too
-    rest = [p for p in _compile_passes(1, verify=False) if not isinstance(p, CountCosts)]
-    run_passes(unit, rest)
+    passes = _compile_passes(1, verify=False)
+    # a whole compile, for it may refuse; what has run for the partition is not run again
+    unit = run_passes(Unit(part.model, part.example), passes)
 
     boundaries = unit.fact(Boundaries)
     kinds = Counter(residual.kind for residual in unit.fact(Residuals).found)
@@ -140,8 +137,8 @@ def _structure(record: Record, part: Target) -> Record:
         nodes=len(unit.traced().nodes),
         residuals={str(kind): kinds[kind] for kind in Kind if kinds[kind]},
         layers=len(unit.fact(Layers).found),
-        boundaries=len(boundaries.found),
-        wide=len(boundaries.wide),
+        boundaries=len(boundaries.single),
+        wide=len(boundaries.multiple),
         imbalances={str(modules): _imbalance(unit, modules) for modules in MODULES},
     )
 

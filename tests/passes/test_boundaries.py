@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from fxtransport.analysis.places import boundary_at
+from fxtransport.analysis.cut_points import boundary_at
 from fxtransport.ir import Boundaries, Boundary
 from fxtransport.models import build, resolve
 from fxtransport.passes.boundaries import FindBoundaries
@@ -46,22 +46,22 @@ def names(found: tuple[Boundary, ...]) -> list[str]:
     return [b.path for b in found]
 
 
-def test_cuts_fall_between_blocks_and_behind_writes() -> None:
-    """Not behind the sum, which the activation overwrites; not inside a block."""
+def test_cuts_fall_between_blocks_and_after_writes() -> None:
+    """Not after the sum, which the activation overwrites; not inside a block."""
     found = boundaries(nn.Sequential(Block(), Block(), Block()), 4, 8, 8)
     assert (found.unit, found.units) == ("residual", 3)
-    assert names(found.found) == ["0", "1"]
-    assert [b.units for b in found.found] == [1, 2]
-    assert [b.tensors for b in found.found] == [("_0_act",), ("_1_act",)]
-    assert not found.wide
+    assert names(found.single) == ["0", "1"]
+    assert [b.units for b in found.single] == [1, 2]
+    assert [b.tensors for b in found.single] == [("_0_act",), ("_1_act",)]
+    assert not found.multiple
 
 
 def test_several_tensors_cross_where_there_is_no_other_place() -> None:
     """Two streams are cut together."""
     found = boundaries(TwoStreams(), 4, 8, 8)
-    assert not found.found
-    assert {len(b.tensors) for b in found.wide} == {2}
-    assert {b.units for b in found.wide} == {1, 2, 3, 4, 5}
+    assert not found.single
+    assert {len(b.tensors) for b in found.multiple} == {2}
+    assert {b.units for b in found.multiple} == {1, 2, 3, 4, 5}
 
 
 def test_layers_are_units_where_nothing_is_added() -> None:
@@ -69,14 +69,14 @@ def test_layers_are_units_where_nothing_is_added() -> None:
     layers = [m for _ in range(3) for m in (nn.Conv2d(4, 4, 3, padding=1), nn.ReLU())]
     found = boundaries(nn.Sequential(*layers), 4, 8, 8)
     assert (found.unit, found.units) == ("layer", 3)
-    assert names(found.found) == ["1", "3"]
+    assert names(found.single) == ["1", "3"]
 
 
 def test_submodules_are_units_where_there_is_neither() -> None:
     """Every place between modules with parameters."""
     found = boundaries(nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 6), nn.Linear(6, 7)), 4)
     assert (found.unit, found.units) == ("submodule", 3)
-    assert names(found.found) == ["0", "1"]
+    assert names(found.single) == ["0", "1"]
 
 
 def test_what_crosses_at_a_place_by_hand() -> None:
@@ -101,4 +101,4 @@ def test_real_models(name: str, unit: str, units: int) -> None:
     """Between all units of real models one tensor crosses."""
     found = boundaries(build(resolve(name), device="meta"), 3, 224, 224)
     assert (found.unit, found.units) == (unit, units)
-    assert {b.units for b in found.found} == set(range(1, units))
+    assert {b.units for b in found.single} == set(range(1, units))

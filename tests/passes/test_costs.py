@@ -11,8 +11,9 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from fxtransport.errors import UsageError
-from fxtransport.ir import Costs
+from fxtransport.ir import Costs, Taps
 from fxtransport.passes.costs import CountCosts
+from fxtransport.passes.taps import TapResidues
 from tests.compiling import run_on
 
 BATCH = 4
@@ -146,7 +147,19 @@ def test_every_node_has_its_share() -> None:
     assert costs.nodes["_4_relu"].flops == 0
 
 
-def test_a_batch_of_none_is_refused() -> None:
+def test_nodes_that_passes_added_cost_nothing() -> None:
+    """Whether costs are counted before the residues are tapped or after."""
+    layers = [layer for _ in range(3) for layer in (nn.Conv2d(4, 4, 3, padding=1), nn.ReLU())]
+    for model, shape in (resnet(), transformer(), (nn.Sequential(*layers), (4, 6, 6))):
+        before = run_on(model, shape, CountCosts(BATCH), TapResidues())
+        after = run_on(model, shape, TapResidues(), CountCosts(BATCH))
+        assert not before.fact(Costs).nodes.keys() & before.fact(Taps).added
+        assert before.fact(Costs).nodes.keys() == after.fact(Costs).nodes.keys()
+        for count in (activation_bytes, lambda costs: sum(c.flops for c in costs.nodes.values())):
+            assert count(before.fact(Costs)) == count(after.fact(Costs))
+
+
+def test_an_empty_batch_is_refused() -> None:
     with pytest.raises(UsageError, match="at least 1, not 0"):
         CountCosts(0)
 

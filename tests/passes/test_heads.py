@@ -1,11 +1,13 @@
 """Planned heads, and the layouts of hidden tensors in the zoo's models."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
 from torch import nn
 
+from fxtransport import transportify
+from fxtransport.analysis.hidden import hidden_at
 from fxtransport.analysis.layouts import LayoutFinder
 from fxtransport.errors import UsageError
 from fxtransport.heads import build_head
@@ -14,6 +16,7 @@ from fxtransport.ir import (
     Costs,
     HeadKind,
     HeadPlan,
+    Heads,
     HeadSpec,
     Layout,
     Origins,
@@ -22,7 +25,9 @@ from fxtransport.ir import (
     Shapes,
 )
 from fxtransport.models import build, resolve
-from fxtransport.passes.heads import PlanHeads, hidden_at
+from fxtransport.passes.base import Pass
+from fxtransport.passes.boundaries import FindBoundaries
+from fxtransport.passes.heads import PlanHeads
 from fxtransport.passes.partition import Partition
 from fxtransport.passes.pipeline import run_passes
 from fxtransport.unit import Example, Unit
@@ -31,7 +36,7 @@ FIRST, LAST, VECTOR = Layout.CHANNELS_FIRST, Layout.CHANNELS_LAST, Layout.VECTOR
 
 
 def unit_of(model: nn.Module, *shape: int) -> Unit:
-    """A unit without costs, which heads do not need."""
+    """A unit on the meta device, whose nodes cost nothing."""
     unit = Unit(model.to("meta"), Example((torch.empty(2, *shape, device="meta"),)))
     return unit.with_facts(Costs({}, 1))
 
@@ -41,20 +46,19 @@ def zoo(name: str) -> nn.Module:
 
 
 def heads(
-    model: nn.Module, shape: Sequence[int], step: PlanHeads, cut: Partition | None = None
+    model: nn.Module, shape: Sequence[int], step: PlanHeads, *cuts: Pass
 ) -> tuple[HeadSpec, ...]:
-    unit = run_passes(unit_of(model, *shape), [cut or Partition(2), step])
+    unit = run_passes(unit_of(model, *shape), [*(cuts or [Partition(2)]), step])
     return unit.fact(HeadPlan).heads
 
 
 def layouts(unit: Unit) -> set[tuple[Layout, int]]:
     """The layouts and channels at all boundaries."""
-    unit = run_passes(unit, [Partition()])
-    finder = LayoutFinder(unit.fact(Recording), unit.fact(Origins))
-    boundaries = unit.fact(Boundaries)
+    unit = run_passes(unit, [FindBoundaries()])
+    finder = LayoutFinder(unit.traced(), unit.fact(Recording), unit.fact(Origins))
     return {
         (hidden.layout, hidden.channels)
-        for cut in (*boundaries.found, *boundaries.wide)
+        for cut in unit.fact(Boundaries).legal
         for hidden in hidden_at(unit, cut, finder)
     }
 
@@ -155,7 +159,7 @@ def token_net() -> nn.Module:
     return Blocks(*(nn.Linear(4, 4) for _ in range(4)))
 
 
-def test_a_map_gets_a_convolutional_head_and_the_last_module_the_models() -> None:
+def test_a_map_gets_a_convolutional_head_and_the_last_part_the_models() -> None:
     inner, last = heads(conv_net(), (4, 6, 6), PlanHeads())
     assert inner == HeadSpec(HeadKind.CONV, (FIRST,), (4,), (0,), 2, 4, 144)
     assert last.kind is HeadKind.MODEL
@@ -181,7 +185,7 @@ def test_the_kind_of_head(
 
 
 def test_the_width_is_bounded_and_classes_can_be_given() -> None:
-    inner = heads(conv_net(64), (64, 4, 4), PlanHeads(num_classes=7, width=16))[0]
+    inner = heads(conv_net(64), (64, 4, 4), PlanHeads(num_classes=7, head_width=16))[0]
     assert (inner.width, inner.num_classes) == (16, 7)
 
 
@@ -196,7 +200,9 @@ def test_planned_heads_read_what_crosses() -> None:
 
 
 @pytest.mark.parametrize(("model", "shape"), [(token_net, (9, 4)), (token_net, (4,))])
-def test_no_convolution_over_what_is_no_map(model: type[nn.Module], shape: tuple[int, ...]) -> None:
+def test_no_convolution_over_what_is_not_a_map(
+    model: type[nn.Module], shape: tuple[int, ...]
+) -> None:
     text = "×".join(map(str, ("B", *shape)))
     with pytest.raises(UsageError, match=f"{text} crosses the cut after"):
         heads(model(), shape, PlanHeads(HeadKind.CONV))
@@ -237,11 +243,91 @@ def test_a_cut_that_no_head_can_read() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"head": HeadKind.MODEL}, "only the last module"),
-        ({"width": 0}, "at least 1 channel"),
+        ({"head": HeadKind.MODEL}, "only the last part"),
+        ({"head_width": 0}, "at least 1 channel"),
         ({"num_classes": 0}, "at least 1 class"),
     ],
 )
 def test_options_that_cannot_be(options: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         PlanHeads(**options)  # type: ignore[arg-type]
+
+
+def test_every_boundary_has_a_head_before_the_partition() -> None:
+    unit = run_passes(unit_of(conv_net(), 4, 6, 6), [PlanHeads()])
+    legal = unit.fact(Boundaries).legal
+    assert len(legal) >= 3
+    assert unit.fact(Heads).planned.keys() == {b.after for b in legal}
+    assert not unit.has(PartitionPlan)
+
+
+def test_why_there_can_be_no_head_is_known_at_each_boundary() -> None:
+    unit = run_passes(unit_of(token_net(), 9, 4), [PlanHeads(HeadKind.CONV)])
+    assert not unit.fact(Heads).planned
+    assert all("B×9×4 crosses the cut" in why for why in unit.fact(Heads).refused.values())
+
+
+class Mixed(nn.Module):
+    """A map, then a vector, to which residual blocks add."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maps = nn.ModuleList(nn.Conv2d(4, 4, 3, padding=1) for _ in range(2))
+        self.vectors = nn.ModuleList(nn.Linear(4, 4) for _ in range(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for layer in self.maps:
+            x = x + layer(x).relu()
+        x = x.mean((2, 3))
+        for layer in self.vectors:
+            x = x + layer(x).relu()
+        return x
+
+
+def test_no_boundary_is_chosen_without_a_head_of_the_kind_asked_for() -> None:
+    """Equal depth would cut between the vectors, which no convolution can read."""
+    shape = (4, 6, 6)
+    unit = run_passes(unit_of(Mixed(), *shape), [Partition(2), PlanHeads(HeadKind.NONE)])
+    assert unit.fact(PartitionPlan).cuts[0].units == 3
+    unit = run_passes(unit_of(Mixed(), *shape), [Partition(2), PlanHeads(HeadKind.CONV)])
+    assert unit.fact(PartitionPlan).cuts[0].units == 2
+    with pytest.raises(UsageError, match="a convolutional head reads one map, and B×4 crosses"):
+        run_passes(unit_of(Mixed(), *shape), [Partition(4), PlanHeads(HeadKind.CONV)])
+
+
+def test_a_cut_by_hand_has_a_head_or_is_refused() -> None:
+    by_hand = FindBoundaries(cuts=("add_1",))
+    found = heads(conv_net(), (4, 6, 6), PlanHeads(), by_hand, Partition())
+    assert [spec.kind for spec in found] == [HeadKind.CONV, HeadKind.MODEL]
+    with pytest.raises(UsageError, match="B×9×4 crosses the cut after add_1"):
+        heads(token_net(), (9, 4), PlanHeads(HeadKind.CONV), by_hand, Partition())
+
+
+@pytest.mark.parametrize(("model", "shape"), [(conv_net, (4, 6, 6)), (token_net, (9, 4))])
+@pytest.mark.parametrize("kind", [HeadKind.AUTO, HeadKind.TOKEN])
+def test_a_part_with_its_head_costs_what_a_real_step_saves(
+    model: Callable[[], nn.Module], shape: tuple[int, ...], kind: HeadKind
+) -> None:
+    batch = 3
+    net = model()
+    program = transportify(
+        net, torch.zeros(2, *shape), modules=2, head=kind, batch_size=batch, verify=False
+    )
+    plan, head = program.facts.partition, program.facts.heads.costs[0]
+    part, module = program.parts[0].train(), program.parts[0].auxiliary_head
+    assert module is not None
+    assert head.parameters == sum(p.numel() for p in module.parameters())
+    owned = {t.untyped_storage().data_ptr() for t in [*part.parameters(), *part.buffers()]}
+    saved: dict[int, int] = {}
+    kept = []
+
+    def save(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in owned:
+            kept.append(tensor)  # so that its address is not used again
+            saved[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
+        part(torch.randn(batch, *shape), measure=None)
+    assert plan.segments[0].activation_bytes + head.activation_bytes == sum(saved.values())

@@ -1,97 +1,43 @@
-"""Partitions against brute force, on random costs and on graphs with facts made by hand."""
+"""Partitions against brute force, on graphs with facts made by hand."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations, pairwise
 
-import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import fx, nn
 
-from fxtransport.analysis.bottleneck import minimal_bottleneck, most_parts, range_costs
-from fxtransport.errors import PartitionError
+from fxtransport.analysis.hand_cuts import place_cuts
+from fxtransport.errors import PartitionError, UsageError
 from fxtransport.ir import (
     Balance,
     Boundaries,
     Boundary,
     Costs,
+    HeadCost,
+    HeadKind,
+    HeadPlan,
+    Heads,
+    HeadSpec,
     Kind,
     Layers,
     NodeCost,
     Origins,
     PartitionPlan,
+    PlannedHead,
     Residual,
     Residuals,
     Shapes,
     Taps,
     TensorSpec,
 )
+from fxtransport.passes.boundaries import FindBoundaries
 from fxtransport.passes.partition import Partition
 from fxtransport.passes.pipeline import run_passes
 from fxtransport.unit import Example, Unit
-
-THINGS = st.dictionaries(st.integers(0, 5), st.just(1), max_size=3)
-
-
-def paths(allowed: np.ndarray, parts: int) -> list[tuple[int, ...]]:
-    """Every path of so many allowed steps from the first point to the last."""
-    last = len(allowed) - 1
-    inner = combinations(range(1, last), parts - 1)
-    found = [(0, *points, last) for points in inner]
-    return [p for p in found if all(allowed[i, j] for i, j in pairwise(p))]
-
-
-def rank(cost: np.ndarray, path: Sequence[int]) -> tuple[int, int]:
-    parts = [int(cost[i, j]) for i, j in pairwise(path)]
-    return max(parts), sum(c * c for c in parts)
-
-
-@st.composite
-def lines(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
-    """Costs of ranges in which things are shared, and which steps are allowed."""
-    size = draw(st.integers(2, 7))
-    worth = draw(st.lists(st.integers(0, 10**10), min_size=6, max_size=6))
-    things = draw(st.lists(THINGS, min_size=size - 1, max_size=size - 1))
-    cost = range_costs([{t: worth[t] for t in here} for here in things])
-    allowed = draw(st.lists(st.booleans(), min_size=size * size, max_size=size * size))
-    return cost, np.triu(np.array(allowed).reshape(size, size), 1)
-
-
-@given(st.lists(THINGS, min_size=1, max_size=6), st.lists(st.integers(0, 9), min_size=6))
-def test_a_range_costs_each_thing_once(things: list[dict[int, int]], worth: list[int]) -> None:
-    cost = range_costs([{t: worth[t] for t in here} for here in things])
-    for i in range(len(things) + 1):
-        for j in range(len(things) + 1):
-            union = {t for here in things[i:j] for t in here}
-            assert cost[i, j] == sum(worth[t] for t in union)
-
-
-@given(lines(), st.integers(1, 5))
-def test_cuts_are_as_good_as_the_best_of_all(
-    line: tuple[np.ndarray, np.ndarray], parts: int
-) -> None:
-    cost, allowed = line
-    every = paths(allowed, parts)
-    if not every:
-        return
-    cuts = minimal_bottleneck(cost, allowed, parts)
-    chosen = (0, *cuts, len(cost) - 1)
-    assert chosen in every
-    assert rank(cost, chosen) == min(rank(cost, p) for p in every)
-
-
-@given(lines())
-def test_the_largest_number_of_parts(line: tuple[np.ndarray, np.ndarray]) -> None:
-    _, allowed = line
-    possible = [k for k in range(1, len(allowed)) if paths(allowed, k)]
-    assert most_parts(allowed) == max(possible, default=0)
-
-
-def test_costs_beyond_64_bits_when_squared() -> None:
-    cost = range_costs([{0: 3 * 10**12 + 1}, {1: 10**12}, {2: 10**12 + 1}, {3: 10**12}])
-    assert minimal_bottleneck(cost, np.triu(np.ones((5, 5), dtype=bool), 1), 2) == [1]
 
 
 class Chain(nn.Module):
@@ -106,9 +52,9 @@ class Chain(nn.Module):
 def chain(costs: Sequence[int], *, wide: Sequence[int] = (), shared: int = 0) -> Unit:
     """A unit of residual blocks with facts made by hand.
 
-    Block i has a node ``fi`` that costs ``costs[i]`` bytes, besides a storage of ``shared``
+    Block i has a node ``fi`` that costs ``costs[i]`` bytes, and a storage of ``shared``
     bytes that all blocks save, and the addition ``yi``. The boundaries are after each
-    addition, those after the blocks in ``wide`` being wide ones.
+    addition; several tensors cross after the blocks in ``wide``. There are no heads.
     """
     graph = fx.Graph()
     x = graph.placeholder("x")
@@ -132,6 +78,7 @@ def chain(costs: Sequence[int], *, wide: Sequence[int] = (), shared: int = 0) ->
     graph.output(head)
     legal = found[:-1]
     spec = TensorSpec((1, 2), "float32", 8)
+    names = [n.name for n in graph.nodes]
     return Unit(Chain(len(costs)), Example((torch.empty(1, 2),)), graph).with_facts(
         Boundaries(
             tuple(b for b in legal if b.single),
@@ -145,14 +92,20 @@ def chain(costs: Sequence[int], *, wide: Sequence[int] = (), shared: int = 0) ->
         Origins(owners, (), (), frozenset({""})),
         Shapes({n.name: spec for n in graph.nodes if n.op != "output"}, frozenset(), 1),
         Taps((), ()),
+        Heads(dict.fromkeys(names, PlannedHead(HeadSpec(HeadKind.NONE))), {}),
     )
 
 
-def planned(unit: Unit, step: Partition) -> PartitionPlan:
-    return step.run(unit).fact(PartitionPlan)
+def planned(unit: Unit, step: Partition, cuts: Sequence[str] = ()) -> PartitionPlan:
+    return partitioned(unit, step, cuts).fact(PartitionPlan)
 
 
-def test_modules_cover_the_graph_in_order() -> None:
+def partitioned(unit: Unit, step: Partition, cuts: Sequence[str] = ()) -> Unit:
+    boundaries = replace(unit.fact(Boundaries), cuts=place_cuts(unit, cuts))
+    return step.run(unit.with_facts(boundaries))
+
+
+def test_parts_cover_the_graph_in_order() -> None:
     unit = chain([1, 1, 1, 1])
     plan = planned(unit, Partition(2))
     names = [n.name for n in unit.traced().nodes if n.op != "output"]
@@ -168,6 +121,28 @@ def test_modules_cover_the_graph_in_order() -> None:
     assert [s.flops for s in plan.segments] == [18, 30]
 
 
+def part_cost(
+    costs: Sequence[int],
+    shared: int,
+    heads: Sequence[PlannedHead],
+    balance: Balance,
+    i: int,
+    j: int,
+) -> int:
+    """What the blocks i … j-1 of a chain cost, with the head after them, by the definition."""
+    last = j == len(costs)
+    head = heads[j - 1] if heads and not last else PlannedHead(HeadSpec(HeadKind.NONE))
+    match balance:
+        case Balance.DEPTH:
+            return j - i
+        case Balance.PARAMETERS:
+            return 4 * (j - i) + 6 * last + head.cost.parameters
+        case Balance.FLOPS:
+            return 9 * (j - i) + 12 * last + head.cost.flops
+    saved = {block: costs[block] for block in range(i, j)} | {-1: shared}
+    return sum({**saved, **head.hidden}.values()) + head.cost.activation_bytes
+
+
 @given(
     st.lists(st.integers(0, 9), min_size=1, max_size=7),
     st.integers(0, 9),
@@ -177,14 +152,11 @@ def test_modules_cover_the_graph_in_order() -> None:
 def test_plans_are_as_good_as_the_best_of_all(
     costs: list[int], shared: int, parts: int, balance: Balance
 ) -> None:
-    if parts > len(costs):
-        return
+    assume(parts <= len(costs))
     plan = planned(chain(costs, shared=shared), Partition(parts, balance))
 
     def heaviest(path: Sequence[int]) -> int:
-        if balance is Balance.DEPTH:
-            return max(j - i for i, j in pairwise(path))
-        return max(sum(costs[i:j]) + shared for i, j in pairwise(path))
+        return max(part_cost(costs, shared, [], balance, i, j) for i, j in pairwise(path))
 
     every = [(0, *p, len(costs)) for p in combinations(range(1, len(costs)), parts - 1)]
     assert plan.modules == parts
@@ -204,7 +176,7 @@ def test_equally_even_depths_go_by_activations() -> None:
     assert [s.residuals for s in plan.segments] == [2, 3]
 
 
-def test_cuts_fall_behind_the_outermost_module() -> None:
+def test_cuts_fall_after_the_outermost_module() -> None:
     unit = chain([0, 0, 0])
     found = [
         Boundary("y0", ("y0",), ("y0",), 1, "blocks.0"),
@@ -220,14 +192,14 @@ def test_cuts_fall_behind_the_outermost_module() -> None:
     assert planned(unit, Partition(2)).cuts == (mirrored[0],)
 
 
-def test_wide_boundaries_where_single_ones_do_not_suffice() -> None:
+def test_several_tensors_cross_where_single_ones_do_not_suffice() -> None:
     unit = chain([1, 1, 1, 1], wide=[1])
     assert all(c.single for c in planned(unit, Partition(2)).cuts)
     assert all(c.single for c in planned(unit, Partition(3)).cuts)
     assert [c.single for c in planned(unit, Partition(4)).cuts] == [True, False, True]
 
 
-def test_wide_boundaries_where_single_ones_cut_very_unevenly() -> None:
+def test_several_tensors_cross_where_single_ones_cut_very_unevenly() -> None:
     unit = chain([9, 1, 1, 1, 1, 1, 1, 1], wide=[1, 2, 3, 4, 5, 6])
     by_depth = planned(unit, Partition(2))
     assert [c.single for c in by_depth.cuts] == [False]
@@ -237,26 +209,28 @@ def test_wide_boundaries_where_single_ones_cut_very_unevenly() -> None:
     assert all(not c.single for c in planned(unit, Partition(3)).cuts)
 
 
-def test_too_many_modules_says_how_many_are_possible() -> None:
-    with pytest.raises(PartitionError, match=r"into 30 modules: it has 3 residuals .* most 3"):
+def test_too_many_parts_says_how_many_are_possible() -> None:
+    with pytest.raises(
+        PartitionError, match=r"into 30 parts: it has 3 residuals and makes at most 3 parts"
+    ):
         planned(chain([1, 1, 1]), Partition(30))
 
 
 @pytest.mark.parametrize("modules", [0, -1])
-def test_no_modules(modules: int) -> None:
-    with pytest.raises(PartitionError, match=f"into {modules} modules"):
+def test_no_parts(modules: int) -> None:
+    with pytest.raises(PartitionError, match=f"into {modules} parts"):
         Partition(modules)
 
 
 def test_cuts_by_hand_are_sorted() -> None:
-    plan = planned(chain([1, 1, 1, 1]), Partition(cuts=("blocks.2", "y0")))
+    plan = planned(chain([1, 1, 1, 1]), Partition(), ["blocks.2", "y0"])
     assert [c.after for c in plan.cuts] == ["y0", "y2"]
     assert [s.residuals for s in plan.segments] == [1, 2, 1]
     assert plan.lower_bound <= plan.bottleneck == 2
 
 
 def test_a_cut_by_hand_may_leave_several_tensors() -> None:
-    plan = planned(chain([5, 1]), Partition(cuts=("f0",), balance=Balance.ACTIVATIONS))
+    plan = planned(chain([5, 1]), Partition(balance=Balance.ACTIVATIONS), ["f0"])
     assert plan.cuts[0].tensors == ("x", "f0")
     assert plan.segments[1].inputs == ("x", "f0")
     assert plan.lower_bound == plan.bottleneck == 5
@@ -269,12 +243,12 @@ def test_a_cut_by_hand_may_leave_several_tensors() -> None:
         (("zzz",), 1, "fxtransport inspect"),
         (("blocks.0", "y0"), 1, "fall in the same place"),
         (("head",), 1, "nothing is left"),
-        (("blocks",), 4, "makes 2 modules, not 4"),
+        (("blocks",), 4, "makes 2 parts, not 4"),
     ],
 )
 def test_cuts_by_hand_that_cannot_be(cuts: tuple[str, ...], modules: int, message: str) -> None:
     with pytest.raises(PartitionError, match=message):
-        planned(chain([1, 1]), Partition(modules, cuts=cuts))
+        planned(chain([1, 1]), Partition(modules), cuts)
 
 
 class Nested(nn.Module):
@@ -297,11 +271,117 @@ class Nested(nn.Module):
 def test_a_cut_inside_a_closed_module_says_how_to_open_it(cut: str, message: str) -> None:
     unit = Unit(Nested(), Example((torch.empty(2, 2, device="meta"),)))
     with pytest.raises(PartitionError, match=message):
-        run_passes(unit, [Partition(cuts=(cut,))])
+        run_passes(unit, [FindBoundaries(cuts=(cut,))])
 
 
-def test_weights_other_than_activations() -> None:
-    by_weight = {w: planned(chain([1, 2]), Partition(2, w)) for w in Balance}
-    assert by_weight[Balance.ACTIVATIONS].bottleneck == 2
-    assert by_weight[Balance.PARAMETERS].bottleneck == 10
-    assert by_weight[Balance.FLOPS].bottleneck == 21
+def test_what_is_balanced() -> None:
+    by_balance = {b: planned(chain([1, 2]), Partition(2, b)) for b in Balance}
+    assert by_balance[Balance.ACTIVATIONS].bottleneck == 2
+    assert by_balance[Balance.PARAMETERS].bottleneck == 10
+    assert by_balance[Balance.FLOPS].bottleneck == 21
+
+
+@st.composite
+def chains_with_heads(draw: st.DrawFn) -> tuple[list[int], int, list[PlannedHead]]:
+    """Costs of blocks, and the head after each; heads save storages that blocks may save, too."""
+    costs = draw(st.lists(st.integers(0, 9), min_size=2, max_size=7))
+    shared = draw(st.integers(0, 9))
+    sizes = {**dict(enumerate(costs)), -1: shared, -2: draw(st.integers(0, 9))}
+    heads = []
+    for _ in costs:
+        cost = HeadCost(*(draw(st.integers(0, 20)) for _ in range(3)))
+        stored = draw(st.sets(st.sampled_from(sorted(sizes)), max_size=3))
+        heads.append(PlannedHead(SPEC, cost, {storage: sizes[storage] for storage in stored}))
+    return costs, shared, heads
+
+
+SPEC = HeadSpec(HeadKind.TOKEN)
+
+
+def with_heads(unit: Unit, heads: Sequence[PlannedHead], refused: Sequence[int] = ()) -> Unit:
+    """A chain with a head after each block, but for those where none can be."""
+    planned = {f"y{i}": head for i, head in enumerate(heads) if i not in refused}
+    return unit.with_facts(Heads(planned, {f"y{i}": f"no head after {i}" for i in refused}))
+
+
+@given(chains_with_heads(), st.integers(1, 7), st.sampled_from(Balance), st.data())
+def test_plans_with_heads_are_as_good_as_the_best_of_all(
+    blocks: tuple[list[int], int, list[PlannedHead]],
+    parts: int,
+    balance: Balance,
+    data: st.DataObject,
+) -> None:
+    costs, shared, heads = blocks
+    refused = data.draw(st.sets(st.integers(0, len(costs) - 2), max_size=2))
+    legal = [i for i in range(1, len(costs)) if i - 1 not in refused]
+    assume(parts - 1 <= len(legal))
+    unit = with_heads(chain(costs, shared=shared), heads, sorted(refused))
+    unit = partitioned(unit, Partition(parts, balance))
+    plan, built = unit.fact(PartitionPlan), unit.fact(HeadPlan)
+
+    def ranked(path: Sequence[int], by: Balance) -> tuple[int, ...]:
+        found = [part_cost(costs, shared, heads, by, i, j) for i, j in pairwise(path)]
+        return (max(found), sum(c * c for c in found))
+
+    def rank(path: Sequence[int]) -> tuple[int, ...]:
+        by_depth = balance is Balance.DEPTH
+        then = ranked(path, Balance.ACTIVATIONS)[:1] if by_depth else ()
+        return (*ranked(path, balance), *then)
+
+    every = [(0, *p, len(costs)) for p in combinations(legal, parts - 1)]
+    chosen = (0, *(c.units for c in plan.cuts), len(costs))
+    assert rank(chosen) == min(map(rank, every))
+    assert plan.lower_bound <= plan.bottleneck == rank(chosen)[0]
+    for k, (i, j) in enumerate(pairwise(chosen)):
+        whole = part_cost(costs, shared, heads, Balance.ACTIVATIONS, i, j)
+        alone = plan.segments[k].activation_bytes
+        assert alone == part_cost(costs, shared, [], Balance.ACTIVATIONS, i, j)
+        assert built.costs[k].activation_bytes == whole - alone
+
+
+def test_a_hidden_tensor_that_the_part_saves_anyway_counts_once() -> None:
+    heads = [PlannedHead(SPEC, HeadCost(3, 2, 1), {0: 5, -2: 7})] * 3
+    unit = partitioned(with_heads(chain([5, 5, 5]), heads), Partition(3))
+    assert [c.activation_bytes for c in unit.fact(HeadPlan).costs] == [8, 13, 0]
+    assert [s.activation_bytes for s in unit.fact(PartitionPlan).segments] == [5, 5, 5]
+    assert [head.kind for head in unit.fact(HeadPlan).heads] == [
+        HeadKind.TOKEN,
+        HeadKind.TOKEN,
+        HeadKind.MODEL,
+    ]
+
+
+def test_heads_move_the_cuts() -> None:
+    costs = [4, 1, 1, 1, 1]
+    heavy = PlannedHead(SPEC, HeadCost(0, 0, 9))
+    light = PlannedHead(SPEC, HeadCost(0, 0, 1))
+    step = Partition(2, Balance.ACTIVATIONS)
+    assert [c.after for c in planned(chain(costs), step).cuts] == ["y0"]
+    unit = with_heads(chain(costs), [heavy, light, heavy, heavy, heavy])
+    plan = planned(unit, step)
+    assert [c.after for c in plan.cuts] == ["y1"]
+    assert plan.bottleneck == 6
+    assert plan.imbalance == pytest.approx(6 * 2 / 9 - 1)
+
+
+def test_boundaries_without_a_head_are_not_chosen() -> None:
+    heads = [PlannedHead(SPEC)] * 4
+    unit = with_heads(chain([1, 1, 1, 1]), heads, refused=[1])
+    assert [c.after for c in planned(unit, Partition(2)).cuts] == ["y2"]
+    assert planned(unit, Partition(3)).modules == 3
+    with pytest.raises(UsageError, match="no head after 1"):
+        planned(unit, Partition(4))
+    with pytest.raises(PartitionError, match="at most 3 parts"):
+        planned(unit, Partition(5))
+
+
+def test_a_cut_by_hand_where_there_can_be_no_head_is_refused() -> None:
+    unit = with_heads(chain([1, 1, 1]), [PlannedHead(SPEC)] * 3, refused=[1])
+    assert planned(unit, Partition(), ["y0"]).modules == 2
+    with pytest.raises(UsageError, match="no head after 1"):
+        planned(unit, Partition(), ["y1"])
+
+
+def test_one_part_needs_no_head() -> None:
+    unit = with_heads(chain([1, 1]), [PlannedHead(SPEC)] * 2, refused=[0])
+    assert partitioned(unit, Partition()).fact(HeadPlan).heads == (HeadSpec(HeadKind.MODEL),)

@@ -3,8 +3,11 @@
 from pathlib import Path
 
 import pytest
+from torch.fx import Graph
 
 from fxtransport.errors import TraceError
+from fxtransport.passes.taps import TapResidues
+from fxtransport.unit import Unit
 from fxtransport.zoo.record import Options, Record, Verified
 from fxtransport.zoo.study import refusal_of, study
 from tests.cli.conftest import NETS
@@ -35,6 +38,21 @@ def test_a_record_says_what_was_found(file: Path) -> None:
 def test_layers_without_residuals_and_no_verification_by_default(file: Path) -> None:
     record = study(f"{file}:Plain")
     assert (record.residuals, record.layers, record.verified) == ({}, 4, None)
+
+
+@pytest.mark.parametrize("name", ["Net", "Plain"])
+def test_the_graph_is_tapped_once(file: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tapped again, a graph would compute the residues twice, and copies of what it adds."""
+    graphs: list[Graph | None] = []
+    run = TapResidues.run
+
+    def counted(step: TapResidues, unit: Unit) -> Unit:
+        graphs.append(unit.graph)
+        return run(step, unit)
+
+    monkeypatch.setattr(TapResidues, "run", counted)
+    study(f"{file}:{name}")
+    assert len(graphs) == 1
 
 
 @pytest.mark.parametrize(

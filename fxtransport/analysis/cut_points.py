@@ -1,4 +1,4 @@
-"""The places of a graph where it may be cut, and what crosses there."""
+"""Where a graph may be cut, and what crosses there."""
 
 from functools import cached_property
 
@@ -9,7 +9,7 @@ from fxtransport.runtime import add_out_of_place
 from fxtransport.unit import Unit
 
 
-def depth_units(unit: Unit) -> tuple[str, list[int]]:
+def find_depth_units(unit: Unit) -> tuple[str, list[int]]:
     """What a depth unit is in this model, and the position of the last node of each.
 
     A single residual, or a single layer, would leave nothing to cut between.
@@ -30,13 +30,13 @@ def depth_units(unit: Unit) -> tuple[str, list[int]]:
 
 
 def boundary_at(unit: Unit, position: int) -> Boundary:
-    """The boundary behind the node at a position, whatever crosses there."""
-    _, ends = depth_units(unit)
-    return Places(unit).boundary(position, sum(end <= position for end in ends))
+    """The boundary after the node at a position, whatever crosses there."""
+    _, ends = find_depth_units(unit)
+    return CutPoints(unit).boundary(position, sum(end <= position for end in ends))
 
 
-class Places:
-    """The positions of a graph, with what crosses at each."""
+class CutPoints:
+    """The positions of a graph, with what crosses after each."""
 
     def __init__(self, unit: Unit) -> None:
         self.nodes: list[fx.Node] = list(unit.traced().nodes)
@@ -49,17 +49,17 @@ class Places:
             for i, node in enumerate(self.nodes)
         ]
         for tap in unit.fact(Taps).found:
-            # a block is measured behind its sum, by its skip and each of its branches
+            # a block is measured after its sum, by its skip and each of its branches
             for name in (tap.skip, *tap.branch):
                 i = self._at[name]
                 self._last_use[i] = max(self._last_use[i], self._at[tap.sum])
         self._data = self._data_nodes()
         self._unit = unit
 
-    def is_place(self, position: int) -> bool:
-        """Whether something is computed at a position, and nothing of it written behind it.
+    def is_legal(self, position: int) -> bool:
+        """Whether a position computes something that nothing after it overwrites.
 
-        A module must not overwrite the hidden state that it is given: it may be a leaf of
+        A part must not overwrite the hidden state that it is given: it may be a leaf of
         autograd, or kept by the caller.
         """
         node = self.nodes[position]
@@ -69,7 +69,7 @@ class Places:
         return not any(first <= position < last for first, last in spans)
 
     def boundary(self, position: int, units: int) -> Boundary:
-        """The boundary behind a position, which has so many depth units before it."""
+        """The boundary after a position, with the number of depth units before it."""
         crossing = [
             node
             for i, node in enumerate(self.nodes[: position + 1])
@@ -80,7 +80,7 @@ class Places:
             crossing=tuple(n.name for n in crossing),
             tensors=tuple(n.name for n in crossing if n in self._data),
             units=units,
-            path=self._ended(position),
+            path=self._module_ending_at(position),
         )
 
     def path(self, node: fx.Node) -> str:
@@ -105,7 +105,7 @@ class Places:
 
     @cached_property
     def _written(self) -> list[tuple[int, int]]:
-        """From where to where a storage lives that is written after it was made."""
+        """The first and last position of each storage that is written after it was made."""
         recording, runs = self._unit.fact(Recording), self._unit.fact(Origins).op_nodes
         spans: list[tuple[int, int]] = []
         made: dict[int, int] = {}
@@ -129,11 +129,11 @@ class Places:
         """From each sum to the activation that alone follows it, which ends the block."""
         return [(self._at[tap.sum], self._at[tap.output]) for tap in self._unit.fact(Taps).found]
 
-    def _ended(self, position: int) -> str:
+    def _module_ending_at(self, position: int) -> str:
         """The outermost module that ends at a position; the node itself if none does."""
         here = self.path(self.nodes[position])
-        behind = map(self.nodes.__getitem__, range(position + 1, len(self.nodes)))
-        following = next((n for n in behind if n.op not in ("get_attr", "output")), None)
+        after = map(self.nodes.__getitem__, range(position + 1, len(self.nodes)))
+        following = next((n for n in after if n.op not in ("get_attr", "output")), None)
         there = "" if following is None else self.path(following)
         names, others = here.split("."), there.split(".")
         for depth in range(1, len(names) + 1):

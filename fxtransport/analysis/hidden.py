@@ -1,0 +1,72 @@
+"""What crosses a cut, as an auxiliary head sees it."""
+
+from dataclasses import dataclass
+
+from torch import fx
+
+from fxtransport.analysis.layouts import LayoutFinder
+from fxtransport.errors import UsageError
+from fxtransport.ir import Boundary, Layout, Shapes
+from fxtransport.unit import Unit
+
+_MAP_DIMS = (1, 2, 3)
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """A tensor at a cut that a head can read: floating-point, a row for each sample."""
+
+    node: str
+    """The node that computes it."""
+    position: int
+    """Its position in the hidden state."""
+    shape: tuple[int, ...]
+    layout: Layout
+
+    @property
+    def channels(self) -> int:
+        """How many channels it has."""
+        return self.shape[1 if self.layout is Layout.CHANNELS_FIRST else -1]
+
+    @property
+    def positions(self) -> tuple[int, ...]:
+        """The sizes of its other dimensions, without the batch."""
+        return self.shape[2:] if self.layout is Layout.CHANNELS_FIRST else self.shape[1:-1]
+
+    @property
+    def is_map(self) -> bool:
+        """Whether it can be convolved over; B×N×C are tokens, not a map."""
+        dims = len(self.positions)
+        return dims in _MAP_DIMS and (dims > 1 or self.layout is Layout.CHANNELS_FIRST)
+
+
+def hidden_at(unit: Unit, cut: Boundary, finder: LayoutFinder) -> list[Hidden]:
+    """The tensors at a cut that a head can read."""
+    shapes = unit.fact(Shapes)
+    found = []
+    for position, name in enumerate(cut.crossing):
+        spec = shapes.specs.get(name)
+        if name not in cut.tensors or spec is None or "float" not in spec.dtype:
+            continue
+        if len(spec.shape) < 2 or spec.shape[0] != shapes.batch_size:
+            continue
+        found.append(Hidden(name, position, spec.shape, finder.layout(name, spec.shape)))
+    return found
+
+
+def count_classes(unit: Unit) -> int:
+    """The number of classes of a model that returns logits, B×classes.
+
+    Raises:
+        UsageError: the model returns something else.
+    """
+    returned = unit.traced().output_node().args[0]
+    specs = unit.fact(Shapes).specs
+    spec = specs.get(returned.name) if isinstance(returned, fx.Node) else None
+    if spec is None or len(spec.shape) != 2:
+        what = "×".join(map(str, spec.shape)) if spec else "no single tensor"
+        raise UsageError(
+            f"auxiliary heads need a number of classes, and {type(unit.model).__name__} "
+            f'returns {what}, not logits: give num_classes, or leave the heads out (head="none")'
+        )
+    return spec.shape[1]
