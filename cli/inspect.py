@@ -62,17 +62,19 @@ def inspect(
     from fxtransport.unit import Unit
 
     passes = Pipeline.parse(pipeline).passes
-    numbers = any(p.name == "verify" for p in passes)
+    needs_values = any(p.name == "verify" for p in passes)
     chosen = Chosen(pretrained, input_size, submodule)
 
-    def compiled(spec: "ModelSpec", part: "Target") -> "tuple[ModelSpec, Unit, list[PassRun]]":
+    def compile_target(
+        spec: "ModelSpec", target: "Target"
+    ) -> "tuple[ModelSpec, Unit, list[PassRun]]":
         runs: list[PassRun] = []
-        unit = Unit(part.model, part.example)
+        unit = Unit(target.model, target.example)
         return spec, run_passes(unit, passes, after=after, observe=runs.append), runs
 
     def work(spec: "ModelSpec") -> None:
         with compiling(spec.canonical):
-            spec, unit, runs = chosen.compile(spec, compiled, numbers=numbers)
+            spec, unit, runs = chosen.compile(spec, compile_target, numbers=needs_values)
         if as_json:
             click.echo(json.dumps(description(unit, spec.canonical)))
         elif diff:

@@ -131,7 +131,9 @@ KEYS = (
         0.2,
         least=0,
     ),
-    Key("data.train_samples", int, "--train-samples", "Keep so many training samples.", least=1),
+    Key(
+        "data.train_samples", int, "--train-samples", "How many training samples to keep.", least=1
+    ),
     Key("data.drop_last", bool, "--drop-last", "Leave out a smaller last batch.", False),
     Key(
         "data.num_workers",
