@@ -63,7 +63,7 @@ def inspect(
     from fxtransport.unit import Unit
 
     passes = Pipeline.parse(pipeline).passes
-    numbers = any(p.name == "verify" for p in passes)
+    needs_values = any(p.name == "verify" for p in passes)
 
     def compile_one(target: "Target") -> "tuple[str, Unit, list[PassRun]]":
         runs: list[PassRun] = []
@@ -78,7 +78,7 @@ def inspect(
                 pretrained=pretrained,
                 input_size=input_size,
                 submodule=submodule,
-                numbers=numbers,
+                numbers=needs_values,
             )
         if as_json:
             click.echo(json.dumps(description(unit, name)))

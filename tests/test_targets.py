@@ -8,10 +8,11 @@ import pytest
 import torch
 
 import fxtransport
+from fxtransport.compiler import compile_passes
 from fxtransport.errors import ModelNameError, TraceError, UsageError
 from fxtransport.origin import Origin
 from fxtransport.submodule import whole_or_backbone
-from fxtransport.targets import compile_named, compile_target, named_passes, open_target
+from fxtransport.targets import compile_named, compile_target, open_target
 from tests.cli.conftest import NETS
 
 
@@ -115,15 +116,6 @@ def test_a_submodule_that_is_asked_for_has_no_stand_in(nets: Path) -> None:
     assert asked == [target]
 
 
-def test_names_of_settings_and_their_values_are_checked() -> None:
-    with pytest.raises(UsageError, match=r"no option 'module'; they have .*modules"):
-        named_passes({"module": 2}, verify=False)
-    with pytest.raises(UsageError, match=r"^balance is one of depth, activations, .*not 'weight'"):
-        named_passes({"balance": "weight"}, verify=False)
-    with pytest.raises(UsageError, match=r"^kinds is one of .*not 'x'"):
-        named_passes({"kinds": ["x"]}, verify=False)
-
-
 def test_names_that_mean_nothing() -> None:
     with pytest.raises(ModelNameError, match="no model is called"):
         open_target("no_such_model")
@@ -132,6 +124,6 @@ def test_names_that_mean_nothing() -> None:
 def test_a_target_without_a_name_makes_a_program_without_one(nets: Path) -> None:
     target = open_target(f"{nets}:Net")
     unnamed = compile_target(
-        type(target)(target.model, target.example), named_passes({}, verify=False)
+        type(target)(target.model, target.example), compile_passes(verify=False)
     )
     assert unnamed.facts.origin is None

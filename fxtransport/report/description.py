@@ -19,7 +19,7 @@ def description(unit: "Unit", canonical: str) -> dict[str, Any]:
         unit: The model, and the facts so far.
         canonical: The name of the model.
     """
-    numbers = part_numbers(unit)
+    parts = part_numbers(unit)
     residuals = unit.fact(Residuals).found if unit.has(Residuals) else ()
     layers = unit.fact(Layers).found if unit.has(Layers) else ()
     boundaries = unit.fact(Boundaries) if unit.has(Boundaries) else None
@@ -29,13 +29,13 @@ def description(unit: "Unit", canonical: str) -> dict[str, Any]:
         "input_shape": list(unit.example.inputs[0].shape[1:]),
         "parameters": sum(p.numel() for p in unit.model.parameters()),
         "nodes": 0 if unit.graph is None else len(unit.graph.nodes),
-        "residuals": [_residual(r, numbers) for r in residuals],
-        "layers": [_layer(layer, numbers) for layer in layers],
+        "residuals": [_residual(r, parts) for r in residuals],
+        "layers": [_layer(layer, parts) for layer in layers],
         "boundaries": [_boundary(b) for b in legal],
     }
 
 
-def _residual(residual: Residual, numbers: Mapping[str, int]) -> dict[str, Any]:
+def _residual(residual: Residual, parts: Mapping[str, int]) -> dict[str, Any]:
     return {
         "path": residual.path,
         "kind": str(residual.kind),
@@ -44,18 +44,18 @@ def _residual(residual: Residual, numbers: Mapping[str, int]) -> dict[str, Any]:
         "branch": " + ".join(residual.branch) or None,
         "shape": list(residual.shape),
         "stage": residual.stage,
-        "module": numbers[residual.node],
+        "module": parts[residual.node],
     }
 
 
-def _layer(layer: Layer, numbers: Mapping[str, int]) -> dict[str, Any]:
+def _layer(layer: Layer, parts: Mapping[str, int]) -> dict[str, Any]:
     return {
         "path": layer.path,
         "input": layer.input,
         "output": layer.output,
         "shape": list(layer.shape),
         "stage": layer.stage,
-        "module": numbers[layer.output],
+        "module": parts[layer.output],
     }
 
 
