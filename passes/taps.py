@@ -65,6 +65,7 @@ class TapResidues(Pass):
         Origins,
         Residuals,
         Layers,
+        Activations,
         Costs,  # of the model's own nodes: those that are added here cost nothing
     )
     rewrites: ClassVar[bool] = True
