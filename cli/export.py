@@ -105,7 +105,7 @@ def _headline(found: "Run", output: Path) -> str:
     line = f"{output}: {found.origin.model} after {plural(found.epochs, 'epoch')}{averaged}"
     if found.best is not None and found.best.exit.part != last:
         return (
-            f"{line}\nthe best exit is module {found.best.exit.part} with its auxiliary head; "
-            f"the plain model's own head is that of module {last}"
+            f"{line}\nthe best exit is part {found.best.exit.part} with its auxiliary head; "
+            f"the plain model's own head is that of part {last}"
         )
     return line

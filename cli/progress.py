@@ -68,8 +68,8 @@ class Lines(Observer):
         """Say which part trains, where they train one after the other."""
         if self._plan is not None and len(self._plan.phases) > 1:
             lap = f"lap {phase.lap + 1}, " if self._plan.phases[-1].lap else ""
-            modules = ", ".join(map(str, phase.parts))
-            click.echo(f"{lap}module {modules}: {plural(phase.epochs, 'epoch')}", err=True)
+            parts = ", ".join(map(str, phase.parts))
+            click.echo(f"{lap}part {parts}: {plural(phase.epochs, 'epoch')}", err=True)
 
     def on_epoch(self, epoch: EpochReport) -> None:
         """Write a line for each part that trained."""
@@ -78,7 +78,7 @@ class Lines(Observer):
         for part in epoch.parts:
             words = [
                 f"epoch {epoch.position.epochs}/{self._plan.epochs}",
-                f"module {part.part}",
+                f"part {part.part}",
                 *_numbers(part, self._symbol),
             ]
             if part.part in accuracies:
@@ -126,16 +126,16 @@ class Panel(Observer):
     def draw(self) -> Group:
         """The table and the bar as they are now."""
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for heading in ("module", "loss", "transport", self._symbol, "accuracy"):
+        for heading in ("part", "loss", "transport", self._symbol, "accuracy"):
             table.add_column(heading, justify="right")
-        for module, row in sorted(self._rows.items()):
+        for part, row in sorted(self._rows.items()):
             cells = (row.loss, row.transport, row.multiplier)
             accuracy = "–" if row.accuracy is None else f"{row.accuracy:.2%}"
             table.add_row(
-                str(module),
+                str(part),
                 *("–" if number is None else f"{number:.4g}" for number in cells),
                 accuracy,
-                style="" if module in self._trains else "dim",
+                style="" if part in self._trains else "dim",
             )
         return Group(table, self._bar)
 
@@ -148,8 +148,8 @@ class Panel(Observer):
     def on_phase(self, phase: Phase, position: Position) -> None:
         """Mark the parts that train."""
         self._trains = set(phase.parts)
-        for module in self._trains:
-            self._rows.setdefault(module, Row())
+        for part in self._trains:
+            self._rows.setdefault(part, Row())
         self._describe(position)
 
     def on_step(self, step: StepReport, position: Position) -> None:

@@ -33,14 +33,14 @@ def show(console: "Console", report: FitReport, run: Path, *, seconds: float, me
     if best is not None:
         lines.add_row(
             "best exit",
-            f"[bold]module {best.exit.part}[/] after {plural(best.epoch, 'epoch')}: "
+            f"[bold]part {best.exit.part}[/] after {plural(best.epoch, 'epoch')}: "
             f"{best.exit.accuracy:.2%} of {best.exit.samples} validation samples",
         )
     if report.test is not None:
         lines.add_row(
             "test",
             f"[bold]{report.test.accuracy:.2%}[/] of {report.test.samples} samples, at "
-            f"module {report.test.part}{'' if best is None else ', with its weights'}",
+            f"part {report.test.part}{'' if best is None else ', with its weights'}",
         )
     lines.add_row("time", f"{duration(seconds)}, peak memory {size(memory)}")
     lines.add_row("files", f"{run}: config.toml, metrics.csv, results.json, checkpoint.json")

@@ -87,8 +87,8 @@ def _explain(run: Path, config: Config) -> Iterator[None]:
 def _headline(recipe: Recipe, program: Program) -> str:
     config = recipe.config
     schedule, count = config["schedule.name"], len(program.parts)
-    modules = "" if schedule == "end-to-end" else f", {count} modules"
+    parts = "" if schedule == "end-to-end" else f", {count} parts"
     return (
-        f"{recipe.origin.model}, {config['objective.method']}, {schedule}{modules}\n"
+        f"{recipe.origin.model}, {config['objective.method']}, {schedule}{parts}\n"
         f"{recipe.data.description}"
     )

@@ -39,10 +39,9 @@ class FrozenParts:
             return
         for part in program.parts[: len(runs)]:
             part.eval()
-        # what several parts share, or what is in none, is in eval mode only while the frozen
-        # parts run
+        # a module without parameters may run in several parts, such as one dropout for all blocks
         users = Counter(module for part in program.parts for module in set(part.modules()))
-        self._shared = [module for module in program.modules() if users[module] != 1]
+        self._shared = [module for module, count in users.items() if count > 1]
         self._switch(training=True)
 
     @torch.no_grad()

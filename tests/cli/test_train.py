@@ -72,7 +72,7 @@ def test_what_is_printed(run: Command, tmp_path: Path) -> None:
     result = run("train", *arguments, "--output", str(tmp_path / "run"))
     assert result.exit_code == 0
     lines = result.stderr.splitlines()
-    assert lines[0].endswith("net.py:Net, trgl, parallel, 2 modules")
+    assert lines[0].endswith("net.py:Net, trgl, parallel, 2 parts")
     assert "200 to train on, 144 for validation, 360 for the test" in lines[1]
     shape = (
         r"epoch (\d)/2  module (\d)  loss [\d.]+  transport [\de.-]+  τ (\d|0\.5)  "
@@ -143,7 +143,7 @@ def test_a_run_that_was_interrupted_goes_on(
     command = [*FXTRANSPORT, *arguments]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env) as process:
         assert process.stderr is not None
-        while not process.stderr.readline().startswith("epoch 2/16  module 1"):
+        while not process.stderr.readline().startswith("epoch 2/16  part 1"):
             assert process.poll() is None
         process.send_signal(number)
         lines = process.stderr.read().splitlines()
@@ -284,7 +284,7 @@ def test_a_loss_that_is_no_number(run: Command, tmp_path: Path) -> None:
     result = run("train", *arguments)
     assert result.exit_code == 1
     [line] = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    assert "the loss of module 0 is" in line
+    assert "the loss of part 0 is" in line
     assert str(folder / "checkpoint.json") in line
 
 
