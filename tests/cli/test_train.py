@@ -88,8 +88,8 @@ def test_what_is_printed(run: Command, tmp_path: Path) -> None:
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     best, test = results["best"], results["test"]
     words = " ".join(result.stdout.split())
-    assert f"best exit module {best['exit']['module']} after {best['epoch']} epoch" in words
-    assert f"test {test['accuracy']:.2%} of 360 samples, at module {test['module']}" in words
+    assert f"best exit module {best['exit']['part']} after {best['epoch']} epoch" in words
+    assert f"test {test['accuracy']:.2%} of 360 samples, at module {test['part']}" in words
     for name in ("config.toml", "metrics.csv", "results.json", "checkpoint.json"):
         assert name in result.stdout
         assert (tmp_path / "run" / name).is_file()

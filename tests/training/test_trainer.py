@@ -303,6 +303,12 @@ def test_methods_of_the_papers() -> None:
     assert [step.transport for step in report.parts] == [None, None]
 
 
+def test_too_few_tau_are_refused_at_once() -> None:
+    with pytest.raises(UsageError, match="tau has 1 values, too few for part 1"):
+        trainer_of(Parallel(1), objective=trgl(tau=[0.5]))
+    trainer_of(EndToEnd(1), objective=trgl(tau=[0.5]))
+
+
 def test_parts_may_be_blocks() -> None:
     program = program_of(modules=4)
     report = trainer_of(Sequential(1), program=program).fit(train_stream(), validation_stream())
