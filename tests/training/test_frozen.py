@@ -40,7 +40,8 @@ def test_nothing_of_a_frozen_part_changes() -> None:
     program.parts[2].register_forward_hook(lambda *_: calls.append("after"))
     trainer.step(*samples(8).batch(range(8)))
     assert changed(before[0], state(program.parts[0])) == set()
-    assert changed(before[1], state(program.parts[1])) > {"blocks.2.norm.running_mean"}
+    trained = changed(before[1], state(program.parts[1]))
+    assert any(name.startswith("blocks.") and name.endswith("running_mean") for name in trained)
     assert changed(before[2], state(program.parts[2])) == set()
     assert calls == []
     assert all(p.grad is None for p in program.parameters())
@@ -107,14 +108,11 @@ def test_what_parts_share_is_in_the_mode_of_the_one_that_runs() -> None:
     given, flags = [], []
     program.parts[1].register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
     drop = program.get_submodule("drop")
-    drop.register_forward_pre_hook(
-        lambda module, _: flags.append((module.training, program.training))
-    )
+    drop.register_forward_pre_hook(lambda module, _: flags.append(module.training))
     images, targets = samples(8).batch(range(8))
     for _ in range(2):
         trainer.step(images, targets)
-    in_turn = [(False, False), (False, False), (True, True), (True, True)]
-    assert flags == 2 * in_turn
+    assert flags == 2 * [False, False, True, True]
     frozen = copy.deepcopy(program).eval()
     assert torch.equal(given[1], frozen.parts[0](images).hidden)
 
