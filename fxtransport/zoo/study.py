@@ -41,7 +41,7 @@ _PLACE = re.compile(r"/\S*/(?:site|dist)-packages/")
 
 
 def study(name: str, options: Options | None = None) -> Record:
-    """Compile one model without numbers and say what was found.
+    """Compile one model on the meta device and say what was found.
 
     Args:
         name: As :func:`fxtransport.models.resolve` takes it.
@@ -72,7 +72,7 @@ def study(name: str, options: Options | None = None) -> Record:
 
 
 def family(spec: ModelSpec) -> str:
-    """Where a model belongs: the source file that defines it, behind its library.
+    """Where a model belongs: the source file that defines it, after its library.
 
     >>> family(resolve("timm:deit_tiny_patch16_224")), family(resolve("torchvision:fcn_resnet50"))
     ('timm:deit', 'torchvision:segmentation.fcn')
@@ -154,7 +154,7 @@ def _imbalance(unit: Unit, modules: int) -> float | None:
 
 
 def _verify(spec: ModelSpec, on_meta: Target, record: Record) -> Verified:
-    """Compile once more, with numbers, at the smallest input."""
+    """Compile once more, with data, at the smallest input."""
     start = time.process_time()
     inputs = _smallest(on_meta)
     torch.manual_seed(0)

@@ -228,7 +228,7 @@ BAD = {
     "no device": (["{net}", "--device", "x", "-o", "{new}"], "the device 'x' cannot be used"),
     "too many": (
         ["{net}", "--schedule", "parallel", "--modules", "9", "-o", "{new}"],
-        "cannot cut Net into 9 modules",
+        "cannot cut Net into 9 parts",
     ),
     "no run": (["--resume", "{new}"], "holds no run of fxtransport train: it has no config.toml"),
     "resume and output": (["--resume", "{run}", "-o", "{new}"], "leave out --output"),

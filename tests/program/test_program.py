@@ -137,7 +137,9 @@ def test_on_cuda(name: str) -> None:
 
 def test_bad_options_say_what_is_wrong(net: Net) -> None:
     """One line each."""
-    with pytest.raises(UsageError, match="balance is one of depth, weight, not 'width'"):
+    with pytest.raises(
+        UsageError, match="balance is one of depth, activations, parameters, flops, not 'width'"
+    ):
         transportify(net, EXAMPLE, balance="width")
     with pytest.raises(PartitionError, match="at least 1"):
         transportify(net, EXAMPLE, modules=0)
