@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 def _parse_exit(_: click.Context, parameter: click.Parameter, text: str | None) -> str | None:
     if text is None or text in ("best", "all") or text.isdecimal():
         return text
-    raise click.BadParameter(f"write best, all or the number of a part, not {text!r}", param=parameter)
+    raise click.BadParameter(
+        f"write best, all or the number of a part, not {text!r}", param=parameter
+    )
 
 
 @click.command()

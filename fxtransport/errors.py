@@ -27,7 +27,7 @@ class PartitionError(UsageError):
 
 
 class PipelineError(UsageError):
-    """A pipeline's text, or the order of its passes, makes no sense."""
+    """A pipeline's text, or the order of its passes, is not valid."""
 
 
 class SavedProgramError(UsageError):

@@ -1,4 +1,4 @@
-"""Auxiliary classifiers, which read the hidden state between two modules."""
+"""Auxiliary classifiers, which read the hidden state between two parts."""
 
 from collections.abc import Sequence
 
@@ -12,15 +12,15 @@ _NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 _POOL = {1: nn.AdaptiveAvgPool1d, 2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
 
 POOLED = 2
-"""Positions per spatial dimension behind a convolutional head's pooling.
+"""Positions per spatial dimension after a convolutional head's pooling.
 
-DGL pools to 2×2 as well. With one position only, batch norm behind it would refuse a batch
+DGL pools to 2×2 as well. With one position only, the batch norm after it would refuse a batch
 of one in train mode, which the model itself may accept.
 """
 
 
 def build_head(spec: HeadSpec) -> nn.Module:
-    """The head that a specification describes, with fresh parameters.
+    """The head that a specification describes, with new parameters.
 
     Its forward takes the tensors at ``spec.inputs`` of the hidden state, each as an argument
     of its own, and returns logits of shape B×num_classes.
@@ -35,7 +35,9 @@ def build_head(spec: HeadSpec) -> nn.Module:
             )
         case HeadKind.TOKEN:
             return TokenHead(spec.channels, spec.num_classes, spec.layouts)
-    raise ValueError(f"there is no module to build for a head of kind {spec.kind}")
+    raise ValueError(
+        f"a head of kind {spec.kind} is not an auxiliary head, so there is nothing to build"
+    )
 
 
 class ConvHead(nn.Module):
@@ -103,8 +105,8 @@ class TokenHead(nn.Module):
 
 
 def _mean(norm: nn.Module, hidden: torch.Tensor, layout: Layout) -> torch.Tensor:
-    """Normalised channels, averaged over positions: B×C."""
+    """Normalized channels, averaged over positions: B×C."""
     if layout is Layout.CHANNELS_FIRST:
         hidden = hidden.movedim(1, -1)
-    normalised: torch.Tensor = norm(hidden)
-    return normalised if layout is Layout.VECTOR else normalised.flatten(1, -2).mean(1)
+    normalized: torch.Tensor = norm(hidden)
+    return normalized if layout is Layout.VECTOR else normalized.flatten(1, -2).mean(1)

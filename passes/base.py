@@ -33,8 +33,8 @@ class Pass(ABC):
 
     A subclass is a frozen dataclass in a file of its own. Its fields are its options, in
     Python, in the pipeline's text form and on the command line; its docstring's first line
-    says what it does. Facts are true or gone: whoever rewrites the graph names the facts that
-    stay true, and the manager drops all others.
+    says what it does. Facts are true or gone: a pass that rewrites the
+    graph names the facts that stay true, and the manager drops all others.
     """
 
     name: ClassVar[str]

@@ -10,7 +10,7 @@ from fxtransport.ir import RecordedAdditions, RecordedLayer, RecordedLayers, Rec
 from fxtransport.passes.base import Pass
 from fxtransport.unit import Unit
 
-_NORMALISATIONS = NORMS | {"native_layer_norm", "native_group_norm"}
+_NORMALIZATIONS = NORMS | {"native_layer_norm", "native_group_norm"}
 
 
 @dataclass(frozen=True)
@@ -74,14 +74,14 @@ def _container(recording: Recording, layer: RecordedLayer) -> str:
 
 
 def _end_of_unit(flow: Dataflow, op: int) -> int:
-    """The last operation of the norm and activation behind a product."""
+    """The last operation of the norm and activation after a product."""
     recording = flow.recording
     while True:
         readers = recording.uses[recording.ops[op].outputs[0]]
         if len(readers) != 1:
             return op
         name = recording.ops[readers[0]].base_name
-        if name not in _NORMALISATIONS | ACTIVATIONS:
+        if name not in _NORMALIZATIONS | ACTIVATIONS:
             return op
         op = readers[0]
         if name in ACTIVATIONS:

@@ -1,4 +1,4 @@
-"""Record one forward pass, at full depth, without data."""
+"""Record one forward pass, at full depth, on the meta device."""
 
 from dataclasses import dataclass
 from typing import ClassVar

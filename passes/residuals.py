@@ -52,7 +52,7 @@ def find_additions(recording: Recording) -> tuple[Addition, ...]:
 def sum_terms(flow: Dataflow, op: int) -> list[Term]:
     """The operands of a sum.
 
-    A sum that only one sum of the same module call reads is taken apart.
+    A sum that only one sum of the same module call reads is split into its terms.
     """
     recording = flow.recording
     terms: list[Term] = []
@@ -139,9 +139,9 @@ def _shortcut(c: _Candidate) -> Match:
         if on_the_way <= VIEWS | NORMS:
             return Kind.IDENTITY_BN, source
         if on_the_way <= VIEWS | NORMS | ACTIVATIONS:
-            # what is only activated is no shortcut, but a tensor inside the branch (Res2Net)
+            # what is only activated is not a shortcut, but a tensor inside the branch (Res2Net)
             return None
-        # a sum of parallel linear branches is no residual
+        # a sum of parallel linear branches is not residual
         if not any(_is_nonlinear(flow, source, v, call) for v in branch):
             return None
         return Kind.PROJECTION, source

@@ -1,7 +1,7 @@
-"""Exact cuts of a line into parts, and the costs of ranges that share things.
+"""Exact cuts of a line into parts, and the costs of ranges that share items.
 
 Points 0 … M-1 lie on a line. A part runs from one point to a later one, so a partition into
-K parts is a path of K steps from the first point to the last. Goals are optimised one behind
+K parts is a path of K steps from the first point to the last. Goals are optimized one after
 the other: each keeps only the steps that lie on paths which are best for it and for all
 goals before it. Everything is computed in integers.
 """
@@ -40,26 +40,26 @@ Goal = Heaviest | Total
 
 
 def range_costs(stretches: Sequence[Mapping[Hashable, int]]) -> Matrix:
-    """The cost of every range of stretches, in which each thing counts once.
+    """The cost of every range of stretches, in which each item counts once.
 
     Args:
-        stretches: For each stretch between two points, the things in it and what each costs;
-            a thing costs the same wherever it is.
+        stretches: For each stretch between two points, the items in it and what each costs;
+            an item costs the same wherever it is.
 
     Returns:
         A matrix of one more row and column than there are stretches; [i, j] is what the
         stretches i … j-1 cost together.
     """
     size = len(stretches) + 1
-    # a thing counts in a range at its first occurrence there: with the previous one at p and
-    # this one at s, that is in the ranges that start in p+1 … s and end behind s
+    # an item counts in a range at its first occurrence there: with the previous one at p and
+    # this one at s, that is in the ranges that start in p+1 … s and end after s
     steps = np.zeros((size + 1, size + 1), dtype=np.int64)
     last: dict[Hashable, int] = {}
-    for s, things in enumerate(stretches):
-        for thing, cost in things.items():
-            steps[last.get(thing, -1) + 1, s + 1] += cost
+    for s, items in enumerate(stretches):
+        for item, cost in items.items():
+            steps[last.get(item, -1) + 1, s + 1] += cost
             steps[s + 1, s + 1] -= cost
-            last[thing] = s
+            last[item] = s
     summed: Matrix = steps.cumsum(axis=0).cumsum(axis=1)
     return np.triu(summed[:size, :size], 1)
 
@@ -90,7 +90,7 @@ def best_cuts(allowed: Steps, parts: int, goals: Sequence[Goal]) -> list[int]:
     O(goals · parts · points²).
 
     Args:
-        allowed: Which steps a part may make; some path of so many steps must exist.
+        allowed: Which steps a part may make; some path of ``parts`` steps must exist.
         parts: The number of parts.
         goals: At least one.
 
@@ -109,7 +109,7 @@ def best_cuts(allowed: Steps, parts: int, goals: Sequence[Goal]) -> list[int]:
 
 
 def lightest_bottleneck(cost: Matrix, allowed: Steps, parts: int) -> int:
-    """The cost of the heaviest part where it is lightest. Some path of so many steps exists."""
+    """The cost of the heaviest part where it is lightest; some such path must exist."""
     return _lightest(np.broadcast_to(allowed, (parts, *allowed.shape)), cost)
 
 

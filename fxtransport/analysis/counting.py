@@ -41,10 +41,10 @@ class Ledger(TorchDispatchMode):
     def __post_init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         # a parameter is there anyway, whether or not backward needs it
-        tensors = [*self.module.parameters(), *self.module.buffers()]
-        self._owned = {storage_number(t) for t in tensors}
-        # so that no later storage has the same identity
-        self._alive: list[torch.Tensor] = []
+        owned = [*self.module.parameters(), *self.module.buffers()]
+        self._owned = {storage_number(t) for t in owned}
+        # so that no later storage has the same number; a forward may replace a buffer
+        self._alive: list[torch.Tensor] = owned
 
     @contextmanager
     def open(self) -> Iterator[None]:

@@ -31,7 +31,7 @@ NORMS = frozenset(
         "miopen_batch_norm",
     }
 )
-"""Batch normalisations."""
+"""Batch normalizations."""
 
 LINEAR = frozenset(
     "convolution _convolution conv2d conv1d conv3d linear addmm mm bmm baddbmm matmul addmv "
@@ -48,7 +48,7 @@ POOLS = frozenset(
 """Poolings, paddings and resamplings, which a shortcut may contain."""
 
 SCALES = frozenset({"mul", "div", "native_layer_norm", "native_group_norm", "rms_norm"})
-"""Scalings by parameters or numbers, and normalisations, which a shortcut may contain."""
+"""Scalings by parameters or numbers, and normalizations, which a shortcut may contain."""
 
 COMBINATIONS = frozenset({"add", "sub", "rsub", "neg", "cat", "stack"})
 """Linear in all their operands together."""
@@ -65,7 +65,7 @@ class Reach:
     """The part of a dataflow that a value depends on, back to a first operation."""
 
     values: frozenset[int]
-    """Every value passed on the way back, the start included."""
+    """Every value passed on the way back, including the start."""
     ops: tuple[int, ...]
     """The operations on the way, in execution order."""
 
@@ -92,8 +92,8 @@ class Dataflow:
 
         Args:
             value: Where to start.
-            floor: Operations before this one are not looked into; their values count.
-            stop: A value that is not looked behind.
+            floor: Operations before this one are not followed; their values count.
+            stop: A value at which to stop.
         """
         seen = {value}
         ops: set[int] = set()
@@ -141,7 +141,7 @@ class Dataflow:
         return len(self.data_inputs(op)) < len(op.inputs)
 
     def is_affine(self, op: Op) -> bool:
-        """Whether an operation is affine in the data, a normalisation or a pooling."""
+        """Whether an operation is affine in the data, a normalization or a pooling."""
         name = op.base_name
         if name in VIEWS or name in NORMS or name in POOLS or name in COMBINATIONS:
             return True
@@ -167,7 +167,7 @@ class Dataflow:
                 dim = numbers[0] if numbers else 0
                 index = op.outputs.index(value)
                 return dim % len(whole), index, index + 1
-        # split, split_with_sizes and chunk: the pieces lie behind one another
+        # split, split_with_sizes and chunk: the pieces follow one another
         dim = numbers[-1] if len(numbers) > 1 or op.base_name == "split_with_sizes" else 0
         dim = dim % len(whole) if numbers else 0
         sizes = [self.recording.shapes[v][dim] for v in op.outputs]
@@ -190,7 +190,7 @@ class Dataflow:
 
 
 def call_ends(recording: Recording) -> list[int]:
-    """For each module call, the position behind its last operation."""
+    """For each module call, the position after its last operation."""
     ends = [call.first for call in recording.calls]
     for i, op in enumerate(recording.ops):
         current: int | None = op.call

@@ -34,13 +34,15 @@ def place_cuts(unit: Unit, cuts: Sequence[str]) -> tuple[Boundary, ...]:
                 f"leave one out"
             )
         if position == computing[-1][0]:
-            raise PartitionError(f"nothing is left after a cut after {cut!r}; cut earlier")
+            raise PartitionError(
+                f"nothing is left after {cut!r}, so no cut can follow it; cut earlier"
+            )
         placed[position] = cut
     return tuple(boundary_at(unit, position) for position in sorted(placed))
 
 
 def _position(unit: Unit, computing: Sequence[tuple[int, fx.Node]], cut: str) -> int:
-    """Where the last node lies that belongs to a module, or that has a name."""
+    """The position of the last node of a module, or of the node of this name."""
     owners = unit.fact(Origins).owners
     paths = {
         node.name: str(node.target) if node.op == "call_module" else owners.get(node.name, "")
@@ -54,7 +56,7 @@ def _position(unit: Unit, computing: Sequence[tuple[int, fx.Node]], cut: str) ->
 
 
 def _unknown(unit: Unit, paths: dict[str, str], cut: str) -> str:
-    """Why there is no cut after a path, and what could be meant."""
+    """Why there can be no cut after a path, and what may be meant."""
     modules = dict(unit.model.named_modules())
     around = next((p for p in paths.values() if p and cut.startswith(f"{p}.")), None)
     if cut in modules and around is not None:

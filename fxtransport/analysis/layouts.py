@@ -1,8 +1,8 @@
-"""Recognise where a hidden tensor keeps its channels, by what the model does with it.
+"""Recognize where a hidden tensor keeps its channels, by what the model does with it.
 
 A convolution, a batch norm, a layer norm, a linear layer and a scale per channel each say
 which dimension of what they read holds the channels. Views in between are followed, so that
-a layer norm behind a permutation speaks of the dimension before it.
+a layer norm after a permutation tells the dimension before it.
 """
 
 import math
@@ -24,7 +24,7 @@ _FIRST = NORMS | frozenset(
 """Operations that take their channels from, and leave them in, dimension 1."""
 
 _STEPS = 200
-"""How many operations are looked at; behind so many, nothing is said about the layout."""
+"""How many operations are looked at before the layout counts as unknown."""
 
 
 class LayoutFinder:
@@ -79,7 +79,7 @@ class LayoutFinder:
         return None
 
     def _read_as(self, value: int) -> int | None:
-        """The channel dimension by the first operation behind a value that tells it."""
+        """The channel dimension by the first operation after a value that tells it."""
         rank = len(self.recording.shapes[value])
         known: dict[int, Dims] = {value: tuple(frozenset({d}) for d in range(rank))}
         todo = list(self.recording.uses[value])
@@ -90,17 +90,17 @@ class LayoutFinder:
             todo = [j for j in todo if j != i]
             op = self.recording.ops[i]
             source = next(v for v in op.inputs if v in known)
-            channel = self._told(op, source, known[source], rank)
+            channel = self._channel_by(op, source, known[source], rank)
             if channel is not None:
                 return channel
             for output in op.outputs:
-                dims = self._carried(op, source, output, known[source])
+                dims = self._dimensions_after(op, source, output, known[source])
                 if dims is not None:
                     known[output] = dims
                     todo.extend(self.recording.uses[output])
         return None
 
-    def _told(self, op: Op, source: int, dims: Dims, rank: int) -> int | None:
+    def _channel_by(self, op: Op, source: int, dims: Dims, rank: int) -> int | None:
         """Which dimension of the hidden tensor an operation treats as channels."""
         position = self._channels_read(op, source)
         if position is None or len(dims[position]) != 1:
@@ -115,7 +115,7 @@ class LayoutFinder:
         """Which dimension of its operand an operation treats as channels."""
         name, rank = op.base_name, len(self.recording.shapes[source])
         if source != op.inputs[0] and name != "addmm":
-            return self._scaled(op, source)
+            return self._scaled_dimension(op, source)
         if op.name in _FIRST or name in _FIRST:
             return 1 if rank > 2 else None
         if name in ("native_layer_norm", "_fused_rms_norm", "rms_norm"):
@@ -124,9 +124,9 @@ class LayoutFinder:
         if name in LINEAR:
             learned = any(not self.recording.depends[v] for v in op.inputs)
             return rank - 1 if learned else None
-        return self._scaled(op, source)
+        return self._scaled_dimension(op, source)
 
-    def _scaled(self, op: Op, source: int) -> int | None:
+    def _scaled_dimension(self, op: Op, source: int) -> int | None:
         """The dimension along which alone a parameter scales or shifts a value."""
         if op.base_name not in ("mul", "add", "addcmul"):
             return None
@@ -153,7 +153,7 @@ class LayoutFinder:
             op = self.recording.ops[producer]
             position = self._channels_left(op, current)
             if position is not None:
-                return self._followed(chains[current], position)
+                return self._trace_back(chains[current], position)
             for source in op.inputs:
                 if self.recording.depends[source] and source not in chains:
                     chains[source] = [*chains[current], source]
@@ -170,20 +170,20 @@ class LayoutFinder:
         learned = any(not self.recording.depends[v] for v in op.inputs)
         return rank - 1 if op.base_name in LINEAR and learned else None
 
-    def _followed(self, chain: list[int], position: int) -> int | None:
+    def _trace_back(self, chain: list[int], position: int) -> int | None:
         """Where a dimension of the last value of a chain lies in the first."""
         dims: Dims = tuple(frozenset({d}) for d in range(len(self.recording.shapes[chain[-1]])))
         for output, source in zip(chain[-2::-1], chain[:0:-1], strict=True):
             producer = self.recording.producer[output]
             assert producer is not None
-            carried = self._carried(self.recording.ops[producer], source, output, dims)
+            carried = self._dimensions_after(self.recording.ops[producer], source, output, dims)
             if carried is None:
                 return None
             dims = carried
         found = [d for d, origin in enumerate(dims) if origin == {position}]
         return found[0] if len(found) == 1 else None
 
-    def _carried(self, op: Op, source: int, output: int, dims: Dims) -> Dims | None:
+    def _dimensions_after(self, op: Op, source: int, output: int, dims: Dims) -> Dims | None:
         """The dimensions of an operation's result; None if they are not known."""
         before, after = self.recording.shapes[source], self.recording.shapes[output]
         name = op.base_name
@@ -201,17 +201,17 @@ class LayoutFinder:
                 gone = (numbers[0] if numbers else 0) % len(dims)
                 return dims[:gone] + dims[gone + 1 :]
             case "view" | "reshape" | "_unsafe_view" | "_reshape_alias" | "unsqueeze" | "squeeze":
-                return regrouped(before, after, dims)
+                return regroup(before, after, dims)
         if name in LINEAR or len(before) != len(after):
             return None
         return dims if name in VIEWS or before == after else None
 
 
-def regrouped(before: Sequence[int], after: Sequence[int], dims: Dims) -> Dims:
+def regroup(before: Sequence[int], after: Sequence[int], dims: Dims) -> Dims:
     """What each dimension runs over after a view of another shape with as many elements.
 
     >>> parts = tuple(map(frozenset, ({0}, {1}, {2})))
-    >>> [set(d) for d in regrouped((2, 9, 4), (2, 3, 3, 4), parts)]
+    >>> [set(d) for d in regroup((2, 9, 4), (2, 3, 3, 4), parts)]
     [{0}, {1}, {1}, {2}]
     """
     found: list[frozenset[int]] = []

@@ -16,10 +16,10 @@ from fxtransport.tracing.recorder import DataDependentError
 
 _ADVICE = {
     False: "The forward pass must run on an input of the example's shape; check the input size.",
-    True: "The forward pass must run without data: implement it, and give each operator of your "
-    "own a kernel for meta tensors.",
+    True: "The forward pass must run on the meta device: implement it, and give each operator of "
+    "your own a kernel for meta tensors.",
 }
-"""What to do about an error, by whether something is not implemented."""
+"""What to do about an error, by whether it is a NotImplementedError."""
 
 _LIBRARIES = tuple(f"{Path(file).parent}{os.sep}" for file in (torch.__file__, __file__))
 """With a separator at the end: torchvision lies beside torch."""
@@ -78,10 +78,13 @@ def is_own(frame: FrameType) -> bool:
 
 
 def source_line(frame: FrameType | None) -> str:
-    """File and line of the innermost frame of the model's code; a package's file from there on."""
+    """File and line of the innermost frame of the model's code.
+
+    The file of an installed package is named from the package on.
+    """
     while frame is not None and not is_own(frame):
         frame = frame.f_back
-    assert frame is not None, "the model's code is around"
+    assert frame is not None, "the model's code is among the callers"
     file = Path(frame.f_code.co_filename)
     package = frame.f_globals.get("__package__") or ""
     depth = package.count(".") + 2 if package and "site-packages" in file.parts else 1

@@ -1,7 +1,7 @@
-"""Functions of no module, which a graph may call whole, as it calls closed modules.
+"""Functions outside of modules, which a graph may call whole, as it calls closed modules.
 
 A function that decides by shapes, such as one that resamples position embeddings unless they
-fit, then does so anew for every input, and needs no guard.
+fit, then decides again for every input, and needs no guard.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +23,7 @@ MakeNode = Callable[[FunctionType, Any, Any], Any]
 
 @dataclass(frozen=True, eq=False)
 class FreeFunction:
-    """A function of no module."""
+    """A function that is not a module's method."""
 
     function: FunctionType
     callers: dict[str, Any]
@@ -33,7 +33,7 @@ class FreeFunction:
 
 
 def free_function(frame: FrameType | None) -> FreeFunction | None:
-    """The outermost function of no module that a frame runs in, below a module's method.
+    """The outermost function that a frame runs in, below the innermost method of a module.
 
     None if there is none, or if a graph cannot call it.
     """

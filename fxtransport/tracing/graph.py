@@ -32,7 +32,7 @@ def with_parents(paths: Iterable[str]) -> frozenset[str]:
 def trace_mode(
     unit: Unit, opened: frozenset[str], *, training: bool, whole: Sequence[FreeFunction] = ()
 ) -> tuple[fx.Graph, ValueTracer, Origins]:
-    """The graph of the model in one mode, in which some functions are kept whole."""
+    """The graph of the model in one mode, in which calls of some functions are nodes."""
     recorder = Recorder()
     tracer = ValueTracer(opened, unit.example.inputs, recorder, whole)
     op_nodes: list[str] = []

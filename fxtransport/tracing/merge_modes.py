@@ -21,8 +21,7 @@ Choices = Mapping[tuple[str, str], str]
 def merge_modes(in_eval: ValueTracer, in_train: ValueTracer) -> Choices:
     """Let the eval graph compute what the train graph does when its modules train.
 
-    What is decided follows, at run time, the ``training`` flag of the module whose code made
-    the node.
+    At run time the choice follows the ``training`` flag of the module whose code made the node.
 
     Args:
         in_eval: The eval trace, whose graph is changed in place.
@@ -39,7 +38,7 @@ def merge_modes(in_eval: ValueTracer, in_train: ValueTracer) -> Choices:
         branches = sorted({b or "the model" for b in in_eval.mode_branches})
         raise TraceError(
             f"the forward of {', '.join(branches)} runs operations in eval mode that it does "
-            "not run in train mode, so there is no one graph for both; move them into a "
+            "not run in train mode, so there is not one graph for both; move them into a "
             "submodule, which keeps its own mode"
         )
     merge = _Merge(in_eval, in_train, found)
@@ -90,7 +89,7 @@ class _Merge:
     def run(self) -> None:
         """Go through the train graph in order."""
         inputs = [node for node in self.graph.nodes if node.op == "placeholder"]
-        attributes = self._hoisted(inputs[-1])
+        attributes = self._hoist_attributes(inputs[-1])
         last = [*inputs, *attributes.values()][-1]
         for node in self.in_train.graph.nodes:
             if node.op == "get_attr":
@@ -106,11 +105,11 @@ class _Merge:
         """Let a node of the eval graph do what its twin does in train mode."""
         args = fx.map_arg(node.args, self.twins.__getitem__)
         kwargs = fx.map_arg(node.kwargs, self.twins.__getitem__)
-        twin.args = self._merged(twin, twin.args, args, node)
-        twin.kwargs = self._merged(twin, twin.kwargs, kwargs, node)
+        twin.args = self._merge_argument(twin, twin.args, args, node)
+        twin.kwargs = self._merge_argument(twin, twin.kwargs, kwargs, node)
 
-    def _hoisted(self, last: fx.Node) -> dict[str, fx.Node]:
-        """The node of each attribute that either mode reads, moved to behind the inputs.
+    def _hoist_attributes(self, last: fx.Node) -> dict[str, fx.Node]:
+        """The node of each attribute that either mode reads, moved to after the inputs.
 
         When an attribute is read does not matter, and each mode has an order of its own.
         """
@@ -129,7 +128,7 @@ class _Merge:
             target = str(node.target)
             if node.op == "get_attr" and target not in found:
                 with self.graph.inserting_after(last):
-                    last = found[target] = self._booked(self.graph.get_attr(target), node)
+                    last = found[target] = self._register(self.graph.get_attr(target), node)
         return found
 
     def _conditional(self, node: fx.Node) -> fx.Node:
@@ -138,9 +137,9 @@ class _Merge:
         kwargs = fx.map_arg(node.kwargs, self.twins.__getitem__)
         flag = self.graph.get_attr(self._flag_name(node))
         with self.graph.inserting_after(flag):
-            return self._booked(self._call(node, flag, args, kwargs), node)
+            return self._register(self._call(node, flag, args, kwargs), node)
 
-    def _booked(self, made: fx.Node, node: fx.Node) -> fx.Node:
+    def _register(self, made: fx.Node, node: fx.Node) -> fx.Node:
         """A node that was made after one of the train graph, with its value and owner."""
         self.in_eval.values[made] = self.in_train.values[node]
         self.in_eval.owners[made.name] = self._owner(node)
@@ -157,19 +156,19 @@ class _Merge:
             function = getattr(torch.Tensor, str(node.target))
         return self.graph.call_function(IfTraining(function), (flag, *args), kwargs)
 
-    def _merged(self, twin: fx.Node, in_eval: Any, in_train: Any, node: fx.Node) -> Any:
+    def _merge_argument(self, twin: fx.Node, in_eval: Any, in_train: Any, node: fx.Node) -> Any:
         """An argument that serves both modes."""
         if in_eval == in_train:
             return in_eval
         if isinstance(in_eval, dict) and isinstance(in_train, dict):
-            return {k: self._merged(twin, v, in_train[k], node) for k, v in in_eval.items()}
+            return {k: self._merge_argument(twin, v, in_train[k], node) for k, v in in_eval.items()}
         if (
             isinstance(in_eval, tuple | list)
             and isinstance(in_train, tuple | list)
             and len(in_eval) == len(in_train)
         ):
             pairs = zip(in_eval, in_train, strict=True)
-            return type(in_eval)([self._merged(twin, a, b, node) for a, b in pairs])
+            return type(in_eval)([self._merge_argument(twin, a, b, node) for a, b in pairs])
         with self.graph.inserting_before(twin):
             flag = self.graph.get_attr(self._flag_name(node))
             choice = self.graph.call_function(choose, (flag, in_train, in_eval))
@@ -182,5 +181,5 @@ class _Merge:
         return f"{self._owner(node)}.training".lstrip(".")
 
     def _owner(self, node: fx.Node) -> str:
-        """The module whose code made a node: what the node itself is called in."""
+        """The path of the module whose code made a node."""
         return self.in_train.owners.get(node.name, "")

@@ -27,7 +27,7 @@ READS_VALUES = frozenset(
 
 
 class DataDependentError(RuntimeError):
-    """A forward pass without data came to an operation that needs the values of a tensor."""
+    """A forward pass on the meta device needs the values of a tensor."""
 
 
 def tensors_in(value: Any) -> list[torch.Tensor]:
@@ -45,8 +45,8 @@ def tensors_in(value: Any) -> list[torch.Tensor]:
 class Recorder(TorchDispatchMode):
     """Records the tensor operations that run while it is active.
 
-    Tensors are kept until the recorder goes, so that no two share an identity; meta
-    tensors cost nothing.
+    Tensors live as long as the recorder, so that no two share an identity; meta tensors cost
+    nothing.
     """
 
     ops: list[Op] = field(default_factory=list)
@@ -57,7 +57,7 @@ class Recorder(TorchDispatchMode):
     producer: list[int | None] = field(default_factory=list)
     mutators: set[str] = field(default_factory=set)
     observe: Callable[[int, tuple[torch.Tensor, ...]], None] | None = None
-    """Called behind each operation with its index and the tensors that it read."""
+    """Called after each operation with its index and the tensors that it read."""
     failed_path: str | None = None
     """The path of the innermost module whose forward raised."""
 

@@ -21,7 +21,7 @@ def shadow_of(model: nn.Module, device: torch.device | str = "meta") -> nn.Modul
     Args:
         model: What to copy.
         device: Where the copies of tensors are. Under a ``FakeTensorMode`` it may be a real
-            one, and still nothing is allocated.
+            one, and nothing is allocated.
     """
     memo: dict[int, Any] = {}
     for tensor in _tensors(model):
@@ -60,8 +60,8 @@ def _tensors_in(value: Any) -> Iterator[torch.Tensor]:
 def without_fast_paths() -> Iterator[None]:
     """Run modules by the code that a graph of them runs.
 
-    Transformer layers of ``torch.nn`` have a fused path for inference, in which no addition
-    is to be seen. Checkpointing wraps functions that a tracer must look into.
+    Transformer layers of ``torch.nn`` have a fused path for inference, which hides the
+    additions. Checkpointing wraps functions that a tracer must look into.
     """
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
@@ -74,7 +74,7 @@ def without_fast_paths() -> Iterator[None]:
 
 @contextmanager
 def without_checkpoints() -> Iterator[None]:
-    """Keep what checkpoints would compute again in the backward pass.
+    """Save what checkpoints would compute again in the backward pass.
 
     Outputs and gradients are the same. Batch norms are not updated a second time.
     """

@@ -2,19 +2,18 @@
 
 Every node is evaluated on meta tensors as it is made. So shapes are known while tracing,
 control flow on shapes follows the example (and is guarded), and what depends on data is
-refused with a place. Only the modules that are named are opened; every other one is a node,
-with its own code and its own mode.
+refused, with the line of the code. Only the modules that are named are opened; every other one
+is a node, with its own code and its own mode.
 """
 
 import builtins
-import inspect
 import operator
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields, is_dataclass
-from types import CodeType, FrameType, FunctionType
+from types import FrameType, FunctionType
 from typing import Any, NoReturn
 from unittest import mock
 
@@ -26,6 +25,7 @@ from fxtransport.runtime import call_without_gradient, guard, without_gradient
 from fxtransport.tracing.error_context import describe_module, source_line
 from fxtransport.tracing.free_functions import FreeFunction, free_function, record_calls
 from fxtransport.tracing.recorder import DataDependentError, Recorder, tensors_in
+from fxtransport.tracing.sites import Site, attribute_of, input_names, node_name, site_of
 from fxtransport.tracing.value_proxy import ProxyTracer, ValueProxy
 
 FACTORIES = (
@@ -33,9 +33,6 @@ FACTORIES = (
     "tensor as_tensor tril_indices triu_indices zeros"
 ).split()
 """Functions of torch that make tensors from numbers, which would be constants otherwise."""
-
-Site = tuple[tuple[CodeType, int], ...]
-"""Where in the code something happened: the instruction of each frame, innermost first."""
 
 _len = len
 
@@ -51,12 +48,12 @@ class _Decision:
 class ValueTracer(ProxyTracer):
     """Traces a shadow into one graph, opening only the modules at the given paths.
 
-    Functions that are to be kept ``whole`` become nodes, too.
+    Calls of the functions in ``whole`` become nodes, too.
 
     After :meth:`trace`, ``values`` has the example value of every node, ``owners`` the path
     of the module whose code made it, ``sites`` the place in the code that did, and
     ``mode_branches`` the places where the code took a decision on a ``training`` flag, and
-    ``deciding`` the functions of no module that decided on shapes.
+    ``deciding`` the functions outside of modules that decided on shapes.
     """
 
     def __init__(
@@ -113,7 +110,7 @@ class ValueTracer(ProxyTracer):
         ]
 
     def proxy(self, node: fx.Node) -> ValueProxy:
-        """A proxy of our kind."""
+        """A proxy that knows its value."""
         return ValueProxy(node, self)
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
@@ -155,12 +152,12 @@ class ValueTracer(ProxyTracer):
             kind, target, args = self._without_gradient(kind, target, args)
         owner = self.recorder.current_path
         if kind in ("call_function", "call_method"):
-            name = _node_name(owner, target, args)
+            name = node_name(owner, target, args)
         node = self.create_node(
             kind, target, self.create_arg(args), self.create_arg(kwargs), name, type_expr
         )
         self.owners[node.name] = owner
-        self.sites[node] = _site(sys._getframe(1))
+        self.sites[node] = site_of(sys._getframe(1), ValueTracer.trace.__code__)
         self._evaluate(node)
         inputs = node.all_input_nodes
         if inputs and all(n in self._mode_nodes for n in inputs):
@@ -291,7 +288,7 @@ class ValueTracer(ProxyTracer):
                 position = sum(n.op == "placeholder" for n in self.values)
                 return self.inputs[position]
             case "get_attr":
-                return _attribute(self.root, str(node.target))
+                return attribute_of(self.root, str(node.target))
             case "call_module":
                 return self.root.get_submodule(str(node.target))(*args, **kwargs)
             case "call_method":
@@ -320,46 +317,6 @@ class ValueTracer(ProxyTracer):
 
     def _refuse(self, what: str) -> NoReturn:
         raise DataDependentError(what)
-
-
-def input_names(root_fn: Callable[..., Any], count: int) -> list[str]:
-    """The names of a forward's first positional arguments, without ``self``.
-
-    Raises:
-        ValueError: the forward takes fewer.
-    """
-    names: list[str] = []
-    for p in list(inspect.signature(root_fn).parameters.values())[1:]:
-        if p.kind is p.VAR_POSITIONAL:
-            names.extend(f"{p.name}_{i}" for i in range(count - len(names)))
-        elif p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD):
-            names.append(p.name)
-    if len(names) < count:
-        raise ValueError(f"forward takes {len(names)} inputs, and the example has {count}")
-    return names[:count]
-
-
-def _site(frame: FrameType | None) -> Site:
-    """Where a frame is, from the traced forward on."""
-    places = []
-    while frame is not None and frame.f_code is not ValueTracer.trace.__code__:
-        places.append((frame.f_code, frame.f_lasti))
-        frame = frame.f_back
-    return tuple(places)
-
-
-def _attribute(root: nn.Module, path: str) -> Any:
-    value: Any = root
-    for name in path.split("."):
-        value = getattr(value, name)
-    return value
-
-
-def _node_name(owner: str, target: Any, args: tuple[Any, ...]) -> str:
-    name = target if isinstance(target, str) else target.__name__
-    if target is getattr:
-        name = str(args[1])
-    return f"{owner}.{name.strip('_')}".strip(".").replace(".", "_")
 
 
 @contextmanager

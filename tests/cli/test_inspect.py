@@ -63,7 +63,7 @@ def test_layers_of_a_plain_model(run: Command, nets: Path) -> None:
 def test_modules_are_numbered_where_the_pipeline_cuts(run: Command, nets: Path) -> None:
     found = described(run, f"{nets}:Net", "--pipeline", "partition{modules=4}")
     assert [residual["module"] for residual in found["residuals"]] == [0, 1, 2, 3]
-    by_hand = "partition{modules=2 cuts=blocks.2}"
+    by_hand = "boundaries{cuts=blocks.2},partition{modules=2}"
     found = described(run, f"{nets}:Net", "--pipeline", by_hand)
     assert [residual["module"] for residual in found["residuals"]] == [0, 0, 0, 1]
 

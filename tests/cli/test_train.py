@@ -232,7 +232,7 @@ BAD = {
     "no device": (["{net}", "--device", "x", "-o", "{new}"], "the device 'x' cannot be used"),
     "too many": (
         ["{net}", "--schedule", "parallel", "--modules", "9", "-o", "{new}"],
-        "cannot cut Net into 9 modules",
+        "cannot cut Net into 9 parts",
     ),
     "no run": (
         ["--resume", "{new}"],

@@ -84,9 +84,9 @@ def activation_bytes(costs: Costs) -> int:
 
 def saved_bytes(model: nn.Module, x: Tensor) -> int:
     """The bytes of the storages, but for parameters and buffers, that a real step saves."""
-    owned = {t.untyped_storage().data_ptr() for t in [*model.parameters(), *model.buffers()]}
+    kept = [*model.parameters(), *model.buffers()]
+    owned = {t.untyped_storage().data_ptr() for t in kept}
     found: dict[int, int] = {}
-    kept = []
 
     def save(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
@@ -135,6 +135,38 @@ def test_a_model_without_memory_costs_the_same(make: Make) -> None:
         bare = found.nodes[name]
         assert (bare.parameters, bare.flops) == (cost.parameters, cost.flops)
         assert sorted(bare.saved.values()) == sorted(cost.saved.values())
+
+
+class Caching(nn.Module):
+    """Replaces a buffer in its forward, as a table for another size of image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(8, 8)
+        self.table: Tensor
+        self.register_buffer("table", torch.zeros(1, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.table = torch.zeros(1, 8, device=x.device)
+        return self.linear(x + self.table).tanh()
+
+
+class Around(nn.Module):
+    """A residual block around a module that stays closed."""
+
+    def __init__(self, inside: nn.Module) -> None:
+        super().__init__()
+        self.inside = inside
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.inside(x)
+
+
+def test_a_buffer_that_is_replaced_hides_nothing_that_takes_its_address() -> None:
+    model = nn.Sequential(*(Around(Caching()) for _ in range(12)), nn.Linear(8, 3))
+    expected = saved_bytes(model, torch.randn(BATCH, 5, 8))
+    for _ in range(3):
+        assert activation_bytes(costs_of(model, (5, 8))) == expected
 
 
 def test_every_node_has_its_share() -> None:

@@ -257,3 +257,14 @@ def test_the_unit_before_is_not_changed() -> None:
     after = run_passes(unit, [TapResidues(), Lower()])
     assert str(unit.traced()) == before
     assert str(after.traced()) != before
+
+
+@pytest.mark.parametrize("write", [added_in_place, added_then_activated])
+def test_a_graph_that_is_tapped_is_not_tapped_again(
+    write: Callable[[Tensor, Tensor], Tensor],
+) -> None:
+    model = nn.Sequential(Writing(write), Writing(write), nn.Linear(6, 3))
+    tapped = run_passes(unit_of(model, 6), [TapResidues()])
+    again = run_passes(tapped, [TapResidues(), Lower()])
+    assert again.graph is tapped.graph
+    assert again.fact(Lowered).text() == compiled(model, 6).fact(Lowered).text()

@@ -13,7 +13,6 @@ from fxtransport.ir import Origins, Residuals
 from fxtransport.models import build, resolve
 from fxtransport.passes.record import Record
 from fxtransport.passes.trace import Trace
-from fxtransport.tracing.naming import FindResiduals
 from tests.compiling import assert_identical, compiled, forward, original, outcome, run_on
 from tests.passes.tracing import BranchesOnMode, Dropping, Wrapped, assert_same, traced
 
@@ -36,7 +35,7 @@ def test_a_transformer_reads_as_blocks() -> None:
 
 def test_nodes_are_named_after_modules() -> None:
     model = build(resolve("timm:swin_tiny_patch4_window7_224"), device="meta")
-    unit = run_on(model, IMAGE, FindResiduals())
+    unit = run_on(model, IMAGE, Trace())
     owners = unit.fact(Origins).owners
     for node in unit.traced().nodes:
         owner = str(node.target) if node.op == "call_module" else owners.get(node.name, "")
