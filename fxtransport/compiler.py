@@ -68,6 +68,11 @@ def transportify(
     >>> program.transport(torch.ones(2, 8)).energies.shape
     torch.Size([2])
     """
+    if not isinstance(model, nn.Module):
+        raise UsageError(
+            f"transportify takes an nn.Module, not {model!r}; for the name of a model use "
+            "fxtransport.compile_named"
+        )
     passes = compile_passes(verify=verify, **options)
     return compile_program(model, example_of(model, example_inputs), passes)
 

@@ -147,6 +147,8 @@ def test_bad_options_say_what_is_wrong(net: Net) -> None:
         transportify(net, EXAMPLE, modules=5)
     with pytest.raises(UsageError, match="give example_inputs"):
         transportify(net)
+    with pytest.raises(UsageError, match="not 'resnet18'; .* fxtransport.compile_named"):
+        transportify("resnet18")
     with pytest.raises(TraceError, match="stem"):
         transportify(net, torch.zeros(2, 7, 8, 8))
 
