@@ -12,7 +12,7 @@ import types
 from abc import ABC, abstractmethod
 from dataclasses import MISSING, dataclass, field, fields
 from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, Self, Union, get_args, get_origin, get_type_hints
 
 from fxtransport.errors import PipelineError
 
@@ -46,6 +46,11 @@ class Pass(ABC):
     """The facts that are still true of the graph that it returns, if it rewrites."""
     rewrites: ClassVar[bool] = False
     """Whether it returns another graph; if not, it only reads the graph."""
+
+    @classmethod
+    def as_requirement(cls) -> Self:
+        """The pass as it runs where a later one requires it and nobody has named it."""
+        return cls()
 
     @abstractmethod
     def run(self, unit: Unit) -> Unit:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from fxtransport.errors import UsageError
 from fxtransport.ir import (
@@ -58,6 +58,14 @@ class PlanHeads(Pass):
         256, "The most channels inside a convolutional head.", metavar="N", least=1
     )
 
+    optional: bool = False
+    """Whether there are no heads where the number of classes is not known, and no error."""
+
+    @classmethod
+    def as_requirement(cls) -> Self:
+        """Optional heads: a partition that is only looked at needs none."""
+        return cls(optional=True)
+
     def __post_init__(self) -> None:
         if self.head is HeadKind.MODEL:
             raise UsageError(
@@ -87,13 +95,14 @@ class PlanHeads(Pass):
 
         boundaries = unit.fact(Boundaries)
         every = (*boundaries.legal, *boundaries.cuts)
+        nothing = PlannedHead(HeadSpec(HeadKind.NONE))
         if self.head is HeadKind.NONE:
-            yield from ((b, PlannedHead(HeadSpec(HeadKind.NONE))) for b in every)
+            yield from ((b, nothing) for b in every)
             return
         try:
             classes = self.num_classes or count_classes(unit)
         except UsageError as error:
-            yield from ((b, error) for b in every)
+            yield from ((b, nothing if self.optional else error) for b in every)
             return
         finder = LayoutFinder(unit.traced(), unit.fact(Recording), unit.fact(Origins))
         for boundary in every:

@@ -264,7 +264,7 @@ def _with_defaults(found: type[Pass], wanted_by: Pass) -> Pass:
             f"{wanted_by.name} requires {found.name}, which must be given "
             f"{' and '.join(missing)}: {found.name}{{{missing[0]}=…}}"
         )
-    return found()
+    return found.as_requirement()
 
 
 class PassDescription(TypedDict):

@@ -120,10 +120,8 @@ def test_the_help_states_published_defaults(run: Command) -> None:
         "evaluate",
         "export",
         "models",
-        *(
-            pytest.param(name, marks=pytest.mark.xfail(reason="passes import torch"))
-            for name in ("train", "split")
-        ),
+        "train",
+        "split",
     ],
 )
 def test_help_loads_no_torch(name: str) -> None:

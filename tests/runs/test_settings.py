@@ -44,10 +44,8 @@ def test_the_multipliers_of_a_method(
     method: str, values: dict[str, Any], present: list[float]
 ) -> None:
     settings = make_settings(complete_config({"objective.method": method, **values}), len(present))
-    weighting = settings.objective.weighting
-    weighting.prepare(len(present))
-    found = [weighting.weight(part) for part in range(len(present))]
-    assert [weight.item() for weight in found if weight is not None] == present
+    states = [settings.objective.state(part) for part in range(len(present))]
+    assert [state.value.item() for state in states if state is not None] == present
 
 
 def test_names_of_the_trainer() -> None:

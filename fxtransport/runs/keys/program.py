@@ -7,9 +7,9 @@ from typing import Any
 from fxtransport.passes.pipeline import ProgramSetting, program_settings
 from fxtransport.runs.keys.key import DefaultBy, Key, always
 
-SET_ELSEWHERE = ("batch_size", "num_classes", "kinds")
-"""Options of programs that are not keys: the data says the first two, and ``objective.kinds``
-which blocks cost something."""
+SET_ELSEWHERE = ("batch_size", "num_classes", "kinds", "activations")
+"""Options of programs that are not keys: the data says the first two, ``objective.kinds`` says
+which blocks cost something, and training reads no named activations."""
 
 EQUAL = {
     "--equal-depth": ("depth", "Short for --balance depth."),
