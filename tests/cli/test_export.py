@@ -13,8 +13,7 @@ from safetensors.torch import load_file
 
 from fxtransport import data
 from fxtransport.models import build, resolve
-from tests.cli.conftest import Command, in_process
-from tests.cli.running import state_of, trained
+from tests.cli.running import Command, in_process, state_of, trained
 
 
 @pytest.fixture(scope="module")

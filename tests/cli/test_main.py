@@ -16,7 +16,7 @@ import pytest
 import fxtransport.cli.split
 from fxtransport.cli.main import COMMANDS, cli
 from fxtransport.errors import VerificationError
-from tests.cli.conftest import Command
+from tests.cli.running import Command
 
 SURFACE = Path(__file__).with_name("surface.txt")
 FXTRANSPORT = [sys.executable, "-c", "from fxtransport.cli.main import main; main()"]
@@ -98,14 +98,14 @@ BAD = {
     "no size": (["split", "{nets}:Sizeless"], "give --input-size, such as 3,224,224"),
     "K = 0": (["split", "{nets}:Net", "--modules", "0"], "0 is not in the range x>=1"),
     "K < 0": (["split", "{nets}:Net", "-k", "-2"], "-2 is not in the range x>=1"),
-    "K too large": (["split", "{nets}:Net", "-k", "9"], "at most 4 modules"),
+    "K too large": (["split", "{nets}:Net", "-k", "9"], "at most 4 parts"),
     "old weight": (["split", "{nets}:Net", "--weight", "flops"], "--balance"),
     "bad balance": (["split", "{nets}:Net", "--balance", "x"], "'x' is not one of"),
     "both balances": (["split", "x", "--equal-weight", "--equal-depth"], "contradict one another"),
     "two balances": (["split", "x", "--equal-weight", "--balance", "flops"], "contradict one anot"),
     "batch of none": (["split", "{nets}:Net", "--batch-size", "0"], "0 is not in the range x>=1"),
     "no such cut": (["split", "{nets}:Net", "--cut", "block"], "did you mean blocks"),
-    "cuts and K": (["split", "{nets}:Net", "--cut", "blocks.0", "-k", "3"], "2 modules, not 3"),
+    "cuts and K": (["split", "{nets}:Net", "--cut", "blocks.0", "-k", "3"], "2 parts, not 3"),
     "bad size": (["split", "{nets}:Net", "--input-size", "3,a"], "write N, HxW or C,H,W"),
     "size zero": (["split", "{nets}:Net", "--input-size", "3,0,8"], "write N, HxW or C,H,W"),
     "no pass": (["inspect", "{nets}:Net", "--pipeline", "no"], "there is no pass 'no'; the passes"),

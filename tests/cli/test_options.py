@@ -12,7 +12,7 @@ from fxtransport.cli.train import train
 from fxtransport.errors import UsageError
 from fxtransport.passes.pipeline import program_settings
 from fxtransport.runs.keys import all_keys
-from tests.cli.conftest import Command
+from tests.cli.running import Command
 
 
 def parsed(*arguments: str) -> dict[str, object]:
@@ -120,10 +120,8 @@ def test_the_help_states_published_defaults(run: Command) -> None:
         "evaluate",
         "export",
         "models",
-        *(
-            pytest.param(name, marks=pytest.mark.xfail(reason="passes import torch"))
-            for name in ("train", "split")
-        ),
+        "train",
+        "split",
     ],
 )
 def test_help_loads_no_torch(name: str) -> None:

@@ -15,8 +15,7 @@ import pytest
 import torch
 
 from fxtransport.runs.config import read_run
-from tests.cli.conftest import Command, in_process
-from tests.cli.running import SMALL, last_weights, state_of, trained, write_net
+from tests.cli.running import SMALL, Command, in_process, last_weights, state_of, trained, write_net
 
 FXTRANSPORT = [sys.executable, "-c", "from fxtransport.cli.main import main; main()"]
 
@@ -72,7 +71,7 @@ def test_what_is_printed(run: Command, tmp_path: Path) -> None:
     result = run("train", *arguments, "--output", str(tmp_path / "run"))
     assert result.exit_code == 0
     lines = result.stderr.splitlines()
-    assert lines[0].endswith("net.py:Net, trgl, parallel, 2 parts")
+    assert lines[0].endswith("net.py:DigitsNet, trgl, parallel, 2 parts")
     assert "200 to train on, 144 for validation, 360 for the test" in lines[1]
     shape = (
         r"epoch (\d)/2  module (\d)  loss [\d.]+  transport [\de.-]+  τ (\d|0\.5)  "
@@ -232,7 +231,7 @@ BAD = {
     "no device": (["{net}", "--device", "x", "-o", "{new}"], "the device 'x' cannot be used"),
     "too many": (
         ["{net}", "--schedule", "parallel", "--modules", "9", "-o", "{new}"],
-        "cannot cut Net into 9 modules",
+        "cannot cut DigitsNet into 9 parts",
     ),
     "no run": (
         ["--resume", "{new}"],

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from fxtransport.errors import UsageError
-from fxtransport.names import Origin
+from fxtransport.origin import Origin
 from fxtransport.runs.config import complete_config
 from fxtransport.runs.recipe import Recipe, make_recipe
 
