@@ -54,7 +54,7 @@ def test_json_has_the_keys_that_were_promised(run: Command, nets: Path) -> None:
     assert first["flops"] == 2 * 64 * (27 * 4 + 2 * 36 * 4)
     assert first["head"]["kind"] == "conv"
     assert first["head"]["parameters"] > 0
-    assert last["head"] == {"kind": "model", "parameters": 0, "flops": 0}
+    assert last["head"] == {"kind": "model", "parameters": 0, "flops": 0, "activation_bytes": 0}
     assert (found["bottleneck"], found["lower_bound"], found["imbalance"]) == (2, 2, 0.0)
     assert found["cuts"] == ["blocks.1"]
     assert found["max_error"] == 0.0

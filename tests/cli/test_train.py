@@ -74,7 +74,7 @@ def test_what_is_printed(run: Command, tmp_path: Path) -> None:
     assert lines[0].endswith("net.py:DigitsNet, trgl, parallel, 2 parts")
     assert "200 to train on, 144 for validation, 360 for the test" in lines[1]
     shape = (
-        r"epoch (\d)/2  module (\d)  loss [\d.]+  transport [\de.-]+  τ (\d|0\.5)  "
+        r"epoch (\d)/2  part (\d)  loss [\d.]+  transport [\de.-]+  τ (\d|0\.5)  "
         r"accuracy [\d.]+%  [\d.]+/s  [\d.]+ .iB"
     )
     found = [re.fullmatch(shape, line) for line in lines[2:]]
@@ -87,8 +87,8 @@ def test_what_is_printed(run: Command, tmp_path: Path) -> None:
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     best, test = results["best"], results["test"]
     words = " ".join(result.stdout.split())
-    assert f"best exit module {best['exit']['part']} after {best['epoch']} epoch" in words
-    assert f"test {test['accuracy']:.2%} of 360 samples, at module {test['part']}" in words
+    assert f"best exit part {best['exit']['part']} after {best['epoch']} epoch" in words
+    assert f"test {test['accuracy']:.2%} of 360 samples, at part {test['part']}" in words
     for name in ("config.toml", "metrics.csv", "results.json", "checkpoint.json"):
         assert name in result.stdout
         assert (tmp_path / "run" / name).is_file()
