@@ -1,15 +1,22 @@
-"""What every test shares: one thread per worker, fixed seeds, no network, golden files."""
+"""What tests share: one thread per worker, seeds, no network, golden files, small networks."""
 
 import os
 import random
+import shutil
 import signal
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import settings
+from torch import nn
+
+from tests import networks
+from tests.networks import OverwritingNet
+from tests.saved_programs import save_to
 
 settings.register_profile("fxtransport", deadline=None, derandomize=True)
 settings.load_profile("fxtransport")
@@ -63,3 +70,43 @@ def _no_network() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket.socket, "connect", connect_locally)
         yield
+
+
+@pytest.fixture
+def net() -> OverwritingNet:
+    """A small network with trained-looking batch norms."""
+    torch.manual_seed(0)
+    net = OverwritingNet()
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None
+            module.running_mean.normal_()
+            module.weight.data.normal_()
+    return net
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    """Five images."""
+    return torch.randn(5, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(scope="session")
+def nets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with the small networks, to name them as ``nets.py:Net``."""
+    path = tmp_path_factory.mktemp("nets") / "nets.py"
+    return Path(shutil.copyfile(networks.__file__, path))
+
+
+@pytest.fixture(scope="session")
+def saved(nets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a program of two parts, of ``nets.py:VectorNet``; tests may not change it."""
+    folder = tmp_path_factory.mktemp("programs") / "net"
+    save_to(folder, f"{nets}:VectorNet")
+    return folder
+
+
+@pytest.fixture
+def folder(saved: Path, tmp_path: Path) -> Path:
+    """A copy of the folder, to be damaged."""
+    return Path(shutil.copytree(saved, tmp_path / "net"))

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from fxtransport.errors import CheckpointError
-from fxtransport.files import file_hash, path_beside, put, read_json
+from fxtransport.errors import CheckpointError, SavedProgramError
+from fxtransport.files import check_writable, file_hash, path_beside, put, read_json
 
 
 def test_a_file_is_replaced_at_once(tmp_path: Path) -> None:
@@ -60,3 +60,8 @@ def test_json_that_is_not_there(tmp_path: Path) -> None:
         read_json(path, "program", 2, CheckpointError)
     path.write_text('{"format": 2, "a": 1}')
     assert read_json(path, "program", 2, CheckpointError) == {"format": 2, "a": 1}
+
+
+def test_a_check_leaves_no_trace(tmp_path: Path) -> None:
+    check_writable(tmp_path / "a" / "b", SavedProgramError)
+    assert not list(tmp_path.iterdir())

@@ -13,15 +13,6 @@ from fxtransport.errors import ModelNameError, TraceError, UsageError
 from fxtransport.origin import Origin
 from fxtransport.submodule import whole_or_backbone
 from fxtransport.targets import compile_named, compile_target, open_target
-from tests.cli.conftest import NETS
-
-
-@pytest.fixture(scope="module")
-def nets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("nets") / "nets.py"
-    path.write_text(NETS)
-    return path
-
 
 SIZES: list[tuple[str, Any, tuple[int, ...], dict[str, Any]]] = [
     ("timm:resnet18", "32x48", (3, 32, 48), {}),

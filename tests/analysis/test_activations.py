@@ -10,7 +10,7 @@ from torch import nn
 
 from fxtransport import transportify
 from fxtransport.errors import UsageError
-from tests.program.nets import EXAMPLE, Net
+from tests.networks import IMAGES, OverwritingNet
 
 CASES: dict[str, tuple[Any, str]] = {
     "resnet18": (lambda: timm.create_model("resnet18"), "fc"),
@@ -55,11 +55,11 @@ def test_what_enters_the_classifier_of_real_models(make: Any, classifier: str) -
     assert torch.equal(found["penultimate"], expected["penultimate"])
 
 
-def test_modules_and_nodes_by_name(net: Net, images: torch.Tensor) -> None:
+def test_modules_and_nodes_by_name(net: OverwritingNet, images: torch.Tensor) -> None:
     """Opened and closed modules, nodes, what is overwritten later, in execution order."""
     net.eval()
     names = ("penultimate", "blocks.1", "blocks.0.norm", "blocks", "stem", "add")
-    program = transportify(net, EXAMPLE, activations=names, modules=2).eval()
+    program = transportify(net, IMAGES, activations=names, modules=2).eval()
     found = program.activations(images)
     paths = ["stem", "blocks.0.norm", "blocks.1", "blocks"]
     expected = seen_by_hooks(net, paths, images, "head")
@@ -71,17 +71,17 @@ def test_modules_and_nodes_by_name(net: Net, images: torch.Tensor) -> None:
     assert program.facts.activations == tuple(found)
 
 
-def test_unknown_names_are_refused(net: Net) -> None:
+def test_unknown_names_are_refused(net: OverwritingNet) -> None:
     with pytest.raises(UsageError, match=r"cannot tap 'block': .*did you mean blocks"):
-        transportify(net, EXAMPLE, activations=("block",))
+        transportify(net, IMAGES, activations=("block",))
     with pytest.raises(UsageError, match="no linear layer or convolution leads to"):
         transportify(nn.ReLU(), torch.zeros(2, 3), activations=("penultimate",))
 
 
 @pytest.fixture
-def net() -> Net:
+def net() -> OverwritingNet:
     torch.manual_seed(0)
-    return Net()
+    return OverwritingNet()
 
 
 @pytest.fixture

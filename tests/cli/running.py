@@ -1,51 +1,35 @@
-"""A small network for the digits, and what tests of runs share."""
+"""Commands in this process, and what tests of runs share."""
 
+import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from click.testing import CliRunner, Result
 from safetensors.torch import load_file
 from torch import Tensor
 
+from fxtransport.cli.main import cli
 from fxtransport.training.checkpoint import RunFolder
-from tests.cli.conftest import Command
+from tests import networks
 
-NET = '''
-"""A small network for the digits, with dropout, so that its numbers depend on the generators."""
-
-from torch import nn
-
-
-class Block(nn.Module):
-    def __init__(self, width):
-        super().__init__()
-        self.conv = nn.Conv2d(width, width, 3, padding=1)
-        self.norm = nn.BatchNorm2d(width)
-        self.drop = nn.Dropout(0.1)
-
-    def forward(self, x):
-        return x + self.drop(self.norm(self.conv(x)).relu())
-
-
-class Net(nn.Module):
-    input_size = (1, 8, 8)
-
-    def __init__(self, blocks=4, classes=10):
-        super().__init__()
-        self.stem = nn.Conv2d(1, 8, 3, padding=1)
-        self.blocks = nn.Sequential(*(Block(8) for _ in range(blocks)))
-        self.head = nn.Linear(8, classes)
-
-    def forward(self, x):
-        return self.head(self.blocks(self.stem(x)).mean((2, 3)))
-'''
 SMALL = ("--no-verify", "--train-samples", "200", "--batch-size", "50", "--device", "cpu")
 
 
+class Command(Protocol):
+    """Runs ``fxtransport`` in this process."""
+
+    def __call__(self, *arguments: str) -> Result: ...
+
+
+def in_process(*arguments: str) -> Result:
+    """Run the command line; stdout and stderr are kept apart."""
+    return CliRunner().invoke(cli, arguments, prog_name="fxtransport")
+
+
 def write_net(folder: Path) -> str:
-    """The name of the network, whose file is put into a folder."""
-    file = folder / "net.py"
-    file.write_text(NET)
-    return f"{file}:Net"
+    """The name of a small network for the digits, whose file is put into a folder."""
+    file = shutil.copyfile(networks.__file__, folder / "net.py")
+    return f"{file}:DigitsNet"
 
 
 def trained(run: Command, output: Path, *arguments: str) -> Path:

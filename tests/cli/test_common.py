@@ -12,7 +12,7 @@ import torch
 import torchvision
 
 from fxtransport.cli.common import name_options
-from tests.cli.conftest import Command
+from tests.cli.running import Command
 
 
 def raising(error: Exception) -> object:

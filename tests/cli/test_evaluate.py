@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.conftest import Command, in_process
-from tests.cli.running import state_of, trained
+from tests.cli.running import Command, in_process, state_of, trained
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +84,10 @@ def test_a_part_that_has_not_been_trained_yet_has_no_exit(run: Command, tmp_path
 BAD = {
     "no run": (["{run}/none"], "{run}/none does not hold a run of fxtransport train"),
     "no exit": (["{run}", "--exit", "7"], "there is no trained exit 7: there are 0, 1, 2"),
-    "bad exit": (["{run}", "--exit", "first"], "write best, all or a module's number, not 'first'"),
+    "bad exit": (
+        ["{run}", "--exit", "first"],
+        "write best, all or the number of a part, not 'first'",
+    ),
     "no device": (["{run}", "--device", "x"], "the device 'x' cannot be used"),
 }
 

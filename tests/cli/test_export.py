@@ -13,8 +13,7 @@ from safetensors.torch import load_file
 
 from fxtransport import data
 from fxtransport.models import build, resolve
-from tests.cli.conftest import Command, in_process
-from tests.cli.running import state_of, trained
+from tests.cli.running import Command, in_process, state_of, trained
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +52,9 @@ def test_the_file_needs_nothing_of_this_library(run: Command, finished: Path) ->
     file = finished.parent / "plain.safetensors"
     assert run("export", "--trust-files", str(finished), "-o", str(file)).exit_code == 0
     code = (
-        "import sys\nsys.path.insert(0, sys.argv[1])\nfrom net import Net\n"
+        "import sys\nsys.path.insert(0, sys.argv[1])\nfrom net import DigitsNet\n"
         "from safetensors.torch import load_file\n"
-        "print(Net().load_state_dict(load_file(sys.argv[2]), strict=True))\n"
+        "print(DigitsNet().load_state_dict(load_file(sys.argv[2]), strict=True))\n"
         "print(any(name.startswith('fxtransport') for name in sys.modules))\n"
     )
     done = subprocess.run(

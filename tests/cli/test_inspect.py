@@ -13,7 +13,7 @@ import pytest
 from fxtransport.models import build, resolve
 from fxtransport.passes.boundaries import FindBoundaries
 from fxtransport.report.graph import graph_text
-from tests.cli.conftest import Command
+from tests.cli.running import Command
 from tests.compiling import run_on
 
 
@@ -38,13 +38,13 @@ def test_json_has_the_keys_that_were_promised(run: Command, nets: Path) -> None:
         "boundaries",
     ]
     assert found["input_shape"] == [3, 8, 8]
-    assert found["parameters"] == 112 + 4 * 148 + 25
+    assert found["parameters"] == 112 + 4 * 156 + 25
     assert found["residuals"][1] == {
         "path": "blocks.1",
         "kind": "identity",
         "node": "blocks_1_add",
         "skip": "blocks_0_add",
-        "branch": "blocks_1_relu",
+        "branch": "blocks_1_drop",
         "shape": [4, 8, 8],
         "stage": 0,
         "module": 0,

@@ -16,7 +16,7 @@ import pytest
 import fxtransport.cli.split
 from fxtransport.cli.main import COMMANDS, cli
 from fxtransport.errors import VerificationError
-from tests.cli.conftest import Command
+from tests.cli.running import Command
 
 SURFACE = Path(__file__).with_name("surface.txt")
 FXTRANSPORT = [sys.executable, "-c", "from fxtransport.cli.main import main; main()"]

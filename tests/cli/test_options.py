@@ -12,7 +12,7 @@ from fxtransport.cli.train import train
 from fxtransport.errors import UsageError
 from fxtransport.passes.pipeline import program_settings
 from fxtransport.runs.keys import all_keys
-from tests.cli.conftest import Command
+from tests.cli.running import Command
 
 
 def parsed(*arguments: str) -> dict[str, object]:

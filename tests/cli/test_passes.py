@@ -3,7 +3,7 @@
 import json
 
 from fxtransport.passes.pipeline import REGISTRY, pass_class
-from tests.cli.conftest import Command
+from tests.cli.running import Command
 
 
 def test_every_pass_is_listed_in_order(run: Command) -> None:

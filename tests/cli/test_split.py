@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from fxtransport import load
-from tests.cli.conftest import Command
+from tests.cli.running import Command
 
 KEYS = {"model", "balance", "modules", "bottleneck", "lower_bound", "imbalance", "cuts"}
 MODULE_KEYS = {
@@ -50,7 +50,7 @@ def test_json_has_the_keys_that_were_promised(run: Command, nets: Path) -> None:
     )
     assert (first["input_shapes"], first["output_shapes"]) == ([[3, 8, 8]], [[4, 8, 8]])
     assert (last["input_shapes"], last["output_shapes"]) == ([[4, 8, 8]], [[5]])
-    assert (first["parameters"], last["parameters"]) == (112 + 2 * 148, 2 * 148 + 25)
+    assert (first["parameters"], last["parameters"]) == (112 + 2 * 156, 2 * 156 + 25)
     assert first["flops"] == 2 * 64 * (27 * 4 + 2 * 36 * 4)
     assert first["head"]["kind"] == "conv"
     assert first["head"]["parameters"] > 0
@@ -73,8 +73,7 @@ def test_balance(run: Command, nets: Path, balance: str) -> None:
     found = described(run, *arguments, "--balance", balance)
     key = {"activations": "activation_bytes"}.get(balance, balance)
     assert found["balance"] == balance
-    costs = [module[key] + module["head"][key] for module in found["modules"]]
-    assert found["bottleneck"] == max(costs)
+    assert found["bottleneck"] == max(m[key] + m["head"][key] for m in found["modules"])
     assert found["lower_bound"] <= found["bottleneck"]
     if balance == "activations":
         assert found == described(run, *arguments, "--equal-weight")

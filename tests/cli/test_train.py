@@ -15,8 +15,7 @@ import pytest
 import torch
 
 from fxtransport.runs.config import read_run
-from tests.cli.conftest import Command, in_process
-from tests.cli.running import SMALL, last_weights, state_of, trained, write_net
+from tests.cli.running import SMALL, Command, in_process, last_weights, state_of, trained, write_net
 
 FXTRANSPORT = [sys.executable, "-c", "from fxtransport.cli.main import main; main()"]
 
@@ -72,10 +71,10 @@ def test_what_is_printed(run: Command, tmp_path: Path) -> None:
     result = run("train", *arguments, "--output", str(tmp_path / "run"))
     assert result.exit_code == 0
     lines = result.stderr.splitlines()
-    assert lines[0].endswith("net.py:Net, trgl, parallel, 2 parts")
+    assert lines[0].endswith("net.py:DigitsNet, trgl, parallel, 2 parts")
     assert "200 to train on, 144 for validation, 360 for the test" in lines[1]
     shape = (
-        r"epoch (\d)/2  module (\d)  loss [\d.]+  transport [\de.-]+  τ (\d|0\.5)  "
+        r"epoch (\d)/2  part (\d)  loss [\d.]+  transport [\de.-]+  τ (\d|0\.5)  "
         r"accuracy [\d.]+%  [\d.]+/s  [\d.]+ .iB"
     )
     found = [re.fullmatch(shape, line) for line in lines[2:]]
@@ -88,8 +87,8 @@ def test_what_is_printed(run: Command, tmp_path: Path) -> None:
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     best, test = results["best"], results["test"]
     words = " ".join(result.stdout.split())
-    assert f"best exit module {best['exit']['part']} after {best['epoch']} epoch" in words
-    assert f"test {test['accuracy']:.2%} of 360 samples, at module {test['part']}" in words
+    assert f"best exit part {best['exit']['part']} after {best['epoch']} epoch" in words
+    assert f"test {test['accuracy']:.2%} of 360 samples, at part {test['part']}" in words
     for name in ("config.toml", "metrics.csv", "results.json", "checkpoint.json"):
         assert name in result.stdout
         assert (tmp_path / "run" / name).is_file()
@@ -232,7 +231,7 @@ BAD = {
     "no device": (["{net}", "--device", "x", "-o", "{new}"], "the device 'x' cannot be used"),
     "too many": (
         ["{net}", "--schedule", "parallel", "--modules", "9", "-o", "{new}"],
-        "cannot cut Net into 9 parts",
+        "cannot cut DigitsNet into 9 parts",
     ),
     "no run": (
         ["--resume", "{new}"],

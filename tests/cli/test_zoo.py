@@ -13,7 +13,7 @@ import pytest
 
 import fxtransport.zoo.sweep
 from fxtransport.zoo.record import Record, Refusal
-from tests.cli.conftest import Command
+from tests.cli.running import Command
 
 FXTRANSPORT = [sys.executable, "-c", "from fxtransport.cli.main import main; main()"]
 

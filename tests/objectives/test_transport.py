@@ -8,7 +8,7 @@ from fxtransport import Program, transportify
 from fxtransport.errors import UsageError
 from fxtransport.objectives import Objective, TransportCost, lap, trgl, vangl
 from fxtransport.residue import Reduction
-from tests.training.plain import Net, PostActivation, PreActivation
+from tests.end_to_end.plain import Net, PostActivation, PreActivation
 
 IMAGES = torch.randn(5, 2, 6, 6, generator=torch.Generator().manual_seed(0))
 

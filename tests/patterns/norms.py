@@ -82,7 +82,7 @@ class BatchNormSkipInside(Pattern):
 
 
 class SkipAfterActivation(Pattern):
-    """The skip is taken behind the block's norm and activation (regnetv_040)."""
+    """The skip is taken after the block's norm and activation (regnetv_040)."""
 
     expected = (("", "identity"),)
 
@@ -115,7 +115,7 @@ class PreActivated(nn.Module):
 
 
 class PreActivation(Pattern):
-    """Identity skips are the raw input, projections start behind the norm (resnetv2_50)."""
+    """Identity skips are the raw input, projections start after the norm (resnetv2_50)."""
 
     expected = (("blocks.0", "projection"), ("blocks.1", "identity"))
 

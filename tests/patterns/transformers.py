@@ -165,7 +165,7 @@ class ResidualInsideResidual(Pattern):
         self.branch = nn.Sequential()
         self.branch.add_module("before", conv_norm_relu(4))
         self.branch.add_module("inside", PositionEncoding())
-        self.branch.add_module("behind", conv(4))
+        self.branch.add_module("after", conv(4))
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.branch(x)
@@ -173,7 +173,7 @@ class ResidualInsideResidual(Pattern):
     def residues(self, x: Tensor) -> Sequence[Tensor]:
         hidden = self.branch.before(x)
         inside = self.branch.inside.conv(hidden)
-        return [inside, self.branch.behind(hidden + inside)]
+        return [inside, self.branch.after(hidden + inside)]
 
 
 class PooledAttention(nn.Module):

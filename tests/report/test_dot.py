@@ -6,10 +6,15 @@ import subprocess
 
 import pytest
 
+from fxtransport.ir import HeadKind
+from fxtransport.passes.heads import PlanHeads
 from fxtransport.passes.partition import Partition
 from fxtransport.report.dot import dot
 from tests.compiling import run_on
 from tests.patterns import PATTERNS
+
+HEADLESS = PlanHeads(HeadKind.NONE)
+"""The patterns return maps, not logits."""
 
 BOX = re.compile(
     r'^    "(\w+)" \[label="[^"]+"(?:, style=\w+, fillcolor="#\w+")?\];$', re.MULTILINE
@@ -22,7 +27,7 @@ EDGE = re.compile(r'^  "(\w+)" -> "(\w+)"(?: \[color="#\w+"\])?;$', re.MULTILINE
 @pytest.mark.parametrize("name", ["SharedModule", "PlainLayers", "ClassToken"])
 def test_dot_is_graphviz(name: str, parts: int) -> None:
     pattern = PATTERNS[name]()
-    text = dot(run_on(pattern, pattern.shape, Partition(parts)))
+    text = dot(run_on(pattern, pattern.shape, HEADLESS, Partition(parts)))
     boxes, edges = BOX.findall(text), EDGE.findall(text)
     assert len(boxes) == len(set(boxes))
     assert {end for edge in edges for end in edge} == set(boxes)
@@ -36,7 +41,7 @@ def test_dot_is_graphviz(name: str, parts: int) -> None:
 def test_graphviz_draws_every_node(name: str) -> None:
     assert GRAPHVIZ is not None
     pattern = PATTERNS[name]()
-    text = dot(run_on(pattern, pattern.shape, Partition(2)))
+    text = dot(run_on(pattern, pattern.shape, HEADLESS, Partition(2)))
     drawn = subprocess.run(
         [GRAPHVIZ, "-Tsvg"], input=text, capture_output=True, text=True, check=True
     )

@@ -1,15 +1,20 @@
 """The printer of graphs. Its listing of every pattern is a golden file, see test_golden.py."""
 
+from fxtransport.ir import HeadKind
+from fxtransport.passes.heads import PlanHeads
 from fxtransport.passes.partition import Partition
 from fxtransport.passes.trace import Trace
 from fxtransport.report.graph import graph_lines, graph_text
 from tests.compiling import run_on
 from tests.patterns import PATTERNS
 
+HEADLESS = PlanHeads(HeadKind.NONE)
+"""The patterns return maps, not logits."""
+
 
 def test_nodes_are_listed_under_their_blocks_and_parts() -> None:
     pattern = PATTERNS["ResidualInsideResidual"]()
-    text = graph_text(run_on(pattern, pattern.shape, Partition(2)))
+    text = graph_text(run_on(pattern, pattern.shape, HEADLESS, Partition(2)))
     assert text.splitlines() == [
         "path           operation         shape    marks",
         "── part 0 ──",
@@ -19,7 +24,7 @@ def test_nodes_are_listed_under_their_blocks_and_parts() -> None:
         "  conv         Conv2d            B×4×8×8  ↳ branch 0",
         "  add          add               B×4×8×8  ⊕ identity 0",
         "── part 1 ──",
-        "branch.behind  Conv2d            B×4×8×8  ↳ branch 1",
+        "branch.after   Conv2d            B×4×8×8  ↳ branch 1",
         "add            add               B×4×8×8  ⊕ identity 1",
         "output         output",
     ]

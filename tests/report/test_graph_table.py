@@ -3,18 +3,23 @@
 import pytest
 from rich.console import Console
 
+from fxtransport.ir import HeadKind
+from fxtransport.passes.heads import PlanHeads
 from fxtransport.passes.partition import Partition
 from fxtransport.report.graph import graph_text
 from fxtransport.report.graph_table import graph_table, show
 from tests.compiling import run_on
 from tests.patterns import PATTERNS
 
+HEADLESS = PlanHeads(HeadKind.NONE)
+"""The patterns return maps, not logits."""
+
 
 @pytest.mark.parametrize("everything", [False, True])
 @pytest.mark.parametrize("name", ["ResidualInsideResidual", "PlainLayers", "ClassToken"])
 def test_the_table_says_what_the_text_says(name: str, everything: bool) -> None:
     pattern = PATTERNS[name]()
-    unit = run_on(pattern, pattern.shape, Partition(2))
+    unit = run_on(pattern, pattern.shape, HEADLESS, Partition(2))
     console = Console(width=200, force_terminal=True, color_system=None)
     with console.capture() as shown:
         console.print(graph_table(unit, everything=everything))

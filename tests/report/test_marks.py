@@ -18,7 +18,7 @@ def test_residuals_are_numbered_with_all_their_operands() -> None:
         "branch_before": ["↷ skip 0"],
         "branch_inside_conv": ["↳ branch 0", "⇥ residue 0"],
         "branch_inside_add": ["⊕ identity 0 of branch.inside"],
-        "branch_behind": ["↳ branch 1", "⇥ residue 1"],
+        "branch_after": ["↳ branch 1", "⇥ residue 1"],
         "add": ["⊕ identity 1 of the model"],
     }
 

@@ -4,12 +4,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from fxtransport.ir import HeadKind
+from fxtransport.passes.heads import PlanHeads
 from fxtransport.passes.partition import Partition
 from fxtransport.passes.trace import Trace
 from fxtransport.report.nodes import expression, holds_tensors, part_numbers, shape_text
 from fxtransport.unit import Unit
 from tests.compiling import run_on
 from tests.patterns import PATTERNS
+
+HEADLESS = PlanHeads(HeadKind.NONE)
+"""The patterns return maps, not logits."""
 
 
 class Spells(nn.Module):
@@ -60,7 +65,7 @@ def test_sizes_and_parameters_are_no_data(unit: Unit) -> None:
 
 def test_nodes_are_numbered_by_part() -> None:
     pattern = PATTERNS["ResidualInsideResidual"]()
-    cut = run_on(pattern, pattern.shape, Partition(2))
+    cut = run_on(pattern, pattern.shape, HEADLESS, Partition(2))
     numbers = part_numbers(cut)
     assert list(numbers) == [node.name for node in cut.traced().nodes]
     assert sorted(set(numbers.values())) == [0, 1]

@@ -10,8 +10,7 @@ from fxtransport.errors import UsageError
 from fxtransport.origin import Origin
 from fxtransport.runs.load import Run, load_run
 from fxtransport.training import Parallel, Trainer, evaluate
-from tests.cli.conftest import in_process
-from tests.cli.running import state_of, trained
+from tests.cli.running import in_process, state_of, trained
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +28,7 @@ def run(folder: Path) -> Run:
 
 def test_a_run_has_its_program_data_and_settings(run: Run, folder: Path) -> None:
     assert len(run.program.parts) == 2
-    assert run.program.facts.origin == run.origin == Origin(f"{folder.parent / 'net.py'}:Net")
+    assert run.program.facts.origin == run.origin == Origin(f"{folder.parent / 'net.py'}:DigitsNet")
     assert run.data.num_classes == 10
     assert run.input_size == run.data.input_size == (1, 8, 8)
     assert run.settings.schedule == Parallel(2)

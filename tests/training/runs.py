@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from fxtransport import Program, transportify
 from fxtransport.data import OrderedStream, ShuffledStream, TensorSamples
@@ -26,6 +26,7 @@ from fxtransport.training import (
     Trainer,
     TrainerSettings,
 )
+from tests import networks
 
 PROCESSES = multiprocessing.get_context("forkserver")
 """Processes that start without the threads and the state of this one, and with torch."""
@@ -40,33 +41,14 @@ SCHEDULES: dict[str, Schedule] = {
 }
 
 
-class Block(nn.Module):
-    """A residual block with what has state and randomness."""
+class SmallNet(networks.Net):
+    """The small network for the data here, with what has state and randomness."""
 
-    def __init__(self, width: int, dropout: float = 0.2) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(width, width, 3, padding=1)
-        self.norm = nn.BatchNorm2d(width)
-        self.drop = nn.Dropout(dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        branch: Tensor = self.drop(self.norm(self.conv(x)).relu())
-        return x + branch
+    def __init__(self, dropout: float = 0.2) -> None:
+        super().__init__(classes=CLASSES, dropout=dropout, input_size=SHAPE)
 
 
-class Net(nn.Module):
-    def __init__(self, width: int = 4, depth: int = 4, dropout: float = 0.2) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(SHAPE[0], width, 3, padding=1)
-        self.blocks = nn.Sequential(*(Block(width, dropout) for _ in range(depth)))
-        self.head = nn.Linear(width, CLASSES)
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.blocks(self.stem(x)).mean((2, 3)))
-        return logits
-
-
-class Shared(Net):
+class Shared(SmallNet):
     """The first and the last block have the same convolution."""
 
     def __init__(self) -> None:
@@ -75,16 +57,18 @@ class Shared(Net):
         last.get_submodule("conv").weight = first.get_submodule("conv").weight
 
 
-def program_of(make: Callable[[], nn.Module] = Net, modules: int = 2, **options: Any) -> Program:
+def program_of(
+    make: Callable[[], nn.Module] = SmallNet, modules: int = 2, **options: Any
+) -> Program:
     """A program of seeded weights."""
     torch.manual_seed(0)
     example = torch.zeros(2, *SHAPE)
     return transportify(make(), example, modules=modules, verify=False, **options)
 
 
-def calm() -> Net:
+def calm() -> SmallNet:
     """A network in which nothing is random."""
-    return Net(dropout=0.0)
+    return SmallNet(dropout=0.0)
 
 
 def samples(count: int, seed: int = 0) -> TensorSamples:

@@ -8,7 +8,7 @@ import torch
 from fxtransport import transportify
 from fxtransport.errors import UsageError
 from fxtransport.training import EndToEnd, Parallel, Phase, Schedule, Sequential
-from tests.training.runs import SHAPE, Net, Shared, program_of, train_stream, trainer_of
+from tests.training.runs import SHAPE, Shared, SmallNet, program_of, train_stream, trainer_of
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def test_programs_that_cannot_be_trained(kind: str, schedule: Schedule, message:
     if kind == "frozen":
         program.parts[1].requires_grad_(False)
     if kind == "meta":
-        program = transportify(Net().to("meta"), torch.zeros(2, *SHAPE), verify=False)
+        program = transportify(SmallNet().to("meta"), torch.zeros(2, *SHAPE), verify=False)
     with pytest.raises(UsageError, match=message):
         trainer_of(schedule, program=program)
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fxtransport import transportify
 from fxtransport.errors import UsageError
 from fxtransport.training import evaluate
-from tests.training.runs import SHAPE, Net, program_of, samples, validation_stream
+from tests.training.runs import SHAPE, SmallNet, program_of, samples, validation_stream
 
 
 def test_every_exit_by_hand() -> None:
@@ -67,7 +67,7 @@ class Answer(NamedTuple):
     features: Tensor
 
 
-class Answering(Net):
+class Answering(SmallNet):
     def forward(self, x: Tensor) -> Answer:  # type: ignore[override]
         features = self.blocks(self.stem(x)).mean((2, 3))
         return Answer(self.head(features), features)
@@ -86,7 +86,7 @@ class Dense(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.net = Net()
+        self.net = SmallNet()
         self.head = nn.Conv2d(4, 3, 1)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from fxtransport import Program, transportify
 from fxtransport.training import MultiLap, Sequential, Trainer
-from tests.training.runs import SHAPE, Block, Net, program_of, samples, trainer_of
+from tests.networks import Block
+from tests.training.runs import SHAPE, SmallNet, program_of, samples, trainer_of
 
 
 def second_phase(program: Program, **settings: Any) -> Trainer:
@@ -87,7 +88,7 @@ def test_batch_norms_may_go_on_updating() -> None:
     }
 
 
-class SharedDropout(Net):
+class SharedDropout(SmallNet):
     """One dropout module for all blocks, and a functional one with the mode of the model."""
 
     def __init__(self) -> None:

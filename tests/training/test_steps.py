@@ -16,7 +16,7 @@ from fxtransport.objectives import Objective, lap, vangl
 from fxtransport.training import OptimizerSettings, TrainerSettings
 from fxtransport.training.learner import Learner
 from fxtransport.training.steps import LossError, detach, drain, split, sweep
-from tests.training.runs import Net, calm, program_of, samples
+from tests.training.runs import SmallNet, calm, program_of, samples
 
 CPU = torch.device("cpu")
 
@@ -123,8 +123,8 @@ def no_garbage_collection() -> Iterator[None]:
 def test_one_graph_at_a_time(pieces: int) -> None:
     """When a part runs, no tensor of the parts before it is alive but what they hand on."""
 
-    def watched() -> Net:
-        net = Net()
+    def watched() -> SmallNet:
+        net = SmallNet()
         for block in net.blocks:
             block.add_module("drop", Watcher())
         return net
@@ -164,7 +164,7 @@ class Stem(nn.Module):
 def test_what_a_part_has_read_is_freed(pieces: int) -> None:
     """Before its backward, if its graph does not need it; no list keeps it."""
 
-    def first_reads_only() -> Net:
+    def first_reads_only() -> SmallNet:
         net = calm()
         net.stem = nn.Sequential(Stem(), net.stem)
         return net
@@ -196,7 +196,7 @@ def test_pieces_add_up_to_the_batch() -> None:
     images, targets = batch(7)
     results, reports = [], []
 
-    def without_batch_norm() -> Net:
+    def without_batch_norm() -> SmallNet:
         net = calm()
         for block in net.blocks:
             block.add_module("norm", nn.GroupNorm(1, 4))

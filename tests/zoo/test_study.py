@@ -10,20 +10,12 @@ from fxtransport.passes.taps import TapResidues
 from fxtransport.unit import Unit
 from fxtransport.zoo.record import Options, Record, Verified
 from fxtransport.zoo.study import refusal_of, study
-from tests.cli.conftest import NETS
 
 
-@pytest.fixture(scope="module")
-def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("zoo") / "nets.py"
-    path.write_text(NETS)
-    return path
-
-
-def test_a_record_says_what_was_found(file: Path) -> None:
-    record = study(f"{file}:Net", Options(verify_below=1000))
+def test_a_record_says_what_was_found(nets: Path) -> None:
+    record = study(f"{nets}:Net", Options(verify_below=1000))
     assert record.family == "file:nets"
-    assert record.parameters == 112 + 4 * 148 + 25
+    assert record.parameters == 112 + 4 * 156 + 25
     assert record.residuals == {"identity": 4}
     assert record.layers == 0
     assert record.boundaries == 3
@@ -35,13 +27,13 @@ def test_a_record_says_what_was_found(file: Path) -> None:
     assert Record.from_json(record.to_json()) == record
 
 
-def test_layers_without_residuals_and_no_verification_by_default(file: Path) -> None:
-    record = study(f"{file}:Plain")
+def test_layers_without_residuals_and_no_verification_by_default(nets: Path) -> None:
+    record = study(f"{nets}:Plain")
     assert (record.residuals, record.layers, record.verified) == ({}, 4, None)
 
 
 @pytest.mark.parametrize("name", ["Net", "Plain"])
-def test_the_graph_is_tapped_once(file: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_graph_is_tapped_once(nets: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tapped again, a graph would compute the residues twice, and copies of what it adds."""
     graphs: list[Graph | None] = []
     run = TapResidues.run
@@ -51,7 +43,7 @@ def test_the_graph_is_tapped_once(file: Path, name: str, monkeypatch: pytest.Mon
         return run(step, unit)
 
     monkeypatch.setattr(TapResidues, "run", counted)
-    study(f"{file}:{name}")
+    study(f"{nets}:{name}")
     assert len(graphs) == 1
 
 
@@ -63,8 +55,8 @@ def test_the_graph_is_tapped_once(file: Path, name: str, monkeypatch: pytest.Mon
         ("Sizeless", "ModelNameError: the input's size is not known"),
     ],
 )
-def test_refusals_have_a_class(file: Path, name: str, kind: str) -> None:
-    record = study(f"{file}:{name}")
+def test_refusals_have_a_class(nets: Path, name: str, kind: str) -> None:
+    record = study(f"{nets}:{name}")
     assert record.refusal is not None
     assert record.refusal.kind == kind
     assert Record.from_json(record.to_json()) == record
@@ -81,8 +73,8 @@ def test_verification_takes_the_smallest_input() -> None:
     assert record.verified.sizes == ((3, 64, 64),)
 
 
-def test_a_backbone_is_compiled_and_said_so(file: Path) -> None:
-    record = study(f"{file}:Detects", Options(verify_below=1000))
+def test_a_backbone_is_compiled_and_said_so(nets: Path) -> None:
+    record = study(f"{nets}:Detects", Options(verify_below=1000))
     assert record.refusal is None
     assert record.submodule == "backbone"
     assert record.whole is not None
@@ -92,9 +84,9 @@ def test_a_backbone_is_compiled_and_said_so(file: Path) -> None:
     assert Record.from_json(record.to_json()) == record
 
 
-def test_a_submodule_that_is_asked_for(file: Path) -> None:
-    record = study(f"{file}:Net", Options(verify_below=1000, submodule="blocks.1"))
-    assert (record.submodule, record.whole, record.parameters) == ("blocks.1", None, 148)
+def test_a_submodule_that_is_asked_for(nets: Path) -> None:
+    record = study(f"{nets}:Net", Options(verify_below=1000, submodule="blocks.1"))
+    assert (record.submodule, record.whole, record.parameters) == ("blocks.1", None, 156)
     assert record.verified == Verified(((4, 8, 8),), {"train": 0.0, "eval": 0.0}, 1.0)
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from fxtransport.zoo.sweep import sweep
-from tests.cli.conftest import NETS
 
 BAD = """
 
@@ -25,9 +24,9 @@ def unforeseen():
 
 
 @pytest.mark.slow
-def test_no_model_ends_the_sweep(tmp_path: Path) -> None:
+def test_no_model_ends_the_sweep(nets: Path, tmp_path: Path) -> None:
     file = tmp_path / "nets.py"
-    file.write_text(NETS + BAD)
+    file.write_text(nets.read_text() + BAD)
     names = [f"{file}:{name}" for name in "Net crash sleep unforeseen Decides Plain".split()]
     found = {r.model.rpartition(":")[2]: r for r in sweep(names, jobs=2, timeout=3)}
     kinds = {name: r.refusal.kind if r.refusal else None for name, r in found.items()}

@@ -34,7 +34,7 @@ ByHand = Callable[..., Sequence[Tensor]]
 
 
 def pre_norm(b: Any, x: Tensor) -> Sequence[Tensor]:
-    """Attention, then MLP, each behind a norm."""
+    """Attention, then MLP, each after a norm."""
     first = b.attn(b.norm1(x))
     return first, b.mlp(b.norm2(x + first))
 

@@ -23,7 +23,7 @@ from fxtransport.training import (
     Trainer,
     TrainerSettings,
 )
-from tests.training.plain import (
+from tests.end_to_end.plain import (
     Block,
     Net,
     Plain,

@@ -1,4 +1,4 @@
-"""What is not a saved program is refused in one line, and nothing of it runs."""
+"""A folder is written whole or not at all; what is not a saved program is refused in one line."""
 
 import hashlib
 import json
@@ -13,12 +13,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
+from torch import nn
 
-from fxtransport import load
+from fxtransport import load, save, transportify
 from fxtransport.errors import SavedProgramError
+from fxtransport.models import build, resolve
 from fxtransport.saved import CODE, WEIGHTS
 from fxtransport.storage import DESCRIPTION
-from tests.storage.programs import assert_same, refused
+from tests.saved_programs import assert_same, program_of, refused
 
 
 @pytest.mark.parametrize("name", [DESCRIPTION, WEIGHTS])
@@ -212,3 +214,59 @@ def test_a_changed_byte_is_noticed_or_harmless(
     except SavedProgramError:
         return
     assert_same(loaded, load(saved, trust_files=True))
+
+
+class StopSaveError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("moves", [0, 1, 2])
+def test_an_interrupted_save_leaves_the_old_or_nothing_that_loads(
+    folder: Path, nets: Path, monkeypatch: pytest.MonkeyPatch, moves: int
+) -> None:
+    before = load(folder, trust_files=True)
+    other = program_of(f"{nets}:VectorNet", modules=2)
+    with torch.no_grad():
+        other.get_parameter("3.bias").fill_(5.0)
+    replace, done = Path.replace, 0
+
+    def interrupted(path: Path, target: Path) -> Path:
+        nonlocal done
+        if done == moves:
+            raise StopSaveError
+        done += 1
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    with pytest.raises(StopSaveError):
+        save(other, folder, model=f"{nets}:VectorNet")
+    assert {path.name for path in folder.iterdir()} == {DESCRIPTION, WEIGHTS, CODE}
+    if moves == 0:
+        assert_same(load(folder, trust_files=True), before)
+    else:
+        refused(folder)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"width": nn.ReLU}, "^options are saved as JSON: "),
+        ({"pretrained": True}, "^the option 'pretrained' says where weights come from"),
+        ({"checkpoint_path": "x"}, "^the option 'checkpoint_path' says where weights"),
+    ],
+)
+def test_options_that_cannot_be_saved(
+    nets: Path, tmp_path: Path, options: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(SavedProgramError, match=words):
+        save(program_of(f"{nets}:VectorNet"), tmp_path, model=f"{nets}:VectorNet", **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_program_on_the_meta_device_is_refused(tmp_path: Path) -> None:
+    spec = resolve("torchvision:mobilenet_v3_small")
+    program = transportify(
+        build(spec, device="meta"), torch.zeros(2, 3, 32, 32, device="meta"), verify=False
+    )
+    with pytest.raises(SavedProgramError, match="is on the meta device and has no weights"):
+        save(program, tmp_path, model=spec.canonical)

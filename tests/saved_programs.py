@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from fxtransport import Program, load, transportify
+from fxtransport import Program, load, save, transportify
 from fxtransport.errors import SavedProgramError
 from fxtransport.models import build, resolve
 
@@ -22,6 +22,11 @@ def program_of(name: str, *shape: int, modules: int = 1, **options: Any) -> Prog
             if tensor.is_floating_point():
                 tensor.add_(torch.rand_like(tensor))
     return program
+
+
+def save_to(folder: Path, name: str) -> None:
+    """Save a program of two parts."""
+    save(program_of(name, modules=2), folder, model=name)
 
 
 def assert_same(found: Program, expected: Program) -> None:

@@ -14,12 +14,12 @@ from torch.utils.checkpoint import checkpoint
 from fxtransport import Part, Program, transportify
 from fxtransport.errors import UsageError
 from fxtransport.residue import Measures, Residue
-from tests.program.nets import EXAMPLE, Block, Net
+from tests.networks import IMAGES, OverwritingBlock, OverwritingNet
 
 
 def cut(net: nn.Module, modules: int = 3) -> Program:
     """A program of the small network, whose second part holds ``blocks`` in part."""
-    return transportify(net, EXAMPLE, modules=modules)
+    return transportify(net, IMAGES, modules=modules)
 
 
 def hidden_before(program: Program, index: int, images: torch.Tensor) -> Any:
@@ -47,7 +47,9 @@ def assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor
 
 
 @pytest.mark.parametrize("index", [0, 1, 2])
-def test_a_copy_trains_as_the_part_does(net: Net, images: torch.Tensor, index: int) -> None:
+def test_a_copy_trains_as_the_part_does(
+    net: OverwritingNet, images: torch.Tensor, index: int
+) -> None:
     """Bit for bit, and without the program."""
     program = cut(net)
     part = program.parts[index]
@@ -59,7 +61,7 @@ def test_a_copy_trains_as_the_part_does(net: Net, images: torch.Tensor, index: i
     assert_same(after, train_step(part, hidden))
 
 
-def test_a_copy_holds_nothing_of_other_parts(net: Net) -> None:
+def test_a_copy_holds_nothing_of_other_parts(net: OverwritingNet) -> None:
     """Neither modules, nor tensors, however deep one looks."""
     program = cut(net)
     twin = copy.deepcopy(program.parts[1])
@@ -96,7 +98,7 @@ def _train_elsewhere(part: Part, hidden: torch.Tensor, connection: Any) -> None:
     connection.send({name: tensor.tolist() for name, tensor in after.items()})
 
 
-def test_a_copy_trains_in_another_process(net: Net, images: torch.Tensor) -> None:
+def test_a_copy_trains_in_another_process(net: OverwritingNet, images: torch.Tensor) -> None:
     """The weights equal those of the same step in place."""
     program = cut(net)
     hidden = hidden_before(program, 1, images)
@@ -115,7 +117,7 @@ def test_a_copy_trains_in_another_process(net: Net, images: torch.Tensor) -> Non
     assert found == {name: tensor.tolist() for name, tensor in expected.items()}
 
 
-def test_a_part_can_be_checkpointed(net: Net, images: torch.Tensor) -> None:
+def test_a_part_can_be_checkpointed(net: OverwritingNet, images: torch.Tensor) -> None:
     """Its graph is computed again in backward, with the same gradients."""
     program = cut(net).eval()
     part, hidden = program.parts[1], hidden_before(program, 1, images).requires_grad_()
@@ -124,7 +126,9 @@ def test_a_part_can_be_checkpointed(net: Net, images: torch.Tensor) -> None:
     assert torch.equal(torch.autograd.grad(out.logits.sum(), hidden)[0], plain)
 
 
-def test_a_part_can_be_wrapped_in_ddp(net: Net, images: torch.Tensor, tmp_path: Any) -> None:
+def test_a_part_can_be_wrapped_in_ddp(
+    net: OverwritingNet, images: torch.Tensor, tmp_path: Any
+) -> None:
     """One process is enough to see that it is wrapped, runs and collects gradients."""
     program = cut(net)
     part, hidden = program.parts[1], hidden_before(program, 1, images)
@@ -140,7 +144,7 @@ def test_a_part_can_be_wrapped_in_ddp(net: Net, images: torch.Tensor, tmp_path: 
 
 
 @pytest.mark.parametrize("make", [lambda part: part, copy.deepcopy], ids=["held", "copied"])
-def test_a_part_compiles_as_one_graph(net: Net, images: torch.Tensor, make: Any) -> None:
+def test_a_part_compiles_as_one_graph(net: OverwritingNet, images: torch.Tensor, make: Any) -> None:
     program = cut(net).eval()
     part, hidden = make(program.parts[1]), hidden_before(program, 1, images)
     torch.compiler.reset()
@@ -148,7 +152,7 @@ def test_a_part_compiles_as_one_graph(net: Net, images: torch.Tensor, make: Any)
     assert torch.equal(compiled(hidden).hidden, part(hidden).hidden)
 
 
-def test_a_part_moves_with_its_buffers(net: Net, images: torch.Tensor) -> None:
+def test_a_part_moves_with_its_buffers(net: OverwritingNet, images: torch.Tensor) -> None:
     """Another precision reaches the program, and parts that share what was moved."""
     program = cut(net).eval()
     last = program.parts[-1].to(torch.float64)
@@ -170,7 +174,7 @@ class Frozen(nn.Sequential):
         return self
 
 
-class FrozenStem(Net):
+class FrozenStem(OverwritingNet):
     """Keeps a submodule that it names in eval mode, and one deeper down."""
 
     def train(self, mode: bool = True) -> "FrozenStem":
@@ -191,7 +195,7 @@ def _tail() -> list[nn.Module]:
 @pytest.mark.parametrize("of_root", [True, False])
 def test_train_means_what_it_means_on_the_model(of_root: bool) -> None:
     """An override of the root, or of a submodule that is cut in two, holds in parts."""
-    blocks = [Block(4), Block(4)]
+    blocks = [OverwritingBlock(4), OverwritingBlock(4)]
     net = Frozen(*blocks, *_tail()) if of_root else nn.Sequential(Frozen(*blocks), *_tail())
     program = transportify(net, torch.zeros(2, 4, 6, 6), modules=2, head="none")
     for part in (program, *program.parts, program.whole, *map(copy.deepcopy, program.parts)):
@@ -201,7 +205,9 @@ def test_train_means_what_it_means_on_the_model(of_root: bool) -> None:
         assert not part.eval().training
 
 
-def test_train_overrides_may_name_what_is_elsewhere(net: Net, images: torch.Tensor) -> None:
+def test_train_overrides_may_name_what_is_elsewhere(
+    net: OverwritingNet, images: torch.Tensor
+) -> None:
     """In a copy of the last part there is neither the stem nor the first block."""
     frozen = FrozenStem()
     program = cut(frozen)
@@ -213,7 +219,7 @@ def test_train_overrides_may_name_what_is_elsewhere(net: Net, images: torch.Tens
     assert all(_flags(program.parts[-1]))
 
 
-def test_modes_of_parts_are_their_own(net: Net, images: torch.Tensor) -> None:
+def test_modes_of_parts_are_their_own(net: OverwritingNet, images: torch.Tensor) -> None:
     """A part in eval mode leaves the others, also where they hold one module together."""
     program = cut(net).train()
     program.parts[0].eval()
@@ -230,7 +236,7 @@ def test_modes_of_parts_are_their_own(net: Net, images: torch.Tensor) -> None:
     assert not torch.equal(program.parts[2](hidden).hidden, program.parts[2](hidden).hidden)
 
 
-def test_a_replaced_submodule_shows(net: Net, images: torch.Tensor) -> None:
+def test_a_replaced_submodule_shows(net: OverwritingNet, images: torch.Tensor) -> None:
     """Of the root, and one deeper down, in what parts run and in what they own."""
     program = cut(net).eval()
     program.head = nn.Linear(4, 9)
@@ -247,11 +253,11 @@ def test_a_replaced_submodule_shows(net: Net, images: torch.Tensor) -> None:
 
 @pytest.mark.parametrize("index", [0, 3])
 def test_an_opened_module_is_not_replaced_by_another(
-    net: Net, images: torch.Tensor, index: int
+    net: OverwritingNet, images: torch.Tensor, index: int
 ) -> None:
     """Its code is in the graph; one of the same class may take its place."""
     program = cut(net).eval()
-    program.blocks[index] = Block(4)
+    program.blocks[index] = OverwritingBlock(4)
     expected = copy.deepcopy(net).eval()
     expected.blocks[index] = program.blocks[index]
     assert torch.equal(program.eval()(images), expected(images))
@@ -263,7 +269,7 @@ def test_an_opened_module_is_not_replaced_by_another(
         part(images)
 
 
-def test_a_part_is_pickled_alone(net: Net, images: torch.Tensor) -> None:
+def test_a_part_is_pickled_alone(net: OverwritingNet, images: torch.Tensor) -> None:
     """With its modes; what comes back computes the same, and shares nothing."""
     program = cut(net).train()
     part, hidden = program.parts[1].eval(), hidden_before(program, 1, images)
@@ -274,12 +280,12 @@ def test_a_part_is_pickled_alone(net: Net, images: torch.Tensor) -> None:
     assert not {id(p) for p in twin.parameters()} & {id(p) for p in program.parameters()}
 
 
-def test_pickling_a_program_says_how_to_save_it(net: Net) -> None:
+def test_pickling_a_program_says_how_to_save_it(net: OverwritingNet) -> None:
     with pytest.raises(UsageError, match=r"fxtransport\.save\(program, folder\)"):
         pickle.dumps(cut(net))
 
 
-def test_a_measure_may_be_any_tensor(net: Net, images: torch.Tensor) -> None:
+def test_a_measure_may_be_any_tensor(net: OverwritingNet, images: torch.Tensor) -> None:
     """Scalars, values per sample, and tensors of any shape."""
     program = cut(net, modules=2).eval()
     residues = program.transport(images).residues
@@ -302,7 +308,7 @@ def test_a_measure_may_be_any_tensor(net: Net, images: torch.Tensor) -> None:
     assert len(part(images, measure=Measures()).costs) == 0
 
 
-def test_plain_attributes_are_read_live(net: Net) -> None:
+def test_plain_attributes_are_read_live(net: OverwritingNet) -> None:
     """Through what stands for a module that is held in part."""
     net.blocks.alpha = 1.0
     program = cut(net)
@@ -315,10 +321,81 @@ def test_plain_attributes_are_read_live(net: Net) -> None:
         getattr(shell, "0")
 
 
-def test_hooks_of_a_program_run_for_transport(net: Net, images: torch.Tensor) -> None:
+def test_hooks_of_a_program_run_for_transport(net: OverwritingNet, images: torch.Tensor) -> None:
     program = cut(net)
     seen: list[str] = []
     program.register_forward_hook(lambda *_: seen.append("after"))
     program.register_forward_pre_hook(lambda *_: seen.append("before"))
     program.transport(images)
     assert seen == ["before", "after"]
+
+
+def test_no_part_overwrites_what_it_is_given(net: OverwritingNet, images: torch.Tensor) -> None:
+    """Hidden states can be leaves of autograd."""
+    program = transportify(net, IMAGES, modules=4)
+    hidden: torch.Tensor = images
+    for part in program.parts:
+        given = hidden.detach().clone().requires_grad_()
+        kept = given.detach().clone()
+        out = part(given)
+        out.logits.sum().backward()
+        assert torch.equal(given, kept)
+        assert given.grad is not None
+        hidden = out.hidden
+
+
+class HeadInFront(nn.Module):
+    """Calls an inner stage what parts call their auxiliary head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Sequential(OverwritingBlock(4), OverwritingBlock(4))
+        self.index = nn.Sequential(OverwritingBlock(4), OverwritingBlock(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.index(self.head(x)).mean((2, 3))
+
+
+@pytest.mark.parametrize("modules", [2, 3, 4])
+def test_submodules_may_have_any_name(modules: int) -> None:
+    """``head`` and ``index`` are the user's, and parts still have their own."""
+    net = HeadInFront()
+    images = torch.randn(2, 4, 8, 8)
+    program = transportify(net, images, modules=modules).eval()
+    hidden: torch.Tensor = images
+    for part in program.parts:
+        out = part(hidden)
+        hidden = out.hidden
+    assert torch.equal(hidden, net(images))
+    own = {id(p) for p in net.parameters()}
+    assert own <= {id(p) for part in program.parts for p in part.parameters()}
+    assert program.parts[0].auxiliary_head is not None
+    assert all(id(p) not in own for p in program.parts[0].auxiliary_head.parameters())
+
+
+def test_functions_of_parameters() -> None:
+    """``functional_call`` reaches a submodule that is called ``head``."""
+    net = nn.Sequential()
+    net.head = nn.Sequential(OverwritingBlock(4), OverwritingBlock(4))
+    images = torch.randn(2, 4, 8, 8)
+    whole = transportify(net, images).eval().whole
+    doubled = {name: 2 * parameter for name, parameter in whole.named_parameters()}
+    called = torch.func.functional_call(whole, doubled, images, {"measure": None})
+    assert torch.equal(called.hidden, torch.func.functional_call(net, doubled, images))
+
+
+def test_modes_and_gradients_of_submodules(net: OverwritingNet, images: torch.Tensor) -> None:
+    """``eval`` and ``requires_grad_`` on a submodule or a part act as on the model."""
+    program = transportify(net, IMAGES, modules=2).train()
+    program.parts[0].eval().requires_grad_(False)
+    assert not net.blocks[0].norm.training
+    assert net.blocks[3].norm.training
+    assert not net.stem.weight.requires_grad
+    before = net.blocks[0].norm.running_mean.clone()
+    program(images).sum().backward()
+    assert torch.equal(net.blocks[0].norm.running_mean, before)
+    assert net.stem.weight.grad is None
+    assert net.head.weight.grad is not None
+    program.eval()
+    program.get_submodule("blocks").train()
+    assert not torch.equal(program(images), program.eval()(images))

@@ -17,7 +17,7 @@ from fxtransport.objectives import (
     trgl_multipliers,
     vangl,
 )
-from tests.training.plain import (
+from tests.end_to_end.plain import (
     Block,
     Net,
     Plain,
