@@ -54,7 +54,7 @@ def test_the_description_says_what_it_is(saved: Path, nets: Path) -> None:
     description = json.loads((saved / DESCRIPTION).read_text())
     assert description["model"] == f"{nets}:VectorNet"
     assert "heads{head=token},partition{modules=2},lower" in description["pipeline"]
-    assert description["cuts"] == ["1"]
+    assert description["cuts"] == ["0"]
     assert description["inputs"] == [{"shape": [6], "dtype": "float32"}]
     assert description["versions"].keys() == {"fxtransport", "torch", "torchvision", "timm"}
     assert {path.name for path in saved.iterdir()} == {DESCRIPTION, WEIGHTS, CODE}
