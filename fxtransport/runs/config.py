@@ -153,10 +153,15 @@ def read_run(run: Path) -> Config:
 
     Raises:
         UsageError: the folder does not hold a run.
+        CheckpointError: the run is of a version that this one does not read.
     """
+    from fxtransport.training.checkpoint import RunFolder
+
     path = run / CONFIG
     if not path.is_file():
         raise UsageError(f"{run} does not hold a run of fxtransport train: it has no {CONFIG}")
+    # before its keys, whose names may have changed since
+    RunFolder(run).check_format()
     return complete_config(read_config(path))
 
 

@@ -24,6 +24,10 @@ from fxtransport.training.flatten import Flattened, unflatten
 
 FORMAT = 2
 CHECKPOINT = "checkpoint.json"
+_OLDER = (
+    "the run was made by fxtransport 0.1, whose settings had other names; export its weights with "
+    "that version, or train again"
+)
 _OURS = ("last-*.safetensors", "best-*.safetensors", "*.new")
 
 
@@ -121,6 +125,19 @@ class RunFolder:
         """Flush a file to the disk and rename it to its name in the folder."""
         put(beside, self.path / name)
 
+    def check_format(self) -> None:
+        """See that this version reads the last checkpoint, if there is one.
+
+        Raises:
+            CheckpointError: it does not, or the checkpoint is damaged.
+        """
+        if self.has_checkpoint:
+            self._read_description()
+
+    def _read_description(self) -> dict[str, Any]:
+        path = self.path / CHECKPOINT
+        return read_json(path, "checkpoint", FORMAT, CheckpointError, older=_OLDER)
+
     def read(self) -> Checkpoint:
         """The last checkpoint.
 
@@ -128,7 +145,7 @@ class RunFolder:
             CheckpointError: there is none, or it is damaged, or not a valid checkpoint.
         """
         path = self.path / CHECKPOINT
-        found = read_json(path, "checkpoint", FORMAT, CheckpointError)
+        found = self._read_description()
         try:
             last = Weights(**found["tensors"])
             best = Weights(**found["best"]) if found["best"] else None

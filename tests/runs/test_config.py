@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from fxtransport.errors import UsageError
+from fxtransport.errors import CheckpointError, UsageError
 from fxtransport.runs.config import (
     RENAMED,
     complete_config,
@@ -229,3 +229,11 @@ def test_a_run_goes_on_with_the_same_numbers(changes: dict[str, Any], words: str
     with pytest.raises(UsageError) as raised:
         complete_config(MODEL).with_changes(changes, "here")
     assert words in str(raised.value)
+
+
+def test_a_run_of_an_older_version_is_refused_as_a_whole(tmp_path: Path) -> None:
+    """Not key by key, since its checkpoint could not be read either."""
+    (tmp_path / "config.toml").write_text("[model]\nimage_size = 8\n")
+    (tmp_path / "checkpoint.json").write_text('{"format": 1}')
+    with pytest.raises(CheckpointError, match=r"format 1; .*made by fxtransport 0\.1.*train again"):
+        read_run(tmp_path)
