@@ -56,6 +56,7 @@ def test_every_method_and_schedule(run: Command, tmp_path: Path, arguments: list
     assert {int(row["part"]) for row in found} == set(range(modules))
     has_cost = method not in ("vangl", "e2e")
     trains = [row for row in found if row["loss"]]
+    assert trains
     assert all(bool(row["transport"]) == has_cost for row in trains)
     assert all(bool(row["multiplier"]) == has_cost for row in trains)
     epochs = {"sequential": 2, "multi-lap": 4}.get(config["schedule.name"], 1)
