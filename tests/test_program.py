@@ -218,15 +218,15 @@ def test_parts_chain_to_the_program(net: OverwritingNet, images: torch.Tensor) -
     """Each part gives hidden, logits, costs; the last logits are the model's output."""
     program = transportify(net, IMAGES, modules=3).eval()
     hidden: object = images
-    energies = []
+    costs = []
     for part in program.parts:
         out = part(hidden)
         assert out.logits.shape == (5, 5)
-        energies.append(out.costs)
+        costs.append(out.costs)
         hidden = out.hidden
     assert torch.equal(hidden, program(images))
     assert torch.equal(out.logits, program(images))
-    assert torch.equal(torch.cat(energies), program.transport(images).energies)
+    assert torch.equal(torch.cat(costs), program.transport(images).energies)
 
 
 def test_parts_own_their_parameters(net: OverwritingNet) -> None:

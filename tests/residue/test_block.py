@@ -62,7 +62,7 @@ def compiled(name: str, modules: int) -> Program:
 @pytest.mark.parametrize("residue", ["branch", "displacement"])
 @pytest.mark.parametrize("name", NETS)
 def test_costs_keep_next_to_nothing(name: str, residue: str, modules: int) -> None:
-    """Where neighbours keep x_m and x_{m+1}, or a batch norm what it reads: only vectors."""
+    """Where neighbors keep x_m and x_{m+1}, or a batch norm what it reads: only vectors."""
     program = compiled(name, modules).train()
     cost = TransportCost(residue=residue, kinds=("identity",))
     hidden: Tensor = torch.randn(4, 3, 32, 32)
