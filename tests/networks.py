@@ -143,6 +143,36 @@ class Sizeless(nn.Linear):
         super().__init__(3, 3)
 
 
+class Points(nn.Module):
+    """Moves points of the plane; its batch norm refuses a batch of one."""
+
+    input_size = (2,)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.norm = nn.Linear(2, 2), nn.BatchNorm1d(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        branch: Tensor = self.norm(self.linear(x))
+        return x + branch
+
+
+class TiedPoints(nn.Module):
+    """Moves points of the plane twice, with one weight."""
+
+    input_size = (2,)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Linear(2, 2), nn.Linear(2, 2)
+        self.two.weight = self.one.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.one(x).relu()
+        y: Tensor = x + self.two(x).relu()
+        return y
+
+
 class VectorBlock(nn.Module):
     """A residual block on vectors."""
 

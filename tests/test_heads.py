@@ -64,7 +64,7 @@ def test_channels_last_is_the_same_head_permuted() -> None:
     assert torch.equal(first(x), last(x.permute(0, 2, 3, 1)))
 
 
-def test_tokens_are_normalised_over_channels_then_averaged() -> None:
+def test_tokens_are_normalized_over_channels_then_averaged() -> None:
     head = TokenHead((4,), 3, (FIRST,))
     x = torch.randn(2, 4, 6, 5)
     tokens = x.flatten(2).transpose(1, 2)

@@ -205,7 +205,7 @@ def test_a_program_that_knows_no_name_says_what_to_give(nets: Path, tmp_path: Pa
     [
         ({}, "no options is another model than the program's: 0.linear.weight is (6, 6), not (5"),
         ({"width": 5, "depth": 2}, "2.linear.weight is missing, not (5, 5)"),
-        ({"width": 5, "deep": 2}, "cannot be built|Net failed"),
+        ({"width": 5, "deep": 2}, "VectorNet failed"),
     ],
 )
 def test_another_model_is_refused_at_save_time(
@@ -214,7 +214,7 @@ def test_another_model_is_refused_at_save_time(
     program = program_of(f"{nets}:VectorNet", width=5, depth=4)
     with pytest.raises((SavedProgramError, ModelNameError)) as caught:
         save(program, tmp_path, model=f"{nets}:VectorNet", **options)
-    assert any(word in str(caught.value) for word in words.split("|"))
+    assert words in str(caught.value)
     assert not list(tmp_path.iterdir())
 
 

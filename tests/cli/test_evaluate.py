@@ -11,7 +11,7 @@ from tests.cli.running import Command, in_process, state_of, trained
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of three modules; tests may not change it."""
+    """A run of three parts; tests may not change it."""
     folder = tmp_path_factory.mktemp("trained") / "run"
     options = ["--method", "vangl", "--modules", "3", "--epochs", "3", "--lr", "0.1"]
     return trained(in_process, folder, *options, "--ema", "0.5")
@@ -67,7 +67,7 @@ def test_the_table(run: Command, finished: Path) -> None:
 
 
 def test_a_part_that_has_not_been_trained_yet_has_no_exit(run: Command, tmp_path: Path) -> None:
-    # module 0 is all that a checkpoint of the first phase knows
+    # part 0 is all that a checkpoint of the first phase knows
     options = ["--method", "vangl", "--modules", "2", "--schedule", "sequential", "--epochs", "1"]
     folder = trained(run, tmp_path / "run", *options)
     path = folder / "checkpoint.json"

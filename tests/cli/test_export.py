@@ -83,27 +83,16 @@ def test_last_and_averaged(
         assert opened.metadata()["averaged"] == json.dumps(source == "ema")
 
 
-def test_weights_that_a_model_shares_are_written_twice(run: Command, tmp_path: Path) -> None:
+def test_weights_that_a_model_shares_are_written_twice(
+    run: Command, nets: Path, tmp_path: Path
+) -> None:
     """A strict load wants every name, and safetensors keeps no memory twice."""
-    file = tmp_path / "tied.py"
-    file.write_text(
-        "from torch import nn\n"
-        "class Tied(nn.Module):\n"
-        "    input_size = (2,)\n"
-        "    def __init__(self):\n"
-        "        super().__init__()\n"
-        "        self.one, self.two = nn.Linear(2, 2), nn.Linear(2, 2)\n"
-        "        self.two.weight = self.one.weight\n"
-        "    def forward(self, x):\n"
-        "        x = x + self.one(x).relu()\n"
-        "        return x + self.two(x).relu()\n"
-    )
     options = ["--data", "moons", "--epochs", "1", "--device", "cpu"]
-    result = run("train", f"{file}:Tied", *options, "--output", str(tmp_path / "run"))
+    result = run("train", f"{nets}:TiedPoints", *options, "--output", str(tmp_path / "run"))
     assert result.exit_code == 0, result.stderr
     weights = tmp_path / "weights.safetensors"
     assert run("export", "--trust-files", str(tmp_path / "run"), "-o", str(weights)).exit_code == 0
-    model = build(resolve(f"{file}:Tied"))
+    model = build(resolve(f"{nets}:TiedPoints"))
     model.load_state_dict(load_file(weights), strict=True)
 
 

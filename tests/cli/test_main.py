@@ -253,7 +253,7 @@ def _read(descriptor: int) -> bytes:
 
 
 @pytest.mark.slow
-def test_colours_and_bars_only_on_a_terminal(run: Command, nets: Path) -> None:
+def test_colors_and_bars_only_on_a_terminal(run: Command, nets: Path) -> None:
     arguments = ["split", f"{nets}:Net", "--modules", "2"]
     shown = on_a_terminal(*arguments)
     assert "\x1b[" in shown

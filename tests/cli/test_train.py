@@ -56,6 +56,7 @@ def test_every_method_and_schedule(run: Command, tmp_path: Path, arguments: list
     assert {int(row["part"]) for row in found} == set(range(modules))
     has_cost = method not in ("vangl", "e2e")
     trains = [row for row in found if row["loss"]]
+    assert trains
     assert all(bool(row["transport"]) == has_cost for row in trains)
     assert all(bool(row["multiplier"]) == has_cost for row in trains)
     epochs = {"sequential": 2, "multi-lap": 4}.get(config["schedule.name"], 1)
@@ -227,7 +228,7 @@ BAD = {
         ["test_resnet", "--model-arg", "x=5", "-o", "{new}"],
         "timm:test_resnet cannot be built with x=5: ",
     ),
-    "no optimiser": (["{net}", "--opt", "x", "-o", "{new}"], "timm cannot make the optimizer 'x'"),
+    "no optimizer": (["{net}", "--opt", "x", "-o", "{new}"], "timm cannot make the optimizer 'x'"),
     "no device": (["{net}", "--device", "x", "-o", "{new}"], "the device 'x' cannot be used"),
     "too many": (
         ["{net}", "--schedule", "parallel", "--modules", "9", "-o", "{new}"],
@@ -277,7 +278,7 @@ def test_bad_usage_is_one_clear_line(
     assert not (tmp_path / "new").exists()
 
 
-def test_a_loss_that_is_no_number(run: Command, tmp_path: Path) -> None:
+def test_a_loss_that_is_not_a_number(run: Command, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     arguments = [write_net(tmp_path), *SMALL, "--lr", "1e30", "--output", str(folder)]
     result = run("train", *arguments)
@@ -324,22 +325,11 @@ def test_a_full_disk(run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert same(before, last_weights(folder))
 
 
-def test_what_a_model_raises_while_it_trains(run: Command, tmp_path: Path) -> None:
-    file = tmp_path / "odd.py"
-    file.write_text(
-        "from torch import nn\n"
-        "class Odd(nn.Module):\n"
-        "    input_size = (2,)\n"
-        "    def __init__(self):\n"
-        "        super().__init__()\n"
-        "        self.linear, self.norm = nn.Linear(2, 2), nn.BatchNorm1d(2)\n"
-        "    def forward(self, x):\n"
-        "        return x + self.norm(self.linear(x))\n"
-    )
+def test_what_a_model_raises_while_it_trains(run: Command, nets: Path, tmp_path: Path) -> None:
     # 720 points leave a last batch of one, of which there is no variance
     folder = tmp_path / "run"
     data = ["--data", "moons", "--batch-size", "719", "--device", "cpu"]
-    result = run("train", f"{file}:Odd", *data, "--output", str(folder))
+    result = run("train", f"{nets}:Points", *data, "--output", str(folder))
     assert result.exit_code == 1
     [line] = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert line.startswith("error: training failed: ValueError: Expected more than 1 value")

@@ -120,7 +120,7 @@ def test_an_image_that_cannot_be_read_is_named(tmp_path: Path, workers: int) -> 
         ("imagefolder", {"root": "nowhere"}, "there is no folder nowhere"),
         ("cifar10", {}, "'cifar10' is neither a set nor a folder: give digits, .*, torch/cifar10"),
         ("hfds/mnist", {}, r"downloaded from its hub: allow it with download=True$"),
-        ("here", {"input_size": (3, 8, 8), "colour": 1}, "here: cannot open.*colour"),
+        ("here", {"input_size": (3, 8, 8), "color": 1}, "here: cannot open.*color"),
         ("here", {"input_size": (3, 8, 8), "test_split": "x"}, "here has no folder called x"),
         ("empty", {"input_size": (3, 8, 8)}, "Found 0 images"),
         ("untrained", {"input_size": (3, 8, 8)}, "has a folder val, but none called train"),

@@ -16,7 +16,6 @@ from timm.data.mixup import Mixup
 from fxtransport.data import OrderedStream, ShuffledStream, TensorSamples
 from fxtransport.data.streams import Batch, Subset
 from fxtransport.errors import UsageError
-from fxtransport.randomness import derived_seed
 
 
 @dataclass(frozen=True)
@@ -181,9 +180,3 @@ def test_workers_leave_signals_to_the_parent() -> None:
     finally:
         for number, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
             signal.signal(number, handler)
-
-
-def test_seeds_are_derived_from_all_numbers_in_order() -> None:
-    seeds = {derived_seed(*numbers) for numbers in [(0,), (0, 0), (0, 1), (1, 0), (1,), (0, 0, 0)]}
-    assert len(seeds) == 6
-    assert derived_seed(1, 2, 3) == derived_seed(1, 2, 3) < 2**64

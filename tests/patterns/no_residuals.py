@@ -8,7 +8,7 @@ from tests.patterns.base import Attention, Pattern, conv, conv_norm_relu
 
 
 class NotPositionEmbedding(Pattern):
-    """A learned position embedding is no residual."""
+    """A learned position embedding is not a residual."""
 
     shape = (6, 8)
 
@@ -34,7 +34,7 @@ class NotAttentionBias(Pattern):
 
 
 class NotRotary(Pattern):
-    """x·cos + rotated x·sin is no residual, in the model's own forward either."""
+    """x·cos + rotated x·sin is not a residual, in the model's own forward either."""
 
     shape = (6, 8)
 
@@ -101,7 +101,7 @@ class NotSumOfConvolutions(Pattern):
 
 
 class NotBias(Pattern):
-    """A bias added by hand is no residual."""
+    """A bias added by hand is not a residual."""
 
     shape = (8,)
 
@@ -114,7 +114,7 @@ class NotBias(Pattern):
 
 
 class NotAffine(Pattern):
-    """scale·x + bias is no residual (resmlp's Affine)."""
+    """scale·x + bias is not a residual (resmlp's Affine)."""
 
     shape = (6, 8)
 

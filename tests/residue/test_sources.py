@@ -21,7 +21,7 @@ NORMS = {
 }
 
 
-def normalised(name: str) -> tuple[nn.Module, Tensor, Tensor]:
+def normalized(name: str) -> tuple[nn.Module, Tensor, Tensor]:
     """A batch norm in double precision, what it is given, and what it makes of it."""
     make, shape = NORMS[name]
     torch.manual_seed(0)
@@ -34,7 +34,7 @@ def normalised(name: str) -> tuple[nn.Module, Tensor, Tensor]:
 
 @pytest.mark.parametrize("name", NORMS)
 def test_batch_norms_are_computed_again(name: str) -> None:
-    _, _, residue = normalised(name)
+    _, _, residue = normalized(name)
     source = BatchNorm.of(residue)
     assert source is not None
     scalar = torch.tensor(3.0, dtype=torch.float64)
@@ -45,7 +45,7 @@ def test_batch_norms_are_computed_again(name: str) -> None:
 @pytest.mark.parametrize("name", NORMS)
 def test_their_mean_square_is_known(name: str) -> None:
     """The residue is not read for it."""
-    _, _, residue = normalised(name)
+    _, _, residue = normalized(name)
     source = BatchNorm.of(residue)
     assert source is not None
     found = source.mean_square(*source.tensors())
@@ -57,7 +57,7 @@ def test_their_mean_square_is_known(name: str) -> None:
 @pytest.mark.parametrize("name", NORMS)
 def test_costs_of_batch_norms(name: str, reduction: Reduction, p: float) -> None:
     """Values and all gradients are those of the formula."""
-    norm, x, residue = normalised(name)
+    norm, x, residue = normalized(name)
     found = power_cost(residue, p, reduction, lambda: BatchNorm.of(residue))
     expected = formula(residue, p, reduction)
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)

@@ -12,7 +12,8 @@ def test_every_key_is_reachable(path: str) -> None:
     while isinstance(default, DefaultBy):
         assert default.path in all_keys()
         default = next(iter(default.values.values()))
-    assert key.flag or key.short_forms or path == "model.name"
+    has_option = bool(key.flag or key.short_forms)
+    assert has_option != (path == "model.name"), "the model is an argument"
 
 
 def test_keys_are_in_the_order_of_their_sections() -> None:

@@ -36,7 +36,9 @@ def test_rows_are_written_and_read(tmp_path: Path) -> None:
     path = tmp_path / "rows.safetensors"
     batches = ({k: v[i : i + 3] for k, v in rows.items()} for i in range(0, 7, 3))
     write_rows(path, batches, 7)
-    for name, values in load_file(path).items():
+    found = load_file(path)
+    assert found.keys() == rows.keys()
+    for name, values in found.items():
         assert torch.equal(values, rows[name])
         assert values.dtype == rows[name].dtype
     hidden, targets = HiddenSamples(path).batch([5, 0, 6])

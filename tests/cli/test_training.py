@@ -1,0 +1,44 @@
+"""Errors of training say how to go on."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from fxtransport.cli import training
+from fxtransport.errors import RunInterruptedError, TrainingError, UsageError
+from fxtransport.runs.config import Config, complete_config
+from tests.cli.running import write_net
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    return complete_config({"model.name": write_net(tmp_path), "trainer.device": "cpu"})
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "words"),
+    [
+        (RunInterruptedError("SIGINT ended", 2), RunInterruptedError, "SIGINT ended; go on with: "),
+        (torch.OutOfMemoryError("CUDA"), TrainingError, "the device has too little memory; train"),
+        (
+            RuntimeError("bad shape.\nmore"),
+            TrainingError,
+            "training failed: RuntimeError: bad shape; go on with: fxtransport train --resume ",
+        ),
+        (UsageError("as it is"), UsageError, "as it is"),
+    ],
+)
+def test_errors_say_how_to_go_on(
+    config: Config, error: Exception, kind: type[Exception], words: str
+) -> None:
+    with pytest.raises(kind) as caught, training._explain(Path("runs/my run"), config):
+        raise error
+    assert str(caught.value).startswith(words)
+    if "go on with" in words:
+        assert str(caught.value).endswith("--resume 'runs/my run' --trust-files")
+
+
+def test_other_errors_pass_as_they_are(config: Config) -> None:
+    with pytest.raises(KeyboardInterrupt), training._explain(Path("run"), config):
+        raise KeyboardInterrupt
