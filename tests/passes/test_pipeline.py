@@ -250,7 +250,8 @@ def test_the_text_of_what_ran_can_be_replayed(text: str) -> None:
 def test_the_text_names_requirements_and_options_that_are_not_defaults() -> None:
     unit = run_passes(unit_of(MODEL, 4), [CountCosts(4), Partition(), TapResidues()])
     assert str(Pipeline.of(unit)) == (
-        "record,residuals,layers,trace,costs{batch_size=4},taps,boundaries,heads,partition"
+        "record,residuals,layers,trace,costs{batch_size=4},taps,boundaries,"
+        "heads{optional=true},partition"
     )
 
 
