@@ -117,8 +117,12 @@ def _facts(program: "Program", summary: dict[str, Any]) -> Any:
 def _bottleneck(summary: dict[str, Any]) -> str:
     costs = [_balanced(summary, part) for part in summary["modules"]]
     number = _number(summary)
+    heaviest = costs.index(max(costs))
+    has_head = summary["modules"][heaviest]["head"]["parameters"] > 0
+    # depth is counted in blocks, and a head has none
+    head = " with its head" if has_head and summary["balance"] != "depth" else ""
     return (
-        f"[bold]{number(summary['bottleneck'])}[/] in part {costs.index(max(costs))}, "
+        f"[bold]{number(summary['bottleneck'])}[/] in part {heaviest}{head}, "
         f"lower bound {number(summary['lower_bound'])}, imbalance {summary['imbalance']:.1%}"
     )
 

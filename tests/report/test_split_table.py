@@ -33,6 +33,14 @@ def test_names_with_brackets_are_shown_as_they_are(program: Program) -> None:
     assert shown(program, 80, "nets[old].py:Net").startswith("nets[old].py:Net in 3 parts")
 
 
+@pytest.mark.parametrize(("balance", "head"), [("depth", ""), ("flops", " with its head")])
+def test_the_bottleneck_says_if_a_head_counts(balance: str, head: str) -> None:
+    pattern = PATTERNS["SharedModule"]()
+    options = {"balance": balance, "head": "conv", "num_classes": 100, "verify": False}
+    program = transportify(pattern, torch.zeros(2, *pattern.shape), modules=2, **options)
+    assert f"in part 0{head}, lower bound" in shown(program, 120)
+
+
 @pytest.mark.parametrize("width", [80, 100, 120, 200])
 def test_nothing_is_left_out_from_eighty_columns_on(program: Program, width: int) -> None:
     text = shown(program, width)
