@@ -1,5 +1,7 @@
 """The table of ``fxtransport split`` on terminals of any width."""
 
+import re
+
 import pytest
 import torch
 from rich.console import Console
@@ -38,7 +40,7 @@ def test_the_bottleneck_says_if_a_head_counts(balance: str, head: str) -> None:
     pattern = PATTERNS["SharedModule"]()
     options = {"balance": balance, "head": "conv", "num_classes": 100, "verify": False}
     program = transportify(pattern, torch.zeros(2, *pattern.shape), modules=2, **options)
-    assert f"in part 0{head}, lower bound" in shown(program, 120)
+    assert re.search(rf"in part \d{head}, lower bound", shown(program, 120))
 
 
 @pytest.mark.parametrize("width", [80, 100, 120, 200])
