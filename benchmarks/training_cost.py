@@ -221,7 +221,7 @@ def table_of(counting: list[Process], other: list[Process], clock: str, title: s
 
 
 def worth_of_keeping(kept: list[Process], given_back: list[Process]) -> dict[str, list[float]]:
-    """Ratios of neighbouring processes, one of which keeps the memory that it frees."""
+    """Ratios of neighboring processes, one of which keeps the memory that it frees."""
 
     def plain_step(run: Process) -> float:
         return statistics.median(step.processor for step in run.times["plain"])

@@ -114,7 +114,7 @@ class Opened(NamedTuple):
         found = self.around._modules.get(self.name)
         if type(found) is not self.kind:
             raise UsageError(
-                f"{self.path} was replaced by a {type(found).__name__}, and its code as a "
+                f"{self.path} is now of class {type(found).__name__}, and its code as a "
                 f"{self.kind.__name__} is in the program's graph; replace it on the model, and "
                 "compile again"
             )

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from fxtransport import Program, transportify
 from fxtransport.lowered import Lowered
 from fxtransport.passes.base import Pass
 from fxtransport.passes.lower import Lower
@@ -14,6 +15,7 @@ from fxtransport.passes.partition import Partition
 from fxtransport.passes.pipeline import run_passes
 from fxtransport.passes.taps import TapResidues
 from fxtransport.unit import Example, Unit
+from tests.networks import IMAGES
 
 Call = Callable[..., Any]
 """A function of a model and its inputs."""
@@ -32,6 +34,19 @@ def run_on(model: nn.Module, shape: tuple[int, ...], *passes: Pass) -> Unit:
 def compiled(model: nn.Module, *shape: int, modules: int = 1) -> Unit:
     """A model cut, tapped and lowered."""
     return run_on(model, shape, Partition(modules), TapResidues(), Lower())
+
+
+def cut(net: nn.Module, modules: int = 3) -> Program:
+    """A program of the small network, whose second part holds ``blocks`` in part."""
+    return transportify(net, IMAGES, modules=modules)
+
+
+def hidden_before(program: Program, index: int, images: torch.Tensor) -> Any:
+    """What a part is given."""
+    hidden: Any = images
+    for part in program.parts[:index]:
+        hidden = part(hidden).hidden
+    return hidden.detach()
 
 
 def forward(unit: Unit) -> Call:

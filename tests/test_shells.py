@@ -114,7 +114,7 @@ def test_opened_modules_keep_their_class() -> None:
     model.inner = Inner()
     module.check()
     model.inner = nn.Identity()
-    with pytest.raises(UsageError, match="inner was replaced by a Identity"):
+    with pytest.raises(UsageError, match="inner is now of class Identity"):
         module.check()
 
 

@@ -34,10 +34,10 @@ class Around(Block):
         super().__init__()
         self.spelling = spelling
         self.before = nn.Sequential(nn.Conv2d(4, 4, 1), nn.Tanh())
-        self.chain, self.behind = nn.Sequential(*blocks), nn.Conv2d(4, 4, 1)
+        self.chain, self.after = nn.Sequential(*blocks), nn.Conv2d(4, 4, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        branch = self.behind(F.interpolate(self.chain(self.before(x)), x.shape[-2:]))
+        branch = self.after(F.interpolate(self.chain(self.before(x)), x.shape[-2:]))
         self.note(branch)
         return self.spelling.sum(x, [branch])
 

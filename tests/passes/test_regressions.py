@@ -81,7 +81,7 @@ class Appends(nn.Sequential):
 
 
 class Collects(nn.Module):
-    """Reads, behind the call, the list that another module was given."""
+    """Reads, after the call, the list that another module was given."""
 
     def __init__(self) -> None:
         super().__init__()

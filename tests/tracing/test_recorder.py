@@ -73,7 +73,7 @@ class WritesAView(nn.Module):
 def test_a_tensor_written_through_a_view_is_read_anew() -> None:
     found = recorded(WritesAView(), 2)
     names = [op.name for op in found.ops]
-    assert names == ["zeros", "slice", "add_", ALIAS, "mul"] or names[-3:] == ["add_", ALIAS, "mul"]
+    assert names[-3:] == ["add_", ALIAS, "mul"]
     add = names.index("add_")
     alias, product = found.ops[add + 1], found.ops[add + 2]
     assert found.ops[add].writes
