@@ -15,6 +15,7 @@ from fxtransport.ir import (
     Heads,
     NodeCost,
     PlannedHead,
+    Segment,
 )
 from fxtransport.unit import Unit
 
@@ -62,7 +63,7 @@ class Line:
         items = [cost_items(nodes, self._costs, balance) for nodes in self._stretches]
         cost = range_costs(items)
         for j, head in enumerate(self.heads, start=1):
-            cost[:j, j] += head_value(head.cost, balance)
+            cost[:j, j] += balanced(head.cost, balance)
             for storage, size in head.hidden.items() if balance is Balance.ACTIVATIONS else ():
                 # a part that begins after the last node that saves this storage does not save it
                 start = next((i for i in range(j, 0, -1) if storage in items[i - 1]), 0)
@@ -130,8 +131,8 @@ def added_by_head(head: PlannedHead, nodes: Iterable[fx.Node], costs: Costs) -> 
     return HeadCost(own.parameters, own.flops, own.activation_bytes + hidden)
 
 
-def head_value(cost: HeadCost, balance: Balance) -> int:
-    """What a head costs of what is balanced."""
+def balanced(cost: HeadCost | Segment, balance: Balance) -> int:
+    """What a head, or a part without its head, costs of what is balanced; 0 for depth."""
     match balance:
         case Balance.ACTIVATIONS:
             return cost.activation_bytes
@@ -139,4 +140,5 @@ def head_value(cost: HeadCost, balance: Balance) -> int:
             return cost.parameters
         case Balance.FLOPS:
             return cost.flops
-    return 0
+        case Balance.DEPTH:
+            return 0

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 from torch import fx
 
-from fxtransport.analysis.line import FREE, added_by_head, cost_of, head_value
+from fxtransport.analysis.line import FREE, added_by_head, balanced, cost_of
 from fxtransport.ir import (
     Balance,
     Boundaries,
@@ -59,21 +59,9 @@ def part_costs(
         ends = [0, *(c.units for c in cuts), unit.fact(Boundaries).units]
         return [after - before for before, after in pairwise(ends)]
     return [
-        _segment_value(segment, balance) + head_value(head, balance)
+        balanced(segment, balance) + balanced(head, balance)
         for segment, head in zip(segments, heads.costs, strict=True)
     ]
-
-
-def _segment_value(segment: Segment, balance: Balance) -> int:
-    match balance:
-        case Balance.ACTIVATIONS:
-            return segment.activation_bytes
-        case Balance.PARAMETERS:
-            return segment.parameters
-        case Balance.FLOPS:
-            return segment.flops
-        case Balance.DEPTH:
-            return segment.residuals
 
 
 def _ranges(unit: Unit, cuts: Sequence[Boundary]) -> list[list[fx.Node]]:
