@@ -79,7 +79,7 @@ def measure() -> dict[str, float]:
 def measured_by(python: str) -> dict[str, float]:
     """What another process measures with an interpreter."""
     command = [python, __file__, "--measure"]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
 
@@ -87,11 +87,13 @@ def measured_by(python: str) -> dict[str, float]:
 def memory_of(python: str) -> dict[str, float]:
     """MiB of training steps, by the version's own benchmark."""
     code = "import fxtransport; print(fxtransport.__file__)"
-    root = subprocess.run([python, "-c", code], check=True, capture_output=True, text=True)
+    # without the present folder, which may hold this version
+    root = subprocess.run([python, "-P", "-c", code], check=True, capture_output=True, text=True)
     folder = Path(root.stdout.strip()).resolve().parent.parent / "benchmarks"
     written = folder / "results" / "memory.fake.json"
     before = written.read_text()
-    subprocess.run([python, "memory.py", "--quick"], check=True, capture_output=True, cwd=folder)
+    command = [python, "memory.py", "--quick"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=folder)
     result = json.loads(written.read_text())["results"][0]
     written.write_text(before)
     rows = {f"memory, {r['objective']}, {r['balance']}, K=4": r["mib"] for r in result["rows"]}
@@ -123,6 +125,7 @@ def main(before: str | None, rounds: int, is_child: bool) -> None:
         return
     if before is None:
         raise click.UsageError("give --before, the interpreter with the other version")
+    ours, theirs = memory_of(sys.executable), memory_of(before)
     ratios: dict[str, list[float]] = {}
     runs: list[dict[str, Any]] = []
     for number in range(rounds):
@@ -131,7 +134,6 @@ def main(before: str | None, rounds: int, is_child: bool) -> None:
         runs.append({"this": found[sys.executable], "other": found[before]})
         for name, seconds in found[sys.executable].items():
             ratios.setdefault(name, []).append(seconds / found[before][name])
-    ours, theirs = memory_of(sys.executable), memory_of(before)
     for name, mib in ours.items():
         ratios[name] = [mib / theirs[name]]
     met = show(Console(width=140), ratios)
