@@ -90,15 +90,13 @@ def document_options(function: Callable[..., Any]) -> None:
     settings = program_settings()
     signature = inspect.signature(function)
     parameters = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
-    parameters += [
-        inspect.Parameter(
-            s.name, inspect.Parameter.KEYWORD_ONLY, default=_default(s), annotation=_annotation(s)
-        )
-        for s in settings.values()
-    ]
+    parameters += map(_parameter, settings.values())
     function.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    listed = "\n".join(f"        {s.name}: {_sentence(s)}" for s in settings.values())
-    function.__doc__ = (function.__doc__ or "").replace("        options: See below.", listed)
+    listed = "\n".join(f"    {s.name}: {_sentence(s)}" for s in settings.values())
+    # Python 3.13 strips the indentation of docstrings, and earlier versions keep it
+    text = inspect.cleandoc(function.__doc__ or "")
+    assert "    options: See below." in text
+    function.__doc__ = text.replace("    options: See below.", listed)
 
 
 def _parameter(setting: ProgramSetting) -> inspect.Parameter:
@@ -128,4 +126,4 @@ def _sentence(setting: ProgramSetting) -> str:
     """What an option does, and what it may be, in lines as wide as a docstring's."""
     choices = ", ".join(f"``{choice}``" for choice in setting.choices)
     values = f"{'Of' if setting.several else 'One of'} {choices}." if choices else ""
-    return textwrap.fill(f"{setting.how.help} {values}".strip(), 80, subsequent_indent=" " * 12)
+    return textwrap.fill(f"{setting.how.help} {values}".strip(), 80, subsequent_indent=" " * 8)
