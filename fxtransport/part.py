@@ -224,6 +224,16 @@ class Part(nn.Module):
         self.catch_up()
         yield from super().named_modules(*args, **kwargs)
 
+    def named_children(self) -> Iterator[tuple[str, nn.Module]]:
+        """As of any module, of what the program holds now."""
+        self.catch_up()
+        yield from super().named_children()
+
+    def get_submodule(self, target: str) -> nn.Module:
+        """As of any module, of what the program holds now."""
+        self.catch_up()
+        return super().get_submodule(target)
+
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """As of any module, of what the program holds now."""
         self.catch_up()

@@ -155,6 +155,10 @@ def test_a_replaced_submodule_shows(net: OverwritingNet, images: torch.Tensor) -
     """Of the root, and one deeper down, in what parts run and in what they own."""
     program = cut(net).eval()
     program.head = nn.Linear(4, 9)
+    assert program.parts[-1].get_submodule("head") is program.head
+    program.head = nn.Linear(4, 9)
+    assert any(child is program.head for child in program.parts[-1].children())
+    program.head = nn.Linear(4, 9)
     assert any(p is program.head.weight for p in program.parts[-1].parameters())
     hidden = hidden_before(program, 2, images)
     assert program.parts[-1](hidden).hidden.shape == (5, 9)
