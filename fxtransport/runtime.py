@@ -120,3 +120,17 @@ def tapped(
 def copied(measure: Measure | Measures | None, value: torch.Tensor) -> torch.Tensor | None:
     """A copy of what the model overwrites before it is measured, if it is to be measured."""
     return None if measure is None else value.clone()
+
+
+def scaled(
+    measure: Measure | Measures | None, value: torch.Tensor, factor: float
+) -> torch.Tensor | None:
+    """An operand with the sign and scale that the model adds it with, if it is to be measured."""
+    return None if measure is None else value * factor
+
+
+def displaced(
+    measure: Measure | Measures | None, total: torch.Tensor, skip: torch.Tensor
+) -> torch.Tensor | None:
+    """What was added to a skip, before the sum is overwritten, if it is to be measured."""
+    return None if measure is None else total - skip

@@ -1,6 +1,7 @@
 """Turn the graph into Python functions: the forward, the measured one, and each part's."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+import operator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -10,7 +11,7 @@ from torch import fx, nn
 from fxtransport.ir import Costs, PartitionPlan, Tap, Taps
 from fxtransport.lowered import Function, Lowered, LoweredPart
 from fxtransport.passes.base import Pass
-from fxtransport.runtime import copied, measured, tapped
+from fxtransport.runtime import copied, displaced, measured, scaled, tapped
 from fxtransport.unit import Unit
 
 
@@ -165,34 +166,55 @@ def measuring_function(
     graph = fx.Graph()
     copies = {node: graph.placeholder(node.name) for node in inputs}
     measure = graph.placeholder("measure")
-    ready = _ready(taps, body)
+    ready, sums = _ready(taps, body), _sums(taps)
     activations: dict[str, list[str]] = {}
     for activation in taps.activations:
         activations.setdefault(activation.node, []).append(activation.name)
     found: list[fx.Node] = []
     at = {node.name: copy for node, copy in copies.items()}
+    branches: dict[str, tuple[fx.Node, ...]] = {}
     for node in body:
         if node.op == "placeholder":
             continue
         if node.name not in taps.added:
             copies[node] = graph.node_copy(node, copies.__getitem__)
-        elif node.target is torch.clone:
-            copies[node] = graph.call_function(copied, (measure, copies[node.all_input_nodes[0]]))
+        elif node.target in _LOWERED:
+            values = fx.map_arg(node.args, copies.__getitem__)
+            copies[node] = graph.call_function(_LOWERED[node.target], (measure, *values))
         if node in copies:
             at[node.name] = copies[node]
+        for tap in sums.get(node.name, ()):
+            difference = graph.call_function(displaced, (measure, at[tap.sum], at[tap.skip]))
+            branches[tap.residue] = (difference,)
         for tap in ready.get(node.name, ()):
             at = {n.name: copy for n, copy in copies.items()}
-            branches = tuple(at[name] for name in tap.branch)
+            terms = branches.get(tap.residue) or tuple(at[name] for name in tap.branch)
             total = at[tap.sum]
             output = at.get(tap.output, total)
             flags = (tap.residue in kept, output is not total)
-            arguments = (measure, tap.kind.value, branches, at[tap.skip], output, *flags)
-            found.append(graph.call_function(measured, arguments))
+            block = (measure, tap.kind.value, terms, at[tap.skip], output, *flags)
+            found.append(graph.call_function(measured, block))
         for name in activations.get(node.name, ()):
             found.append(graph.call_function(tapped, (measure, name, copies[node])))
     graph.output((fx.map_arg(returned, copies.__getitem__), found))
     graph.lint()
     return _compile(name, graph)
+
+
+_LOWERED: dict[Any, Callable[..., Any]] = {torch.clone: copied, operator.mul: scaled}
+"""What the nodes that were added for residues do if something is to be measured."""
+
+
+def _sums(taps: Taps) -> dict[str, list[Tap]]:
+    """The blocks whose residue is y - skip and that go on after y, by the node of y.
+
+    Where they end in y, the residue follows from their ends.
+    """
+    sums: dict[str, list[Tap]] = {}
+    for tap in taps.found:
+        if not tap.branch and tap.output != tap.sum:
+            sums.setdefault(tap.sum, []).append(tap)
+    return sums
 
 
 def _ready(taps: Taps, body: Sequence[fx.Node]) -> dict[str, list[Tap]]:

@@ -9,8 +9,10 @@ adds, or the result of the residual addition before. Class names play no part.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fxtransport.analysis.dataflow import ACTIVATIONS, ADDS, NORMS, VIEWS, Dataflow
-from fxtransport.ir import Addition, Kind, RecordedAdditions, Recording, Term
+from fxtransport.analysis.dataflow import ACTIVATIONS, NORMS, VIEWS, Dataflow
+from fxtransport.analysis.shortcuts import shortcut_chain
+from fxtransport.analysis.spelling import SpelledOut, Summand, spell_out
+from fxtransport.ir import Addition, Kind, RecordedAdditions, Recording
 from fxtransport.passes.base import Pass
 from fxtransport.unit import Unit
 
@@ -30,45 +32,46 @@ class FindResiduals(Pass):
 
 def find_additions(recording: Recording) -> tuple[Addition, ...]:
     """The residual additions of a recording, in execution order."""
-    flow = Dataflow(recording)
+    spelled = spell_out(recording)
+    flow = Dataflow(spelled.recording)
     found: dict[int, Addition] = {}
     streams: set[int] = set()
-    for i, op in enumerate(recording.ops):
-        if op.base_name not in ADDS or len(op.inputs) != 2:
+    for i in spelled.sums:
+        if not spelled.computes_known(i):
             continue
-        terms = sum_terms(flow, i)
-        addition = _classify(flow, i, terms, streams)
-        if addition is None:
+        terms = sum_terms(spelled, i)
+        match = _classify(flow, i, terms, streams)
+        if match is None:
             continue
+        addition = _addition(spelled, i, terms, match)
         for inner in {t.op for t in terms} - {i}:
             # x + attn(x) + mlp(x) is one residual, not two
             if inner in found and found[inner].skip_root == addition.skip_root:
                 del found[inner]
         found[i] = addition
-        streams.update(op.outputs)
+        streams.update(flow.recording.ops[i].outputs)
     return tuple(found[i] for i in sorted(found))
 
 
-def sum_terms(flow: Dataflow, op: int) -> list[Term]:
+def sum_terms(spelled: SpelledOut, op: int) -> list[Summand]:
     """The operands of a sum.
 
     A sum that only one sum of the same module call reads is split into its terms.
     """
-    recording = flow.recording
-    terms: list[Term] = []
-    for k, value in enumerate(recording.ops[op].inputs):
-        inner = recording.producer[value]
+    recording = spelled.recording
+    terms: list[Summand] = []
+    for summand in spelled.sums[op]:
+        inner = recording.producer[summand.value]
         if (
             inner is not None
-            and recording.ops[inner].base_name in ADDS
-            and len(recording.ops[inner].inputs) == 2
+            and spelled.is_plain(inner)
             and recording.ops[inner].call == recording.ops[op].call
-            and len(recording.uses[value]) == 1
-            and recording.shapes[value] == recording.shapes[recording.ops[op].outputs[0]]
+            and len(recording.uses[summand.value]) == 1
+            and recording.shapes[summand.value] == recording.shapes[recording.ops[op].outputs[0]]
         ):
-            terms.extend(sum_terms(flow, inner))
+            terms.extend(sum_terms(spelled, inner))
         else:
-            terms.append(Term(op, k, value))
+            terms.append(summand)
     return terms
 
 
@@ -78,24 +81,40 @@ class _Candidate:
 
     flow: Dataflow
     op: int
-    skip: Term
-    others: tuple[Term, ...]
+    skip: Summand
+    others: tuple[Summand, ...]
     streams: frozenset[int] | set[int]
     """The results of the residual additions before."""
 
 
-def _classify(flow: Dataflow, op: int, terms: list[Term], streams: set[int]) -> Addition | None:
+def _classify(flow: Dataflow, op: int, terms: list[Summand], streams: set[int]) -> "_Found | None":
     shape = flow.recording.shapes[flow.recording.ops[op].outputs[0]]
     full = [t for t in terms if flow.recording.shapes[t.value] == shape]
     for find in (_identity, _shortcut, _inner):
         for skip in full:
+            if skip.term.factor is None:
+                continue  # it is no value that the code holds
             others = tuple(t for t in terms if t is not skip)
             match = find(_Candidate(flow, op, skip, others, streams))
             if match is not None:
-                kind, root = match
-                return Addition(flow.recording.path(op), kind, op, skip, others, root, shape)
+                return skip, *match
     return None
 
+
+def _addition(spelled: SpelledOut, op: int, terms: list[Summand], found: "_Found") -> Addition:
+    """What was found, by the operations and values of the recording itself."""
+    skip, kind, root = found
+    recording = spelled.recording
+    others = tuple(t.term for t in terms if t is not skip)
+    shape = recording.shapes[recording.ops[op].outputs[0]]
+    source = spelled.sources[op]
+    return Addition(recording.path(op), kind, source, skip.term, others, root, shape)
+
+
+_Found = tuple[Summand, Kind, int]
+"""The skip, the kind, and the value that the skip is a view of or that its shortcut starts from."""
+
+NEGATIONS = frozenset({"neg", "rsub"})
 
 Match = tuple[Kind, int] | None
 """The kind, and the value that the skip is a view of or that its shortcut starts from."""
@@ -122,7 +141,10 @@ def _identity(c: _Candidate) -> Match:
 
 
 def _shortcut(c: _Candidate) -> Match:
-    """The skip is the block's input through a batch norm, a projection or a pooling."""
+    """The skip is the block's input through a batch norm, a projection or a pooling.
+
+    f(x) - x is the displacement of a block, or an error, and no block of its own.
+    """
     flow = c.flow
     chain, names = shortcut_chain(flow, c.skip.value)
     branch = [t.value for t in c.others]
@@ -132,7 +154,7 @@ def _shortcut(c: _Candidate) -> Match:
             continue
         source = min(sources, key=chain.index)
         on_the_way = set().union(*names[: chain.index(source)])
-        if on_the_way <= VIEWS:
+        if on_the_way <= VIEWS or on_the_way & NEGATIONS:
             return None
         if not any(_is_learned(flow, source, v, call) for v in branch):
             return None
@@ -143,6 +165,8 @@ def _shortcut(c: _Candidate) -> Match:
             return None
         # a sum of parallel linear branches is not residual
         if not any(_is_nonlinear(flow, source, v, call) for v in branch):
+            return None
+        if not any(_is_block_input(c, flow.view_chain(source), source, v, call) for v in branch):
             return None
         return Kind.PROJECTION, source
     return None
@@ -166,15 +190,20 @@ def _inner(c: _Candidate) -> Match:
 def _extents(c: _Candidate) -> list[int]:
     """The module calls within which the branch must start.
 
-    That is the one that adds, and, where it only adds what it is given, its caller.
+    That is the one that adds, and, where it only adds what it is given, its caller. A module
+    that computes too may be given the skip together with what its caller has made of it.
     """
     flow, calls = c.flow, c.flow.recording.calls
     values = [t.value for t in (c.skip, *c.others)]
     extents = []
     for call in flow.callers(flow.recording.ops[c.op].call):
         extents.append(call)
-        first = calls[call].first
+        first, parent = calls[call].first, calls[call].parent
         if any(flow.position(flow.view_chain(v)[-1]) >= first for v in values):
+            if parent is not None and calls[call].inputs.intersection(
+                flow.view_chain(c.skip.value)
+            ):
+                extents.append(parent)
             break
     return extents
 
@@ -216,7 +245,7 @@ def _is_gate(flow: Dataflow, skip: int, value: int) -> bool:
         data = flow.data_inputs(op)
         if op.base_name == "mul" and skip in op.inputs:
             return True
-        if op.base_name not in {"mul", "add", "addcmul"} or len(data) != 1:
+        if op.base_name not in {"mul", "add", "addcmul", "neg", "alias"} or len(data) != 1:
             return False
         value = data[0]
     return False
@@ -238,48 +267,3 @@ def _is_block_input(c: _Candidate, chain: list[int], root: int, value: int, call
         v == root or flow.position(v) >= position or not flow.recording.depends[v]
         for v in reach.values
     )
-
-
-def shortcut_chain(flow: Dataflow, value: int) -> tuple[list[int], list[set[str]]]:
-    """What a shortcut may start from, outwards, and the operations of each step.
-
-    A shortcut is affine; it may start with one pre-activation (norm, then activation).
-    """
-    chain, names = [value], list[set[str]]()
-    while (step := _shortcut_step(flow, chain[-1])) is not None:
-        source, on_the_way = step
-        chain.append(source)
-        names.append(on_the_way)
-        if on_the_way & ACTIVATIONS:
-            break
-    return chain, names
-
-
-def _shortcut_step(flow: Dataflow, value: int) -> tuple[int, set[str]] | None:
-    op = flow.op_of(value)
-    if op is None:
-        return None
-    name, data = op.base_name, flow.data_inputs(op)
-    if len(data) == 1 and flow.is_affine(op):
-        return data[0], {name}
-    if len(data) == 1 and name in ACTIVATIONS:
-        norm = flow.op_of(data[0])
-        if norm is not None and norm.base_name in NORMS:
-            return norm.inputs[0], {name, norm.base_name}
-    if name == "cat":
-        return _common_source(flow, data)
-    if not data and name in VIEWS:
-        return op.inputs[0], {name}
-    return None
-
-
-def _common_source(flow: Dataflow, values: list[int]) -> tuple[int, set[str]] | None:
-    """What all operands of a concatenation come from, each through a shortcut."""
-    chains = [shortcut_chain(flow, v) for v in values]
-    if not chains:
-        return None
-    for source in chains[0][0]:
-        if all(source in chain for chain, _ in chains):
-            steps = [n for chain, names in chains for n in names[: chain.index(source)]]
-            return source, set[str]({"cat"}).union(*steps)
-    return None

@@ -29,6 +29,7 @@ from fxtransport.ir import (
     Shapes,
     Tap,
     Taps,
+    Term,
 )
 from fxtransport.passes.base import Pass, setting
 
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 class TapResidues(Pass):
     """Make each residue a node: the branch of an addition, or y - x of a layer.
 
+    A branch that is subtracted or scaled has its sign and scale in the residue; one that is
+    computed inside the operation that adds it, as by ``torch.lerp``, is y - x, too.
     ``out += shortcut`` overwrites the branch; it becomes an addition out of place, which
     computes the same numbers. A branch that is overwritten otherwise is copied first.
     Of additions, those of the given ``kinds`` are tapped (THESIS 3.5.1).
@@ -115,7 +118,7 @@ class _Tapper:
 
     def __init__(self, graph: fx.Graph, recording: Recording, origins: Origins) -> None:
         self.graph = graph
-        self.nodes = {node.name: node for node in graph.nodes}
+        self.nodes: dict[str, fx.Node] = {node.name: node for node in graph.nodes}
         self.recording = recording
         self.origins = origins
         self.added: list[fx.Node] = []
@@ -130,19 +133,16 @@ class _Tapper:
     def tap_addition(self, residual: Residual, addition: Addition) -> Tap:
         """The block around an addition; its residue is the branch, or the sum of the branches."""
         first = min(_additions(addition))
-        branch = [
-            self._copied(self.nodes[name]) if self._overwritten(term.value, first) else name
-            for name, term in zip(residual.branch, addition.branch, strict=True)
-        ]
-        residue = self.nodes[branch[0]]
-        for name in branch[1:]:
-            with self.graph.inserting_before(self.nodes[residual.node]):
-                residue = self._add(operator.add, (residue, self.nodes[name]))
         assert residual.skip is not None, "an addition that is tapped lies in the open"
-        skip = residual.skip
-        if self._overwritten(addition.skip.value, first):
-            reader = self.nodes[self.origins.op_nodes[addition.skip.op]]
-            skip = self._copied(self.nodes[skip], before=reader)
+        reader = self.nodes[self.origins.op_nodes[addition.skip.op]]
+        skip = self._operand(residual.skip, addition.skip, first, before=reader)
+        branch: list[str] = []
+        if all(term.factor is not None for term in addition.branch):
+            pairs = zip(residual.branch, addition.branch, strict=True)
+            branch = [self._operand(name, term, first) for name, term in pairs]
+            residue = self._sum(branch, residual.node)
+        else:
+            residue = self._displacement(self.nodes[residual.node], self.nodes[skip])
         last = self._activation_of(addition.op)
         output = self.origins.op_nodes[last]
         if self._overwritten(self.recording.ops[last].outputs[0], last + 1):
@@ -151,9 +151,7 @@ class _Tapper:
 
     def tap_layer(self, layer: Layer) -> Tap:
         """The layer as a block; its residue is the displacement x_{m+1} - x_m."""
-        output = self.nodes[layer.output]
-        with self.graph.inserting_after(output):
-            residue = self._add(operator.sub, (output, self.nodes[layer.input]))
+        residue = self._displacement(self.nodes[layer.output], self.nodes[layer.input])
         return Tap(Kind.IDENTITY, residue.name, (), layer.input, layer.output, layer.output)
 
     def tap_activation(self, activation: Activation) -> Activation:
@@ -168,7 +166,45 @@ class _Tapper:
             return activation
         return replace(activation, node=self._copied(self.nodes[activation.node]))
 
-    def _add(self, function: Callable[..., Any], args: tuple[fx.Node, ...]) -> fx.Node:
+    def _operand(self, name: str, term: Term, first: int, before: fx.Node | None = None) -> str:
+        """What a term adds: the operand, with its sign and scale, as it is when it is added.
+
+        Args:
+            name: The operand.
+            term: The term.
+            first: The first operation after which the operand may be overwritten.
+            before: Where to copy it; else at once.
+        """
+        node, factors = self.nodes[name], self._factors(term)
+        for factor in factors:
+            with self.graph.inserting_before(self.nodes[self.origins.op_nodes[term.op]]):
+                node = self._add(operator.mul, (node, factor))
+        copy = not factors and self._overwritten(term.value, first)
+        return self._copied(node, before) if copy else node.name
+
+    def _factors(self, term: Term) -> list[Any]:
+        """What a term's operand is multiplied by: numbers, or nodes that compute them."""
+        factors: list[Any] = [term.factor, 1]
+        if term.keyword is not None:
+            node = self.nodes[self.origins.op_nodes[term.op]]
+            recorded = self.recording.ops[term.op].keywords.get(term.keyword, 1)
+            factors[1] = node.kwargs.get(term.keyword, recorded)
+        return [f for f in factors if not (isinstance(f, int | float) and f == 1)]
+
+    def _sum(self, branch: list[str], before: str) -> fx.Node:
+        """The sum of parallel branches."""
+        total = self.nodes[branch[0]]
+        for name in branch[1:]:
+            with self.graph.inserting_before(self.nodes[before]):
+                total = self._add(operator.add, (total, self.nodes[name]))
+        return total
+
+    def _displacement(self, output: fx.Node, skip: fx.Node) -> fx.Node:
+        """x_{m+1} - x_m, taken at once."""
+        with self.graph.inserting_after(output):
+            return self._add(operator.sub, (output, skip))
+
+    def _add(self, function: Callable[..., Any], args: tuple[Any, ...]) -> fx.Node:
         added = self.graph.call_function(function, args)
         self.added.append(added)
         self.nodes[added.name] = added

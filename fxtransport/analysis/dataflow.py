@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from fxtransport.ir import ALIAS, Op, Recording
 
 ADDS = frozenset({"add"})
+"""Sums of two tensors, in the recording that is spelled out."""
 
 VIEWS = frozenset(
     "alias clone contiguous detach expand flatten flip lift_fresh narrow permute reshape "

@@ -120,11 +120,12 @@ class Tap:
 
     kind: Kind
     residue: str
-    """The branch, or x_{m+1} - x_m of a layer."""
+    """What is added to the skip; of a layer, x_{m+1} - x_m."""
     branch: tuple[str, ...]
-    """The operands that are added to the skip; none of a layer."""
+    """The terms that are added to the skip; none where the residue is a difference, as that of
+    a layer, or of a sum whose other terms are computed by the operation that adds them."""
     skip: str
-    """The skip operand; of a layer, x_m."""
+    """What they are added to; of a layer, x_m."""
     sum: str
     """The addition; of a layer, x_{m+1}."""
     output: str

@@ -3,7 +3,8 @@
 Values and operations are referred to by number.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from fxtransport.ir.choices import TAPPED_KINDS, Kind
@@ -37,6 +38,8 @@ class Op:
     """Its arguments that are numbers, or lists of them, in order."""
     writes: bool = False
     """Whether it changes a tensor that was there before."""
+    keywords: Mapping[str, Any] = field(default_factory=dict)
+    """Its arguments by keyword that are numbers, such as ``alpha``."""
 
     @property
     def base_name(self) -> str:
@@ -72,11 +75,16 @@ class Recording:
 
 @dataclass(frozen=True)
 class Term:
-    """An operand of a sum: the ``operand``-th of the addition ``op``."""
+    """What an operand adds to a sum: the ``operand``-th tensor that the operation ``op`` reads."""
 
     op: int
     operand: int
     value: int
+    factor: float | None = 1.0
+    """The number that it is multiplied by: -1 for what is subtracted. None: what is added is
+    no multiple of it, but computed inside the operation."""
+    keyword: str | None = None
+    """The argument of the operation that it is multiplied by, too, where the code gives one."""
 
 
 @dataclass(frozen=True)

@@ -140,8 +140,11 @@ class Recorder(TorchDispatchMode):
             if written:
                 writes = True
                 self._written[self._storage[id(t)]] = value
-        constants = tuple(a for a in args if not isinstance(a, torch.Tensor))
-        self.ops.append(Op(name, inputs, tuple(outputs), self._stack[-1], constants, writes))
+        constants = tuple(a for a in args if not tensors_in(a))
+        keywords = {k: v for k, v in (kwargs or {}).items() if isinstance(v, int | float)}
+        self.ops.append(
+            Op(name, inputs, tuple(outputs), self._stack[-1], constants, writes, keywords)
+        )
         if self.observe is not None:
             self.observe(index, tensors)
         return out
