@@ -121,22 +121,30 @@ Match = tuple[Kind, int] | None
 
 
 def _identity(c: _Candidate) -> Match:
-    """The skip is the block's input itself, or a view of it."""
+    """The skip is the block's input itself, a view of it, or such views in one tensor."""
+    chain = c.flow.view_chain(c.skip.value)
+    whole = _is_start(c, chain)
+    op = c.flow.op_of(chain[-1])
+    if whole is None and op is not None and op.base_name == "cat":
+        # TimeSformer joins the class token with tokens that have just been added to
+        whole = all(_is_start(c, c.flow.view_chain(piece)) for piece in op.inputs)
+    return (Kind.IDENTITY, chain[-1]) if whole else None
+
+
+def _is_start(c: _Candidate, chain: list[int]) -> bool | None:
+    """Whether the branch starts from what a chain of views is of; None if it is not reached."""
     flow = c.flow
-    chain = flow.view_chain(c.skip.value)
     for call in _extents(c):
         roots = {t.value: _reaches(flow, chain, t.value, call) for t in c.others}
         branch = {value: root for value, root in roots.items() if root is not None}
         if not branch:
             continue
-        for value, root in branch.items():
-            if not _is_learned(flow, root, value, call):
-                return None
-            if not _is_block_input(c, chain, root, value, call):
-                return None
-            if _is_gate(flow, c.skip.value, value):
-                return None
-        return Kind.IDENTITY, chain[-1]
+        return all(
+            _is_learned(flow, root, value, call)
+            and _is_block_input(c, chain, root, value, call)
+            and not _is_gate(flow, c.skip.value, value)
+            for value, root in branch.items()
+        )
     return None
 
 
