@@ -5,14 +5,14 @@ Each knows the answer: which module adds what kind of residual, and the residues
 computed apart and out of place.
 """
 
-from tests.patterns import convolutions, no_residuals, norms, transformers
+from tests.patterns import convolutions, no_residuals, norms, spellings, transformers
 from tests.patterns.base import Pattern
 
 __all__ = ["PATTERNS", "Pattern"]
 
 PATTERNS = {
     pattern.__name__: pattern
-    for module in (convolutions, norms, transformers, no_residuals)
+    for module in (convolutions, norms, transformers, spellings, no_residuals)
     for pattern in vars(module).values()
     if isinstance(pattern, type) and pattern in Pattern.__subclasses__()
 }

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.patterns.base import Attention, Pattern, conv, conv_norm_relu
+from tests.patterns.base import Attention, Pattern, conv, conv_norm_relu, mlp
 
 
 class NotPositionEmbedding(Pattern):
@@ -165,3 +165,36 @@ class NotSumOfHeads(Pattern):
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         low = self.stem(x)
         return {"out": self.head({"low": low, "high": self.deeper(low)})}
+
+
+class NotDifference(Pattern):
+    """f(x) - x is how far a block is from its input, and no block."""
+
+    shape = (6, 8)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mlp = mlp(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.mlp(x) - x
+
+
+class NotSumOfStages(Pattern):
+    """The weighted sum of classifiers of several stages (efficientvim_m1)."""
+
+    shape = (6, 8)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList([mlp(8) for _ in range(3)])
+        self.heads = nn.ModuleList([nn.Linear(8, 3) for _ in range(3)])
+        self.weights = nn.Parameter(torch.randn(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = []
+        for k, (stage, head) in enumerate(zip(self.stages, self.heads, strict=True)):
+            x, hidden = stage(x), x.tanh()
+            found.append(self.weights[k] * head(hidden.mean(1)))
+            x = torch.cat([x, hidden], dim=1)[:, ::2]
+        return torch.stack(found).sum(0)
