@@ -13,9 +13,11 @@ from fxtransport.runtime import (
     call_without_gradient,
     choose,
     copied,
+    displaced,
     guard,
     measured,
     run_if,
+    scaled,
     tapped,
     without_gradient,
 )
@@ -95,6 +97,8 @@ def test_nothing_is_measured_unless_asked() -> None:
     assert tapped(Measures(), "fc", value) is None
     assert tapped(Measures(activation=name_and_sum), "fc", value) == 4
     assert copied(None, value) is None
+    assert scaled(None, value, 2) is None
+    assert displaced(None, value, value) is None
 
 
 def test_what_is_overwritten_is_copied_before() -> None:
@@ -103,3 +107,11 @@ def test_what_is_overwritten_is_copied_before() -> None:
     nn.init.zeros_(value)
     assert kept is not None
     assert kept.tolist() == [1, 1]
+
+
+def test_residues_have_the_scale_of_the_model() -> None:
+    value, skip = torch.ones(2), torch.full((2,), 3.0)
+    twice, difference = scaled(Measures(), value, -2), displaced(Measures(), value, skip)
+    assert twice is not None
+    assert difference is not None
+    assert twice.tolist() == difference.tolist() == [-2, -2]

@@ -93,6 +93,20 @@ def test_operations_in_place_make_new_values_of_one_storage() -> None:
     assert found.outputs == relu.outputs
 
 
+class Scaled(nn.Module):
+    """Gives numbers by position and by keyword."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([torch.add(x, x, alpha=2).lerp(x, 0.5), x], dim=-1)
+
+
+def test_numbers_among_the_arguments_are_known() -> None:
+    add, lerp, stack = recorded(Scaled(), 4).ops
+    assert (add.constants, dict(add.keywords)) == ((), {"alpha": 2})
+    assert (lerp.constants, dict(lerp.keywords)) == ((0.5,), {})
+    assert (stack.constants, len(stack.inputs)) == ((-1,), 2)
+
+
 def test_arguments_of_calls_are_known() -> None:
     found = recorded(nn.Sequential(Block(), Block()), 4, 8, 8)
     second = next(call for call in found.calls if call.path == "1")
