@@ -18,7 +18,8 @@ class Residue:
 
     Args:
         kind: What the skip operand is.
-        branches: The other operands of the addition; empty for an equal-dimension layer.
+        branches: What is added to the skip; empty where that is the difference of the ends, as for
+            an equal-dimension layer.
         skip: x_m; for a projection, what the shortcut makes of x_m.
         output: x_{m+1}, of the same shape.
         kept: Whether x_m and x_{m+1} are saved for backward anyway, so that residues that
