@@ -108,20 +108,6 @@ def measured(
     return measure(Residue(Kind(kind), branches, skip, output, kept, activated))
 
 
-def tapped(
-    measure: Measure | Measures | None, name: str, value: torch.Tensor
-) -> torch.Tensor | None:
-    """What is measured of an activation that is tapped by name; None if nothing is."""
-    if not isinstance(measure, Measures) or measure.activation is None:
-        return None
-    return measure.activation(name, value)
-
-
-def copied(measure: Measure | Measures | None, value: torch.Tensor) -> torch.Tensor | None:
-    """A copy of what the model overwrites before it is measured, if it is to be measured."""
-    return None if measure is None else value.clone()
-
-
 def scaled(
     measure: Measure | Measures | None, value: torch.Tensor, factor: float
 ) -> torch.Tensor | None:
@@ -134,3 +120,17 @@ def displaced(
 ) -> torch.Tensor | None:
     """What was added to a skip, before the sum is overwritten, if it is to be measured."""
     return None if measure is None else total - skip
+
+
+def tapped(
+    measure: Measure | Measures | None, name: str, value: torch.Tensor
+) -> torch.Tensor | None:
+    """What is measured of an activation that is tapped by name; None if nothing is."""
+    if not isinstance(measure, Measures) or measure.activation is None:
+        return None
+    return measure.activation(name, value)
+
+
+def copied(measure: Measure | Measures | None, value: torch.Tensor) -> torch.Tensor | None:
+    """A copy of what the model overwrites before it is measured, if it is to be measured."""
+    return None if measure is None else value.clone()
