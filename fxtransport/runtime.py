@@ -91,6 +91,11 @@ def add_out_of_place(branch: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     return total if total.dtype == branch.dtype else total.to(branch.dtype)
 
 
+def of_blocks(measure: Measure | Measures | None) -> Measure | None:
+    """What is to be measured of residual blocks."""
+    return measure.residue if isinstance(measure, Measures) else measure
+
+
 def measured(
     measure: Measure | Measures | None,
     kind: str,
@@ -101,8 +106,7 @@ def measured(
     activated: bool,
 ) -> torch.Tensor | None:
     """What is measured of a residual block; None if nothing is to be measured."""
-    if isinstance(measure, Measures):
-        measure = measure.residue
+    measure = of_blocks(measure)
     if measure is None:
         return None
     return measure(Residue(Kind(kind), branches, skip, output, kept, activated))
@@ -112,14 +116,14 @@ def scaled(
     measure: Measure | Measures | None, value: torch.Tensor, factor: float
 ) -> torch.Tensor | None:
     """An operand with the sign and scale that the model adds it with, if it is to be measured."""
-    return None if measure is None else value * factor
+    return None if of_blocks(measure) is None else value * factor
 
 
 def displaced(
     measure: Measure | Measures | None, total: torch.Tensor, skip: torch.Tensor
 ) -> torch.Tensor | None:
     """What was added to a skip, before the sum is overwritten, if it is to be measured."""
-    return None if measure is None else total - skip
+    return None if of_blocks(measure) is None else total - skip
 
 
 def tapped(

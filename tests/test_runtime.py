@@ -97,8 +97,9 @@ def test_nothing_is_measured_unless_asked() -> None:
     assert tapped(Measures(), "fc", value) is None
     assert tapped(Measures(activation=name_and_sum), "fc", value) == 4
     assert copied(None, value) is None
-    assert scaled(None, value, 2) is None
-    assert displaced(None, value, value) is None
+    for nothing in (None, Measures(), Measures(activation=name_and_sum)):
+        assert scaled(nothing, value, 2) is None
+        assert displaced(nothing, value, value) is None
 
 
 def test_what_is_overwritten_is_copied_before() -> None:
@@ -111,7 +112,8 @@ def test_what_is_overwritten_is_copied_before() -> None:
 
 def test_residues_have_the_scale_of_the_model() -> None:
     value, skip = torch.ones(2), torch.full((2,), 3.0)
-    twice, difference = scaled(Measures(), value, -2), displaced(Measures(), value, skip)
+    measures = Measures(residue=lambda residue: residue.branch)
+    twice, difference = scaled(measures, value, -2), displaced(measures, value, skip)
     assert twice is not None
     assert difference is not None
     assert twice.tolist() == difference.tolist() == [-2, -2]
