@@ -8,6 +8,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any, NamedTuple, Self
 
+from fxtransport.watched import Watched
+
 
 class _Module(NamedTuple):
     """Stands for an imported module among the globals of a function that is pickled."""
@@ -73,6 +75,17 @@ class LoweredPart:
     it alone uses, only the outermost path."""
     opened: tuple[str, ...]
     """The paths of the modules whose code is in the function, from the outermost inwards."""
+    watched: tuple[Watched, ...] = ()
+    """The attributes of modules that the function depends on."""
+
+    @property
+    def entered(self) -> tuple[str, ...]:
+        """The paths of the opened modules, and of those whose attributes were read."""
+        found = set(self.opened)
+        for entry in self.watched:
+            names = entry.path.split(".") if entry.path else []
+            found |= {".".join(names[: depth + 1]) for depth in range(len(names))}
+        return tuple(sorted(found))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,10 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import nn
 
+from fxtransport.errors import GuardError
+from fxtransport.hooks import hook_error, hook_of
 from fxtransport.lowered import LoweredPart
+from fxtransport.opened import opened_modules
 from fxtransport.origin import Provenance
 from fxtransport.residue import Measure, Measures, mean_square_branch
 from fxtransport.shells import (
@@ -17,10 +20,10 @@ from fxtransport.shells import (
     Shell,
     detach,
     mount,
-    opened_modules,
     placeholders,
     shells_in,
 )
+from fxtransport.watched import Camera
 
 HEAD = "auxiliary_head"
 """The name of a part's own head among its submodules."""
@@ -90,35 +93,47 @@ class Part(nn.Module):
         self._around = (source, model)
         self._root = (Root(model, self),)
         self._head = (head,)
-        self._kinds = {path: type(model.get_submodule(path)) for path in lowered.opened}
+        self._kinds = {path: type(model.get_submodule(path)) for path in lowered.entered}
         self._hold()
 
     def _hold(self) -> None:
         """Take the present submodules, parameters and buffers."""
-        source = self._around[0]
+        source, model = self._around
+        self._opened = opened_modules(model, source, self._kinds, self._lowered.watched)
         modes = {shell.origin: shell.training for shell in shells_in(self)}
         for registry in REGISTRIES:
             getattr(self, registry).clear()
         self._mounts = mount(self, source, self._lowered)
-        self._opened = opened_modules(source, self._kinds)
-        for shell in shells_in(self):
+        self._shells = tuple(shells_in(self))
+        for shell in self._shells:
             shell.training = modes.get(shell.origin, shell.training)
         if self._head[0] is not None:
             # not by add_module, which refuses the name of the property below
             self._modules[HEAD] = self._head[0]
 
     def catch_up(self) -> None:
-        """Hold what the program holds now, if a submodule of it was replaced.
+        """Hold what the program holds now, if something of it was replaced.
 
         Raises:
             UsageError: an opened module was replaced by one of another class.
+            GuardError: an attribute that the graph depends on is not what it was, or a hook was
+                registered that would not run.
         """
         if torch.compiler.is_compiling():
             return
-        for module in self._opened:
-            module.check()
-        if not all(entry.is_current for entry in self._mounts):
+        if not all(module.is_current for module in self._opened):
             self._hold()
+        camera = Camera()
+        for module in self._opened:
+            module.check(camera)
+        for shell in self._shells:
+            kind = hook_of(shell)
+            if kind is not None:
+                path = next(name for name, module in super().named_modules() if module is shell)
+                raise GuardError(hook_error(path, shell.origin, kind))
+        for entry in self._mounts:
+            if not entry.is_current:
+                entry.take()
 
     def forward(
         self,

@@ -7,12 +7,12 @@ plain attributes to the module itself, so that they are read live.
 """
 
 import copy
-from collections.abc import Container, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Container, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
-from fxtransport.errors import UsageError
 from fxtransport.lowered import LoweredPart
 
 REGISTRIES = ("_modules", "_parameters", "_buffers")
@@ -48,6 +48,23 @@ class Shell(nn.Module):
             raise AttributeError(f"{type(origin).__name__}.{name} belongs to another part")
         return getattr(origin, name)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "training" or name in self.__dict__ or hasattr(nn.Module, name):
+            super().__setattr__(name, value)
+            return
+        origin = self.__dict__["_origin"][0]
+        for registry in REGISTRIES:
+            held, source = self.__dict__[registry], origin.__dict__[registry]
+            if name in held and name in source and held[name] is not source[name]:
+                # by functional_call, for a while, which restores what it finds here
+                held[name] = value
+                return
+        setattr(origin, name, value)
+        for registry in REGISTRIES:
+            held, source = self.__dict__[registry], origin.__dict__[registry]
+            if name in held:
+                held[name] = source[name]
+
 
 class Root(Shell):
     """The shell of a model, for a program or a part that holds the same as it does.
@@ -78,7 +95,8 @@ class Root(Shell):
             self.__dict__["_holder"][0].training = mode
 
 
-class Mount(NamedTuple):
+@dataclass(slots=True)
+class Mount:
     """One thing that a part holds, and where it comes from."""
 
     shell: nn.Module
@@ -95,29 +113,14 @@ class Mount(NamedTuple):
         """Whether the origin still holds the same object."""
         return getattr(self.origin, self.registry).get(self.name) is self.held
 
-
-class Opened(NamedTuple):
-    """An opened module: its code is in the graph, so another one cannot take its place."""
-
-    path: str
-    around: nn.Module
-    """The module that holds it."""
-    name: str
-    kind: type
-
-    def check(self) -> None:
-        """See that a module of the same class is there.
-
-        Raises:
-            UsageError: another one has taken its place.
-        """
-        found = self.around._modules.get(self.name)
-        if type(found) is not self.kind:
-            raise UsageError(
-                f"{self.path} is now of class {type(found).__name__}, and its code as a "
-                f"{self.kind.__name__} is in the program's graph; replace it on the model, and "
-                "compile again"
-            )
+    def take(self) -> None:
+        """Hold what the origin holds now, or nothing if it holds nothing."""
+        source, held = getattr(self.origin, self.registry), getattr(self.shell, self.registry)
+        self.held = source.get(self.name)
+        if self.name in source:
+            held[self.name] = self.held
+        else:
+            held.pop(self.name, None)
 
 
 def mount(part: nn.Module, source: nn.Module, lowered: LoweredPart) -> tuple[Mount, ...]:
@@ -137,7 +140,7 @@ def mount(part: nn.Module, source: nn.Module, lowered: LoweredPart) -> tuple[Mou
                 held = getattr(origin, registry)[name]
                 getattr(holder, registry)[name] = held
                 found.append(Mount(holder, origin, registry, name, held))
-    for path in lowered.opened:
+    for path in lowered.entered:
         # of some, only a flag or a plain attribute is read
         _shell_at(part, source, path)
     return tuple(found)
@@ -155,20 +158,6 @@ def _shell_at(part: nn.Module, source: nn.Module, path: str) -> tuple[nn.Module,
             inner = holder._modules[name] = Shell(child)
         holder, origin = inner, child
     return holder, origin
-
-
-def opened_modules(source: nn.Module, kinds: Mapping[str, type]) -> tuple[Opened, ...]:
-    """The modules of which the graph holds the code.
-
-    Args:
-        source: Holds them.
-        kinds: By path, the class that each had when its code was taken.
-    """
-    found = []
-    for path, kind in kinds.items():
-        around, _, name = path.rpartition(".")
-        found.append(Opened(path, source.get_submodule(around), name, kind))
-    return tuple(found)
 
 
 def shells_in(part: nn.Module) -> Iterator[Shell]:

@@ -18,7 +18,10 @@ MAPPED = {"passes": "fxtransport.passes", "cli": "fxtransport.cli"}
 """Folders at the top level that are installed inside the package."""
 
 BASE = "ir errors files"
-RUNS = f"{BASE} origin randomness unit lowered runtime residue heads shells part program weights"
+RUNS = (
+    f"{BASE} hooks opened origin randomness unit lowered runtime residue heads shells part program "
+    "watched weights"
+)
 """What a program is made of, and what it calls while it runs."""
 MAY_IMPORT = {
     "ir": "",
@@ -29,18 +32,21 @@ MAY_IMPORT = {
     "origin": "",
     "heads": "ir",
     "residue": "ir",
-    "lowered": "",
+    "hooks": "",
+    "watched": "errors",
+    "lowered": "watched",
+    "opened": "errors hooks watched",
     "runtime": "ir errors residue",
     "unit": "errors",
-    "shells": "errors lowered",
-    "part": "errors lowered origin residue shells",
+    "shells": "lowered",
+    "part": "errors hooks lowered opened origin residue shells watched",
     "program": "errors ir lowered origin part residue shells unit",
     "weights": "errors program",
     "data": "errors files randomness",
     "nets": "errors heads",
     "objectives": "ir errors residue",
     "training": f"{RUNS} objectives data",
-    "tracing": "ir errors unit runtime",
+    "tracing": "hooks ir errors unit runtime watched",
     "analysis": "ir errors unit runtime heads tracing",
     "passes": f"{RUNS} tracing analysis",
     "report": f"{RUNS} passes training data objectives zoo names",
@@ -49,8 +55,8 @@ MAY_IMPORT = {
 
 COMPILES = {"passes", "tracing", "analysis", "compiler", "models", "cli"}
 DOES_NOT_COMPILE = (
-    "ir errors files origin randomness lowered runtime residue shells part program weights "
-    "objectives training data"
+    "ir errors files hooks opened origin randomness lowered runtime residue shells part program "
+    "watched weights objectives training data"
 ).split()
 """Rooms from which nothing of the compiler is reached, directly or through others."""
 

@@ -17,6 +17,7 @@ ELSEWHERE = {
     "test_doctests.py": "runs the examples of all docstrings",
     "test_golden.py": "compares the graphs of tests/patterns/ with tests/golden/",
     "test_habits.py": "reads the tests",
+    "test_part_guards.py": "what fxtransport/part.py refuses, which has many tests",
     "test_part_modes.py": "the modes of fxtransport/part.py, which has many tests",
     "end_to_end": "compares whole programs and whole runs with models and methods written by hand",
     "passes/test_random_networks.py": "runs all passes on networks made at random",

@@ -6,14 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from fxtransport.errors import UsageError
 from fxtransport.lowered import Function, LoweredPart
 from fxtransport.shells import (
     Root,
     Shell,
     detach,
     mount,
-    opened_modules,
     placeholder,
     placeholders,
     shells_in,
@@ -105,17 +103,14 @@ def test_mounts_notice_what_is_replaced() -> None:
     entries = mount(nn.Module(), model, lowered("inner.one", "scale"))
     assert all(entry.is_current for entry in entries)
     model.inner.one = nn.Linear(2, 2)
-    assert [entry.name for entry in entries if not entry.is_current] == ["one"]
-
-
-def test_opened_modules_keep_their_class() -> None:
-    model = Outer()
-    (module,) = opened_modules(model, {"inner": Inner})
-    model.inner = Inner()
-    module.check()
-    model.inner = nn.Identity()
-    with pytest.raises(UsageError, match="inner is now of class Identity"):
-        module.check()
+    (stale,) = [entry for entry in entries if not entry.is_current]
+    assert stale.name == "one"
+    stale.take()
+    assert stale.is_current
+    assert stale.shell.one is model.inner.one
+    del model.inner.one
+    stale.take()
+    assert not hasattr(stale.shell, "one")
 
 
 def test_a_detached_copy_is_empty_where_nothing_is_held() -> None:

@@ -1,0 +1,87 @@
+"""What must stay as it is of modules whose code is in a program's graph."""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from torch import nn
+
+from fxtransport.errors import GuardError, UsageError
+from fxtransport.hooks import hook_error, hook_of
+from fxtransport.watched import Camera, Watched, check_watched
+
+
+class Opened(NamedTuple):
+    """A module whose code is in the graph.
+
+    Another one of its class may take its place, of no other. Attributes that the code depends on
+    must keep their values, and hooks of it would not run.
+    """
+
+    path: str
+    """Empty for the model itself."""
+    around: nn.Module | None
+    """The module that holds it; None for the model itself, which nothing can replace."""
+    name: str
+    module: nn.Module
+    watched: tuple[Watched, ...] = ()
+
+    @property
+    def is_current(self) -> bool:
+        """Whether it is still where it was."""
+        return self.around is None or self.around._modules.get(self.name) is self.module
+
+    def check(self, camera: Camera) -> None:
+        """See that it has no hooks, and that its attributes are what they were.
+
+        Args:
+            camera: Made for this check of all modules.
+
+        Raises:
+            GuardError: something changed.
+        """
+        kind = hook_of(self.module)
+        if kind is not None:
+            raise GuardError(hook_error(self.path, self.module, kind))
+        check_watched(self.watched, self.module, camera)
+
+
+def opened_modules(
+    model: nn.Module, source: nn.Module, kinds: Mapping[str, type], watched: Iterable[Watched] = ()
+) -> tuple[Opened, ...]:
+    """The modules of which the graph holds the code, from the outermost inwards.
+
+    Args:
+        model: The model.
+        source: Holds its submodules: the model, or a program.
+        kinds: By path, from the outermost inwards, the class that each had when its code was
+            taken.
+        watched: The attributes that the code depends on.
+
+    Raises:
+        UsageError: a module of another class has taken the place of one.
+    """
+    attributes: dict[str, list[Watched]] = {}
+    for entry in watched:
+        attributes.setdefault(entry.path, []).append(entry)
+    found = {"": Opened("", None, "", model, tuple(attributes.pop("", ())))}
+    for path, kind in kinds.items():
+        around, name = _around(source, path)
+        module = around._modules.get(name)
+        if module is None or type(module) is not kind:
+            raise UsageError(
+                f"{path} is now of class {type(module).__name__}, and its code as a "
+                f"{kind.__name__} is in the program's graph; replace it on the model, and "
+                "compile again"
+            )
+        found[path] = Opened(path, around, name, module, tuple(attributes.get(path, ())))
+    return tuple(found.values())
+
+
+def _around(source: nn.Module, path: str) -> tuple[nn.Module, str]:
+    """The module that holds a path, and the last name; modules in between were checked."""
+    *around, name = path.split(".")
+    for step in around:
+        child = source._modules[step]
+        assert child is not None, f"{step} of {path} is a module"
+        source = child
+    return source, name
