@@ -78,9 +78,7 @@ class Program(nn.Module):
         super().__init__()
         _refuse_clashes(model)
         self._modules.update(model._modules)
-        self._parameters.update(model._parameters)
-        self._buffers.update(model._buffers)
-        self._non_persistent_buffers_set = set(model._non_persistent_buffers_set)
+        self._share_tensors(model)
         self.training = model.training
         undecayed = getattr(model, "no_weight_decay", None)
         self._undecayed = frozenset(undecayed() if callable(undecayed) else ())
@@ -91,6 +89,11 @@ class Program(nn.Module):
         # in a tuple, so that it is not a submodule
         self._model = (model,)
         self._make_parts()
+
+    def _share_tensors(self, model: nn.Module) -> None:
+        """Have the parameters and buffers that the model has, also those that it is given later."""
+        for registry in ("_parameters", "_buffers", "_non_persistent_buffers_set"):
+            self.__dict__[registry] = model.__dict__[registry]
 
     def _make_parts(self) -> None:
         """Make what holds the same submodules as this program: its root and its parts."""
@@ -231,6 +234,7 @@ class Program(nn.Module):
         views = ("_root", "_parts", "_whole")
         kept = {name: value for name, value in vars(self).items() if name not in views}
         copied.__dict__.update(copy.deepcopy(kept, memo))
+        copied._share_tensors(copied._model[0])
         copied._make_parts()
         pairs = zip((*copied._parts, *copied._whole), (*self._parts, *self._whole), strict=True)
         for own, other in pairs:

@@ -49,19 +49,19 @@ class Shell(nn.Module):
         return getattr(origin, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
+        """Set what is the module's own on the module, so that everything around sees it."""
         if name == "training" or name in self.__dict__ or hasattr(nn.Module, name):
             super().__setattr__(name, value)
             return
-        origin = self.__dict__["_origin"][0]
-        for registry in REGISTRIES:
-            held, source = self.__dict__[registry], origin.__dict__[registry]
-            if name in held and name in source and held[name] is not source[name]:
-                # by functional_call, for a while, which restores what it finds here
+        origin = self.origin
+        pairs = [(self.__dict__[each], origin.__dict__[each]) for each in REGISTRIES]
+        for held, source in pairs:
+            if name in held and held[name] is not source.get(name):
+                # functional_call put it here, and takes it away again
                 held[name] = value
                 return
         setattr(origin, name, value)
-        for registry in REGISTRIES:
-            held, source = self.__dict__[registry], origin.__dict__[registry]
+        for held, source in pairs:
             if name in held:
                 held[name] = source[name]
 

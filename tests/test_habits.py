@@ -19,6 +19,7 @@ ELSEWHERE = {
     "test_habits.py": "reads the tests",
     "test_part_guards.py": "what fxtransport/part.py refuses, which has many tests",
     "test_part_modes.py": "the modes of fxtransport/part.py, which has many tests",
+    "test_part_writes.py": "what code of fxtransport/part.py sets, which has many tests",
     "end_to_end": "compares whole programs and whole runs with models and methods written by hand",
     "passes/test_random_networks.py": "runs all passes on networks made at random",
     "passes/test_regressions.py": "runs all passes on what was wrong once",

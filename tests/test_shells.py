@@ -136,3 +136,56 @@ def test_placeholders_have_the_structure() -> None:
     assert len(made) == 2
     assert not list(made.parameters())
     assert made[1][0].eval().training is False
+
+
+class Counts(nn.Module):
+    """A buffer and a count in a module that is held in part, and the same on the root."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = Inner()
+        self.inner.step = 0
+        self.register_buffer("mean", torch.zeros(2))
+        self.register_buffer("nothing", None)
+        self.step = 0
+
+
+def test_what_code_sets_is_set_on_the_module() -> None:
+    """Plain attributes, buffers, and parameters, also those that are elsewhere."""
+    model = Counts()
+    shell = held(model, "inner.one", "inner.table").get_submodule("inner")
+    shell.step = 3
+    assert model.inner.step == 3
+    shell.table = new = torch.ones(3)
+    assert model.inner.table is shell.table is new
+    shell.fresh = "set"
+    assert model.inner.fresh == "set"
+    shell.two = other = nn.Linear(2, 2)
+    assert model.inner.two is other
+    assert not hasattr(shell, "two")
+    with pytest.raises(TypeError, match="cannot assign"):
+        shell.table = 3
+    shell.training = False
+    assert model.inner.training
+
+
+def test_what_code_sets_on_a_root() -> None:
+    model, holder = Counts(), nn.Module()
+    holder._buffers.update(model._buffers)
+    root = Root(model, holder)
+    root.step += 1
+    root.mean = new = torch.ones(2)
+    assert model.step == 1
+    assert model.mean is holder.mean is new
+    root.nothing = new
+    assert model.nothing is holder.nothing is new
+
+
+def test_what_functional_call_put_there_is_not_set_on_the_module() -> None:
+    model, holder = Counts(), nn.Module()
+    holder._buffers.update(model._buffers)
+    root, before = Root(model, holder), model.mean
+    holder._buffers["mean"] = torch.ones(2)
+    root.mean = new = 2 * root.mean
+    assert holder.mean is new
+    assert model.mean is before
