@@ -7,7 +7,7 @@ from torch import nn
 
 from fxtransport.errors import GuardError, UsageError
 from fxtransport.hooks import hook_error, hook_of
-from fxtransport.watched import Camera, Watched, check_watched
+from fxtransport.watched import MISSING, PLAIN, Camera, Watched, changed, check_watched
 
 
 class Opened(NamedTuple):
@@ -43,6 +43,21 @@ class Opened(NamedTuple):
         if kind is not None:
             raise GuardError(hook_error(self.path, self.module, kind))
         check_watched(self.watched, self.module, camera)
+
+    def check_compiled(self) -> None:
+        """The same, as far as a compiler can follow, which then guards compiled code by it.
+
+        Raises:
+            GuardError: something changed.
+        """
+        kind = hook_of(self.module)
+        if kind is not None:
+            raise GuardError(hook_error(self.path, self.module, kind))
+        for entry in self.watched:
+            if type(entry.value) in PLAIN:
+                live = getattr(self.module, entry.name, MISSING)
+                if type(live) is not type(entry.value) or live != entry.value:
+                    raise GuardError(changed(entry, self.module, "", repr(entry.value), repr(live)))
 
 
 def opened_modules(

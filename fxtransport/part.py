@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Self
 
 import torch
 from torch import nn
+from torch.utils import _pytree
 
 from fxtransport.errors import GuardError
 from fxtransport.hooks import hook_error, hook_of
@@ -40,6 +41,10 @@ class PartOutput(NamedTuple):
     costs: Any
     """What was measured of each residual block inside, in execution order. Scalars make a 1-D
     tensor of M, values per sample one of B×M, other tensors a tuple. Empty without a measure."""
+
+
+# so that what torch.export makes of a part can be saved
+_pytree._register_namedtuple(PartOutput, serialized_type_name="fxtransport.PartOutput")
 
 
 @dataclass(frozen=True)
@@ -120,6 +125,9 @@ class Part(nn.Module):
                 registered that would not run.
         """
         if torch.compiler.is_compiling():
+            # what is compared here is what compiled code is guarded by
+            for module in self._opened:
+                module.check_compiled()
             return
         if not all(module.is_current for module in self._opened):
             self._hold()
@@ -308,6 +316,13 @@ def costs_of(values: Sequence[torch.Tensor], like: Any) -> Any:
     if not values:
         first = next((x for x in like if isinstance(x, torch.Tensor)), None)
         return torch.zeros(0, device=None if first is None else first.device)
-    if values[0].dim() < 2 and all(v.shape == values[0].shape for v in values):
+    if values[0].dim() < 2 and all(_is_same_size(v, values[0]) for v in values):
         return torch.stack(list(values), dim=-1)
     return tuple(values)
+
+
+def _is_same_size(value: torch.Tensor, other: torch.Tensor) -> bool:
+    if torch.jit.is_tracing():
+        # sizes are tensors there, and decisions on them raise warnings
+        return value.is_same_size(other)
+    return value.shape == other.shape

@@ -194,12 +194,16 @@ def check_watched(watched: Iterable[Watched], origin: nn.Module, camera: Camera)
             continue
         found = camera.picture(live)
         if type(found) is not type(value) or found != value:
-            place, before, now = difference(value, found)
-            raise GuardError(
-                f"{entry.path or 'the model'} ({type(origin).__name__}) reads self.{entry.name}"
-                f"{place}, which was {before} when the program was compiled and is {now} now; set "
-                "it back, or compile again"
-            )
+            raise GuardError(changed(entry, origin, *difference(value, found)))
+
+
+def changed(entry: Watched, origin: nn.Module, place: str, before: str, now: str) -> str:
+    """What to tell a user who changed an attribute."""
+    return (
+        f"{entry.path or 'the model'} ({type(origin).__name__}) reads self.{entry.name}{place}, "
+        f"which was {before} when the program was compiled and is {now} now; set it back, or "
+        "compile again"
+    )
 
 
 def difference(before: Any, now: Any) -> tuple[str, str, str]:

@@ -116,3 +116,23 @@ def test_an_opened_container_is_replaced(net: OverwritingNet, images: torch.Tens
     program.blocks = twin.blocks[:1]
     with pytest.raises(UsageError, match=r"blocks\.1 is now of class NoneType"):
         program(images)
+
+
+def test_compiled_code_is_guarded(net: OverwritingNet, images: torch.Tensor) -> None:
+    """By plain attributes and hooks: what changes one of them compiles again, and is refused."""
+    net.blocks[0].mode = "fast"
+    program = watching(net, ("blocks.0", "mode")).eval()
+    for call in (program, program.parts[0]):
+        torch.compiler.reset()
+        compiled = torch.compile(call, fullgraph=True, backend="eager")
+        compiled(images)
+        net.blocks[0].mode = "slow"
+        with pytest.raises(Exception, match=r"blocks\.0 .* reads self\.mode, which was 'fast'"):
+            compiled(images)
+        net.blocks[0].mode = "fast"
+        compiled(images)
+        handle = net.blocks[0].register_forward_hook(lambda *_: None)
+        with pytest.raises(Exception, match=r"blocks\.0 \(\w+\) has a forward hook, which"):
+            compiled(images)
+        handle.remove()
+        compiled(images)

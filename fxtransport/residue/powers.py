@@ -20,10 +20,14 @@ def power_cost(
     """The p-th powers of a residue, B×…, reduced to a scalar, in float32 at least.
 
     For its gradient, only the residue is saved, or what ``source`` names, from which the
-    residue is recomputed; so it can be differentiated once. Under ``torch.compile`` and
-    ``torch.func`` it is a plain formula, and torch decides what to save.
+    residue is recomputed; so it can be differentiated once. Under ``torch.compile``,
+    ``torch.jit.trace`` and ``torch.func`` it is a plain formula, and torch decides what to save.
     """
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+    if (
+        torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
+        or torch._C._are_functorch_transforms_active()
+    ):
         return _reduced(_mean_power(residue, p), residue, reduction)
     cost: torch.Tensor = _PowerCost.apply(residue, p, reduction, source() or Source(residue))
     return cost
