@@ -322,7 +322,7 @@ def costs_of(values: Sequence[torch.Tensor], like: Any) -> Any:
 
 
 def _is_same_size(value: torch.Tensor, other: torch.Tensor) -> bool:
-    if torch.jit.is_tracing():
+    if torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
         # sizes are tensors there, and decisions on them raise warnings
         return value.is_same_size(other)
     return value.shape == other.shape

@@ -25,7 +25,7 @@ def power_cost(
     """
     if (
         torch.compiler.is_compiling()
-        or torch.jit.is_tracing()
+        or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
         or torch._C._are_functorch_transforms_active()
     ):
         return _reduced(_mean_power(residue, p), residue, reduction)
