@@ -14,7 +14,7 @@ from fxtransport.hooks import hook_error, hook_of
 from fxtransport.lowered import LoweredPart
 from fxtransport.opened import opened_modules
 from fxtransport.origin import Provenance
-from fxtransport.residue import Measure, Measures, mean_square_branch
+from fxtransport.residue import Measure, Measures, costs_of, mean_square_branch
 from fxtransport.shells import (
     REGISTRIES,
     Root,
@@ -121,6 +121,20 @@ class Part(nn.Module):
 
         Raises:
             UsageError: an opened module was replaced by one of another class.
+        """
+        if torch.compiler.is_compiling():
+            return
+        if not all(module.is_current for module in self._opened):
+            self._hold()
+        for entry in self._mounts:
+            if not entry.is_current:
+                entry.take()
+
+    def prepare(self) -> None:
+        """Catch up, and see that the graph still computes what the model does.
+
+        Raises:
+            UsageError: an opened module was replaced by one of another class.
             GuardError: an attribute that the graph depends on is not what it was, or a hook was
                 registered that would not run.
         """
@@ -129,8 +143,7 @@ class Part(nn.Module):
             for module in self._opened:
                 module.check_compiled()
             return
-        if not all(module.is_current for module in self._opened):
-            self._hold()
+        self.catch_up()
         camera = Camera()
         for module in self._opened:
             module.check(camera)
@@ -139,9 +152,6 @@ class Part(nn.Module):
             if kind is not None:
                 path = next(name for name, module in super().named_modules() if module is shell)
                 raise GuardError(hook_error(path, shell.origin, kind))
-        for entry in self._mounts:
-            if not entry.is_current:
-                entry.take()
 
     def forward(
         self,
@@ -160,7 +170,7 @@ class Part(nn.Module):
                 instead of a function, nothing is measured.
             head: Whether the auxiliary head is run, if there is one.
         """
-        self.catch_up()
+        self.prepare()
         function = self._lowered.function
         # the last argument is the measure
         state = (hidden,) if len(function.inputs) == 2 else hidden
@@ -242,6 +252,11 @@ class Part(nn.Module):
         for own, twin in zip(shells_in(self), shells_in(other), strict=True):
             own.training = twin.training
 
+    def __getattr__(self, name: str) -> Any:
+        if name in self.__dict__.get("_modules", ()):
+            self.catch_up()
+        return super().__getattr__(name)
+
     def named_modules(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, nn.Module]]:
         """As of any module, of what the program holds now."""
         self.catch_up()
@@ -304,25 +319,3 @@ def _unpickled(
     for module, mode in zip((part, *shells_in(part)), modes, strict=True):
         module.training = mode
     return part
-
-
-def costs_of(values: Sequence[torch.Tensor], like: Any) -> Any:
-    """What was measured, put together: see :attr:`PartOutput.costs`.
-
-    Args:
-        values: What the measure returned, in execution order.
-        like: Tensors on whose device an empty result is.
-    """
-    if not values:
-        first = next((x for x in like if isinstance(x, torch.Tensor)), None)
-        return torch.zeros(0, device=None if first is None else first.device)
-    if values[0].dim() < 2 and all(_is_same_size(v, values[0]) for v in values):
-        return torch.stack(list(values), dim=-1)
-    return tuple(values)
-
-
-def _is_same_size(value: torch.Tensor, other: torch.Tensor) -> bool:
-    if torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
-        # sizes are tensors there, and decisions on them raise warnings
-        return value.is_same_size(other)
-    return value.shape == other.shape

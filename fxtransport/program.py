@@ -11,8 +11,8 @@ from fxtransport.errors import UsageError
 from fxtransport.ir import HeadPlan, Layer, PartitionPlan, Residual, Shapes, VerificationReport
 from fxtransport.lowered import Lowered
 from fxtransport.origin import Origin, Provenance
-from fxtransport.part import HEAD, Part, PartOutput, Place, costs_of
-from fxtransport.residue import Measure, Measures, Residue, mean_square
+from fxtransport.part import HEAD, Part, PartOutput, Place
+from fxtransport.residue import Measure, Measures, Residue, costs_of, mean_square
 from fxtransport.shells import Root
 from fxtransport.unit import Example
 
@@ -123,7 +123,7 @@ class Program(nn.Module):
                 returned: what the model returns, and what was measured, a tuple.
             named: What the model is given by name.
         """
-        self.whole.catch_up()
+        self.whole.prepare()
         if measure is None:
             return self.lowered.forward.call(self._root[0], *inputs, **named)
         function = self.lowered.whole.function

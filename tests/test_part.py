@@ -304,3 +304,13 @@ def test_functions_of_parameters() -> None:
     doubled = {name: 2 * parameter for name, parameter in whole.named_parameters()}
     called = torch.func.functional_call(whole, doubled, images, {"measure": None})
     assert torch.equal(called.hidden, torch.func.functional_call(net, doubled, images))
+
+
+def test_an_attribute_of_a_part_is_the_present_submodule(net: OverwritingNet) -> None:
+    """As soon as it is replaced, also in what is held in part."""
+    program = cut(net)
+    program.head = nn.Linear(4, 9)
+    assert program.parts[-1].head is program.head
+    program.blocks = nn.Sequential(*(OverwritingBlock(4) for _ in range(4)))
+    assert program.parts[-1].blocks.get_submodule("3") is program.blocks[3]
+    assert not hasattr(program.parts[-1], "stem")
