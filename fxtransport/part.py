@@ -126,6 +126,9 @@ class Part(nn.Module):
             return
         if not all(module.is_current for module in self._opened):
             self._hold()
+        self._take()
+
+    def _take(self) -> None:
         for entry in self._mounts:
             if not entry.is_current:
                 entry.take()
@@ -142,6 +145,8 @@ class Part(nn.Module):
             # what is compared here is what compiled code is guarded by
             for module in self._opened:
                 module.check_compiled()
+            if torch.compiler.is_dynamo_compiling():
+                self._take()
             return
         self.catch_up()
         camera = Camera()

@@ -136,3 +136,25 @@ def test_compiled_code_is_guarded(net: OverwritingNet, images: torch.Tensor) -> 
             compiled(images)
         handle.remove()
         compiled(images)
+
+
+def test_compiled_parts_run_what_was_replaced(net: OverwritingNet, images: torch.Tensor) -> None:
+    """On the program, without a call that is not compiled in between."""
+    program = cut(net, modules=2).eval()
+    part, hidden = program.parts[1], program.parts[0](images).hidden.detach()
+    torch.compiler.reset()
+    compiled = torch.compile(part, fullgraph=True, backend="eager")
+    compiled(hidden)
+    replacements = [
+        (program, "head", nn.Linear(4, 9)),
+        (program, "shift", torch.ones(4)),
+        (program, "scale", nn.Parameter(torch.tensor(3.0))),
+        (program.blocks, "3", OverwritingBlock(4).eval()),
+        (program.blocks[3], "conv", nn.Conv2d(4, 4, 1)),
+    ]
+    for holder, name, value in replacements:
+        setattr(holder, name, value)
+        found = compiled(hidden).hidden
+        assert torch.equal(found, part(hidden).hidden), name
+    with torch.compiler.set_stance("fail_on_recompile"):
+        compiled(hidden)
