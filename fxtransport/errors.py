@@ -41,7 +41,7 @@ class TraceError(FxTransportError):
 
 
 class GuardError(FxTransportError, ValueError):
-    """An input breaks an assumption on shapes that the graph was built on."""
+    """An input, or an attribute of the model, breaks an assumption that the graph was built on."""
 
     exit_code = 2
 
