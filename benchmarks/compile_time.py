@@ -17,7 +17,8 @@ from common import seconds, spread, write
 from rich.console import Console
 from rich.table import Table
 
-from fxtransport.compiler import compile_passes, compile_program, example_of
+from fxtransport.compiler import compile_passes, compile_program
+from fxtransport.example_inputs import example_of
 from fxtransport.ir import Balance
 from fxtransport.models import build, input_spec, resolve
 from fxtransport.passes.pipeline import PassRun

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from torch import nn
 
 from fxtransport.errors import UsageError
+from fxtransport.example_inputs import ExampleInputs, example_of
 from fxtransport.heads import build_head
 from fxtransport.ir import (
     HeadKind,
@@ -30,7 +30,7 @@ from fxtransport.unit import Example, Unit
 
 def transportify(
     model: nn.Module,
-    example_inputs: torch.Tensor | Sequence[torch.Tensor] | None = None,
+    example_inputs: ExampleInputs | None = None,
     *,
     verify: bool = True,
     **options: Any,
@@ -41,9 +41,13 @@ def transportify(
 
     Args:
         model: Any ``nn.Module`` whose forward takes tensors.
-        example_inputs: A tensor, or several, B×…, float32 or integers. Only shapes and
-            dtypes matter. May be left out for timm models and models with an
-            ``input_size``.
+        example_inputs: A tensor B×…; a tuple or list of forward's arguments; or a dict from
+            the names of forward's arguments to them, such as ``{"input_ids": ids,
+            "attention_mask": mask}``. An argument is a tensor, None, a number, a bool, a
+            string, or tuples, lists and dicts of these. Only shapes and dtypes of tensors
+            matter; integers and bools that have values are verified with these values. What is
+            no tensor is part of the program, which refuses another value. May be left out for
+            timm models and models with an ``input_size``.
         verify: Compare numbers with the model's at the end, in both modes.
         options: See below.
 
@@ -126,40 +130,3 @@ def program_of(unit: Unit) -> Program:
         activations=tuple(tap.name for tap in unit.fact(Taps).activations),
     )
     return Program(unit.model, unit.fact(Lowered), facts, heads)
-
-
-def example_of(
-    model: nn.Module, example_inputs: torch.Tensor | Sequence[torch.Tensor] | None = None
-) -> Example:
-    """The example that a model is compiled for, on the meta device.
-
-    Raises:
-        UsageError: no example is given and the model does not say its input's size, or the
-            example has no batch dimension.
-    """
-    if example_inputs is None:
-        size = input_size_of(model)
-        if size is None:
-            raise UsageError(
-                f"{type(model).__name__} does not say the size of its input; "
-                "give example_inputs, a tensor of shape B×…"
-            )
-        example_inputs = torch.empty(2, *size, device="meta", dtype=_dtype_of(model))
-    given = (example_inputs,) if isinstance(example_inputs, torch.Tensor) else example_inputs
-    if not given or any(x.dim() == 0 for x in given):
-        raise UsageError("example_inputs must be tensors whose first dimension is the batch")
-    # two samples at least, so that a batch is not taken for a dimension to broadcast
-    return Example(Example(tuple(given)).resized(max(2, given[0].shape[0]), "meta"))
-
-
-def input_size_of(model: nn.Module) -> tuple[int, ...] | None:
-    """The input's shape without the batch, as timm models and ``input_size`` say it."""
-    config = getattr(model, "pretrained_cfg", None)
-    size = config.get("input_size") if isinstance(config, dict) else None
-    size = getattr(model, "input_size", size)
-    return tuple(size) if isinstance(size, list | tuple) else None
-
-
-def _dtype_of(model: nn.Module) -> torch.dtype:
-    floating = (p.dtype for p in model.parameters() if p.is_floating_point())
-    return next(floating, torch.float32)

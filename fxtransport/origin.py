@@ -25,8 +25,9 @@ class Provenance:
 
     origin: Origin | None
     """None where the model was not built from a name."""
-    inputs: tuple[tuple[tuple[int, ...], str], ...]
-    """The shape of each input, without the batch, and the name of its dtype, ``float32``."""
+    inputs: tuple[Mapping[str, Any], ...]
+    """Each input, as :meth:`fxtransport.example.Example.described` says it: of a tensor the
+    ``shape`` without the batch, and the ``dtype``."""
     pipeline: str
     cuts: tuple[str, ...]
     """The paths after which it is cut."""

@@ -7,14 +7,15 @@ from typing import Any, NamedTuple, NoReturn, Self
 import torch
 from torch import fx, nn
 
+from fxtransport.arguments import arguments_of
 from fxtransport.errors import UsageError
+from fxtransport.example import Example
 from fxtransport.ir import HeadPlan, Layer, PartitionPlan, Residual, Shapes, VerificationReport
 from fxtransport.lowered import Lowered
 from fxtransport.origin import Origin, Provenance
 from fxtransport.part import HEAD, Part, PartOutput, Place
 from fxtransport.residue import Measure, Measures, Residue, costs_of, mean_square
 from fxtransport.shells import Root
-from fxtransport.unit import Example
 
 __all__ = ["HEAD", "HEADS", "Facts", "Part", "PartOutput", "Program", "TransportOutput"]
 
@@ -99,6 +100,8 @@ class Program(nn.Module):
         """Make what holds the same submodules as this program: its root and its parts."""
         model, lowered = self._model[0], self.lowered
         self._root = (Root(model, self),)
+        example = self.facts.example
+        self._arguments = arguments_of(model, len(example.inputs), example.names)
         last = len(lowered.parts) - 1
         heads = self._modules.get(HEADS)
         self._parts = tuple(
@@ -122,13 +125,15 @@ class Program(nn.Module):
             measure: What is measured of each residual block. If it is given, a pair is
                 returned: what the model returns, and what was measured, a tuple.
             named: What the model is given by name.
+
+        Raises:
+            UsageError: an argument is missing, or the program was compiled without it.
         """
-        self.whole.prepare()
+        self.whole.catch_up()
+        given = self._arguments.bind(inputs, named)
         if measure is None:
-            return self.lowered.forward.call(self._root[0], *inputs, **named)
-        function = self.lowered.whole.function
-        named[function.inputs[-1]] = measure
-        output, found = function.call(self._root[0], *inputs, **named)
+            return self.lowered.forward.call(self._root[0], *given)
+        output, found = self.lowered.whole.function.call(self._root[0], *given, measure)
         return output, tuple(value for value in found if value is not None)
 
     def transport(self, *inputs: Any, **named: Any) -> TransportOutput:
@@ -140,7 +145,8 @@ class Program(nn.Module):
         :meth:`forward`.
         """
         output, residues = self(*inputs, measure=_branch, **named)
-        energies = costs_of([mean_square(residue) for residue in residues], inputs)
+        like = self._arguments.bind(inputs, named)
+        energies = costs_of([mean_square(residue) for residue in residues], like)
         assert isinstance(energies, torch.Tensor)
         return TransportOutput(output, residues, energies)
 
@@ -178,10 +184,7 @@ class Program(nn.Module):
         facts = self.facts
         return Provenance(
             origin=facts.origin,
-            inputs=tuple(
-                (tuple(x.shape[1:]), str(x.dtype).removeprefix("torch."))
-                for x in facts.example.inputs
-            ),
+            inputs=facts.example.described(),
             pipeline=facts.pipeline,
             cuts=tuple(cut.path for cut in facts.partition.cuts),
             graph_hash=self.graph_hash,
@@ -231,7 +234,7 @@ class Program(nn.Module):
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         copied = type(self).__new__(type(self))
         memo[id(self)] = copied
-        views = ("_root", "_parts", "_whole")
+        views = ("_root", "_parts", "_whole", "_arguments")
         kept = {name: value for name, value in vars(self).items() if name not in views}
         copied.__dict__.update(copy.deepcopy(kept, memo))
         copied._share_tensors(copied._model[0])

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from fxtransport.errors import MODEL_ERRORS, FxTransportError, SavedProgramError
+from fxtransport.example import Example, example_from
 from fxtransport.files import file_hash, library_versions, read_json
 from fxtransport.models import resolve
 from fxtransport.names import ModelSpec, check_trusted
@@ -43,7 +44,8 @@ class Description:
     options: dict[str, Any]
     """What the model's constructor is given."""
     inputs: list[dict[str, Any]]
-    """The ``shape`` of each input, without the batch, and its ``dtype``."""
+    """Of each input the ``shape``, without the batch, and the ``dtype``; see
+    :meth:`fxtransport.example.Example.described`."""
     pipeline: str
     cuts: list[str]
     graph_hash: str
@@ -69,13 +71,13 @@ class Description:
                 raise SavedProgramError(f"{path} is damaged: {field.name!r} is missing or invalid")
         return cls(**{field.name: text[field.name] for field in fields(cls)})
 
-    def example(self) -> tuple[torch.Tensor, ...]:
+    def example(self) -> Example:
         """The inputs to compile for.
 
         Raises:
             ValueError: their description is invalid.
         """
-        return tuple(_input(entry) for entry in self.inputs)
+        return example_from(self.inputs)
 
     @classmethod
     def of(cls, provenance: Provenance, origin: Origin, weights: Path, **more: Any) -> Self:
@@ -91,7 +93,7 @@ class Description:
             format=FORMAT,
             model=origin.model,
             options=dict(origin.options),
-            inputs=[{"shape": list(s), "dtype": dtype} for s, dtype in provenance.inputs],
+            inputs=[dict(entry) for entry in provenance.inputs],
             pipeline=provenance.pipeline,
             cuts=list(provenance.cuts),
             graph_hash=provenance.graph_hash,
@@ -109,15 +111,6 @@ class PartDescription(Description):
 
     part: int
     """Its index in the program."""
-
-
-def _input(entry: object) -> torch.Tensor:
-    match entry:
-        case {"shape": [*shape], "dtype": str(name)}:
-            dtype = getattr(torch, name, None)
-            if isinstance(dtype, torch.dtype) and all(type(n) is int and n > 0 for n in shape):
-                return torch.empty(2, *shape, dtype=dtype, device="meta")
-    raise ValueError(f"{entry!r} does not describe an input")
 
 
 def check_options(options: Mapping[str, Any]) -> None:
@@ -188,9 +181,9 @@ def rebuild(source: Path, saved: Description, *, trust_files: bool) -> Program:
     """
     try:
         check_options(saved.options)
-        spec, inputs = resolve(saved.model), saved.example()
+        spec, example = resolve(saved.model), saved.example()
         check_trusted(spec, f"{saved.kind}.json", trust_files=trust_files)
-        program = _compile(spec, saved, inputs)
+        program = _compile(spec, saved, example)
     except FxTransportError as error:
         raise SavedProgramError(f"cannot load {source}: {error}") from error
     except MODEL_ERRORS as error:
@@ -204,9 +197,9 @@ def rebuild(source: Path, saved: Description, *, trust_files: bool) -> Program:
     return program
 
 
-def _compile(spec: ModelSpec, saved: Description, inputs: tuple[torch.Tensor, ...]) -> Program:
-    target = open_target(spec, options=saved.options, inputs=inputs)
-    for dtype in {x.dtype for x in inputs if x.is_floating_point()}:
+def _compile(spec: ModelSpec, saved: Description, example: Example) -> Program:
+    target = open_target(spec, options=saved.options, example=example)
+    for dtype in {x.dtype for x in example.tensors if x.is_floating_point()}:
         target.model.to(dtype)
     passes = [p for p in Pipeline.parse(saved.pipeline).passes if p.name != "verify"]
     return compile_target(target, passes)

@@ -10,13 +10,15 @@ from typing import Any, NoReturn, TypeVar
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
-from fxtransport.compiler import example_of
+from fxtransport.arguments import by_name
 from fxtransport.errors import MODEL_ERRORS, TraceError, UsageError, first_line
+from fxtransport.example import Example
+from fxtransport.example_inputs import example_of, is_accepted, on_meta
 from fxtransport.models import submodule_of
 from fxtransport.origin import Origin
 from fxtransport.tracing.shadow import shadow_of
-from fxtransport.unit import Example
 
 Result = TypeVar("Result")
 
@@ -44,7 +46,7 @@ class Target:
 
 
 def open_submodule(
-    model: nn.Module, inputs: Sequence[torch.Tensor], path: str, size: tuple[int, ...] | None = None
+    model: nn.Module, example: Example | None, path: str, size: tuple[int, ...] | None = None
 ) -> Target:
     """A submodule, with the example that the model's forward gives it.
 
@@ -53,7 +55,7 @@ def open_submodule(
 
     Args:
         model: The whole model.
-        inputs: An example for the whole; only shapes matter.
+        example: For the whole; None where the size is given.
         path: The submodule's.
         size: The shape of the submodule's input, without the batch dimension. If it is given,
             the whole model is not run.
@@ -63,18 +65,20 @@ def open_submodule(
         UsageError: the forward does not reach it, or gives it something other than tensors.
 
     >>> from torchvision.models import resnet18
-    >>> target = open_submodule(resnet18(), [torch.empty(2, 3, 64, 64)], "layer2")
+    >>> whole = Example((torch.empty(2, 3, 64, 64),))
+    >>> target = open_submodule(resnet18(), whole, "layer2")
     >>> target.example.inputs[0].shape
     torch.Size([2, 64, 16, 16])
     """
     submodule = submodule_of(model, path)
     if size is not None:
-        example = example_of(submodule, torch.empty(2, *size, device="meta"))
-        return Target(submodule, example, path)
-    found = _inputs_of(model, inputs, path)
-    if _is_resized(found, inputs) and takes(submodule, inputs):
-        found = tuple(inputs)
-    return Target(submodule, example_of(submodule, found), path)
+        own = example_of(submodule, torch.empty(2, *size, device="meta"))
+        return Target(submodule, own, path)
+    assert example is not None, "either an example of the whole or a size is given"
+    found = example_of(submodule, _inputs_of(model, example, path))
+    if _is_resized(found.tensors, example.tensors) and takes(submodule, example):
+        found = example
+    return Target(submodule, found, path)
 
 
 def whole_or_backbone(target: Target, work: Callable[[Target], Result]) -> Result:
@@ -95,7 +99,7 @@ def whole_or_backbone(target: Target, work: Callable[[Target], Result]) -> Resul
             raise
         refusal = error
     try:
-        backbone = open_submodule(target.model, target.example.inputs, BACKBONE)
+        backbone = open_submodule(target.model, target.example, BACKBONE)
     except UsageError as error:
         raise refusal from error
     origin = target.origin and target.origin.at(BACKBONE)
@@ -105,13 +109,13 @@ def whole_or_backbone(target: Target, work: Callable[[Target], Result]) -> Resul
         raise refusal from error
 
 
-def takes(model: nn.Module, inputs: Sequence[torch.Tensor]) -> bool:
+def takes(model: nn.Module, example: Example) -> bool:
     """Whether the forward pass accepts inputs, in both modes; only shapes matter."""
-    shadow = shadow_of(model)
+    shadow, inputs = shadow_of(model), on_meta(example.inputs)
     try:
         with torch.no_grad(), torch.device("meta"):
             for training in (True, False):
-                shadow.train(training)(*(x.to("meta") for x in inputs))
+                example.call(shadow.train(training), inputs)
     except MODEL_ERRORS:
         return False
     return True
@@ -128,31 +132,31 @@ class _ReachedError(Exception):
     """Ends a forward pass where it reaches the submodule."""
 
 
-def _inputs_of(
-    model: nn.Module, inputs: Sequence[torch.Tensor], path: str
-) -> tuple[torch.Tensor, ...]:
-    """The tensors that a submodule is given in its first call."""
+def _inputs_of(model: nn.Module, example: Example, path: str) -> list[Any] | dict[str, Any]:
+    """The arguments that a submodule is given in its first call, by name if it is so called."""
     shadow = shadow_of(model)
-    found: list[Any] = []
+    found: list[Any] | dict[str, Any] = []
 
-    def stop(_: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> NoReturn:
-        found.extend((*args, *kwargs.values()))
+    def stop(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> NoReturn:
+        nonlocal found
+        found = by_name(module, args, kwargs) if kwargs else list(args)
         raise _ReachedError
 
     shadow.get_submodule(path).register_forward_pre_hook(stop, with_kwargs=True)
     why = "does not reach it"
     try:
         with torch.no_grad(), torch.device("meta"):
-            shadow(*(x.to("meta") for x in inputs))
+            example.call(shadow, on_meta(example.inputs))
     except _ReachedError:
         why = ""
     except MODEL_ERRORS as error:
         why = f"raises {type(error).__name__} before it: {first_line(error)}"
-    if not why and not all(isinstance(x, torch.Tensor) for x in found):
-        why = f"gives it {', '.join(type(x).__name__ for x in found)}, and a program takes tensors"
+    foreign = [type(x).__name__ for x in tree_leaves(found) if not is_accepted(x)]
+    if not why and foreign:
+        why = f"gives it {', '.join(foreign)}, and a program takes tensors"
     if why:
         raise UsageError(
             f"cannot compile {path} of {type(model).__name__}: the forward pass {why}; choose "
             "another submodule, or give input_size, the size of its input"
         )
-    return tuple(found)
+    return found

@@ -6,8 +6,10 @@ from typing import Any
 
 import torch
 
-from fxtransport.compiler import compile_passes, compile_program, example_of
+from fxtransport.compiler import compile_passes, compile_program
 from fxtransport.errors import MODEL_ERRORS, FxTransportError, UsageError, first_line
+from fxtransport.example import Example
+from fxtransport.example_inputs import example_of
 from fxtransport.input_size import InputSize, SizeLike
 from fxtransport.models import build, input_spec, size_options, submodule_of
 from fxtransport.names import ModelSpec, resolve
@@ -24,7 +26,7 @@ def open_target(
     pretrained: bool = False,
     input_size: SizeLike | InputSize | None = None,
     submodule: str | None = None,
-    inputs: Sequence[torch.Tensor] | None = None,
+    example: Example | None = None,
     device: str | None = None,
 ) -> Target:
     """Build the model that a name means, with an example of its input.
@@ -36,7 +38,7 @@ def open_target(
         input_size: The size of the input: ``32``, ``"32x48"`` or ``(3, 32, 48)``. A model with a
             fixed size is built for it. With a submodule it is the size of the submodule's input.
         submodule: The path of a submodule, in place of the whole; ``NAME#PATH`` means the same.
-        inputs: The example, where it is known.
+        example: The example, where it is known.
         device: Where the model is built; ``"meta"`` allocates no memory.
 
     >>> open_target("timm:vit_tiny_patch16_224", input_size=32, device="meta").origin
@@ -54,16 +56,15 @@ def open_target(
         found = {**size_options(whole, size, found), **found}
     model = _build(whole, found, pretrained=pretrained, device=device)
     origin = Origin(whole.canonical, found)
-    if inputs is not None:
-        submodule_or_whole = submodule_of(model, path) if path else model
-        target = Target(submodule_or_whole, example_of(submodule_or_whole, inputs), path)
+    if example is not None:
+        target = Target(submodule_of(model, path) if path else model, example, path)
     elif path and size is not None and size.is_shape:
-        target = open_submodule(model, (), path, size.sizes)
+        target = open_submodule(model, None, path, size.sizes)
     else:
-        example = input_spec(model, whole, None if path else size, **found).example()
-        target = Target(model, example_of(model, example))
+        inputs = input_spec(model, whole, None if path else size, **found).example()
+        target = Target(model, example_of(model, inputs))
         if path:
-            target = open_submodule(model, target.example.inputs, path)
+            target = open_submodule(model, target.example, path)
             target = target if size is None else _resize(target, size)
     return replace(target, origin=origin.at(path) if path else origin)
 
@@ -133,8 +134,9 @@ def _build(spec: ModelSpec, options: dict[str, Any], **how: Any) -> torch.nn.Mod
 
 def _resize(target: Target, size: InputSize) -> Target:
     """A submodule for inputs of another height and width."""
-    inputs = [
-        torch.empty(2, *size.shape(tuple(x.shape[1:])), dtype=x.dtype, device="meta")
-        for x in target.example.inputs
-    ]
-    return replace(target, example=example_of(target.model, inputs))
+
+    def resized(x: torch.Tensor, _: torch.Tensor | None) -> torch.Tensor:
+        shape = size.shape(tuple(x.shape[1:]))
+        return torch.empty(x.shape[0], *shape, dtype=x.dtype, device="meta")
+
+    return replace(target, example=replace(target.example, inputs=target.example.map(resized)))

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Protocol, Self, TypeVar
 
 from fxtransport.errors import PipelineError
+from fxtransport.example import Example
 
 if TYPE_CHECKING:
-    import torch
     from torch import fx, nn
+
+__all__ = ["Example", "Fact", "Step", "Unit"]
 
 Fact = TypeVar("Fact")
 
@@ -21,31 +23,6 @@ class Step(Protocol):
     name: ClassVar[str]
     requires: ClassVar[tuple[type, ...]]
     provides: ClassVar[tuple[type, ...]]
-
-
-@dataclass(frozen=True)
-class Example:
-    """The inputs that a model is compiled for; their values do not matter, only shapes.
-
-    The first dimension of every tensor is the batch. It may differ later; the others may
-    where the model itself allows it.
-    """
-
-    inputs: tuple[torch.Tensor, ...]
-
-    @property
-    def batch_size(self) -> int:
-        """The first dimension of the first input."""
-        return self.inputs[0].shape[0]
-
-    def resized(self, batch_size: int, device: torch.device | str) -> tuple[torch.Tensor, ...]:
-        """Uninitialized inputs of another batch size."""
-        import torch
-
-        return tuple(
-            torch.empty((batch_size, *x.shape[1:]), dtype=x.dtype, device=device)
-            for x in self.inputs
-        )
 
 
 @dataclass(frozen=True)

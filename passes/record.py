@@ -27,7 +27,7 @@ class Record(Pass):
             TraceError: the model's forward raises, or looks at the values of tensors.
         """
         recorder, shadow = Recorder(), shadow_of(unit.model)
-        recorder.mark_inputs(unit.example.inputs)
+        recorder.mark_inputs(unit.example.tensors)
         with (
             locate_errors(unit.model, lambda: recorder.failed_path),
             without_fast_paths(),
@@ -36,5 +36,5 @@ class Record(Pass):
             module_calls(recorder, shadow),
             recorder,
         ):
-            returned = shadow(*unit.example.inputs)
+            returned = unit.example.call(shadow, unit.example.inputs)
         return unit.with_facts(recorder.finish(returned))

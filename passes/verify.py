@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_map_only
 
 from fxtransport.errors import MODEL_ERRORS, GuardError, UsageError, VerificationError, first_line
 from fxtransport.ir import Check, VerificationReport
@@ -69,32 +70,34 @@ class Verify(Pass):
                 return _outcome(model, call, inputs, self.seed)
 
         where = f"{mode}, batch {batch_size}"
-        expected = measured(lambda model, *x: model(*x))
-        found = measured(lowered.forward.call)
+        expected = measured(unit.example.call)
+        found = measured(lambda model, x: lowered.forward.call(model, *x))
         if found.guarded and batch_size != unit.example.batch_size:
             return Check(mode, batch_size, 0.0, 0.0, 0.0, found.refused)
         errors = [self._compare(f"the program, {where}", expected, found)]
         if chain:
-            found = measured(lambda model, *x: run_chain(model, lowered, x))
+            found = measured(lambda model, x: run_chain(model, lowered, x))
             errors.append(self._compare(f"the chain of its parts, {where}", expected, found))
         worst = [max(e) for e in zip(*errors, strict=True)]
         return Check(mode, batch_size, worst[0], worst[1], worst[2], expected.refused)
 
-    def _inputs(
-        self, model: nn.Module, example: Example, batch_size: int
-    ) -> tuple[torch.Tensor, ...]:
+    def _inputs(self, model: nn.Module, example: Example, batch_size: int) -> tuple[Any, ...]:
         generator = torch.Generator().manual_seed(self.seed)
         first = next(model.parameters(), None)
         device = torch.device("cpu") if first is None else first.device
-        made = []
-        for x in example.inputs:
-            shape = (batch_size, *x.shape[1:])
-            if x.dtype.is_floating_point:
-                value = torch.randn(shape, generator=generator).to(device, x.dtype)
-                made.append(value.requires_grad_())
-            else:
-                made.append(torch.zeros(shape, dtype=x.dtype, device=device))
-        return tuple(made)
+
+        def made(x: torch.Tensor, values: torch.Tensor | None) -> torch.Tensor:
+            shape = (batch_size, *x.shape[1:]) if example.is_batch(x) else x.shape
+            if x.is_floating_point() or x.is_complex():
+                dtype = torch.complex64 if x.is_complex() else torch.float32
+                drawn = torch.randn(shape, generator=generator, dtype=dtype)
+                return drawn.to(device, x.dtype).requires_grad_()
+            if values is not None:
+                return _repeated(values, shape).to(device)
+            # an index that every table has, and a mask that hides nothing
+            return torch.full(shape, x.dtype == torch.bool, dtype=x.dtype, device=device)
+
+        return example.map(made)
 
     def _compare(
         self, what: str, expected: "_Outcome", found: "_Outcome"
@@ -173,17 +176,25 @@ def run_chain(model: nn.Module, lowered: Lowered, inputs: Sequence[torch.Tensor]
     return state
 
 
+def _repeated(values: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+    """The user's values for a batch of another size."""
+    if values.shape == shape:
+        return values.clone()
+    rows = torch.arange(shape[0]) % max(1, values.shape[0])
+    return values[rows]
+
+
 def _outcome(
-    model: nn.Module, call: Callable[..., Any], inputs: tuple[torch.Tensor, ...], seed: int
+    model: nn.Module, call: Callable[..., Any], inputs: tuple[Any, ...], seed: int
 ) -> _Outcome:
     """Run forward and backward, from a seed."""
-    leaves = {f"input {i}": x for i, x in enumerate(inputs) if x.requires_grad}
+    leaves = {f"input {i}": x for i, x in enumerate(tensors_in(inputs)) if x.requires_grad}
     leaves |= {name: p for name, p in model.named_parameters() if p.requires_grad}
     torch.manual_seed(seed)
     # a clone, because models may write their input
-    given = tuple(x.clone() for x in inputs)
+    given = tree_map_only(torch.Tensor, torch.clone, inputs)
     try:
-        returned = call(model, *given)
+        returned = call(model, given)
     except MODEL_ERRORS as error:
         refused = f"raises {type(error).__name__}: {first_line(error)}"
         return _Outcome({}, {}, {}, refused, isinstance(error, GuardError))

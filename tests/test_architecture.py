@@ -19,8 +19,8 @@ MAPPED = {"passes": "fxtransport.passes", "cli": "fxtransport.cli"}
 
 BASE = "ir errors files"
 RUNS = (
-    f"{BASE} hooks opened origin randomness unit lowered runtime residue heads shells part program "
-    "watched weights"
+    f"{BASE} origin randomness example arguments unit lowered runtime residue heads shells part "
+    "program weights"
 )
 """What a program is made of, and what it calls while it runs."""
 MAY_IMPORT = {
@@ -37,17 +37,19 @@ MAY_IMPORT = {
     "lowered": "watched",
     "opened": "errors hooks watched",
     "runtime": "ir errors residue",
-    "unit": "errors",
-    "shells": "lowered",
-    "part": "errors hooks lowered opened origin residue shells watched",
-    "program": "errors ir lowered origin part residue shells unit",
+    "example": "",
+    "arguments": "errors",
+    "unit": "errors example",
+    "shells": "errors lowered",
+    "part": "errors lowered origin residue shells",
+    "program": "errors ir lowered origin part residue shells arguments example",
     "weights": "errors program",
     "data": "errors files randomness",
     "nets": "errors heads",
     "objectives": "ir errors residue",
     "training": f"{RUNS} objectives data",
-    "tracing": "hooks ir errors unit runtime watched",
-    "analysis": "ir errors unit runtime heads tracing",
+    "tracing": "ir errors example unit runtime",
+    "analysis": "ir errors example unit runtime heads tracing",
     "passes": f"{RUNS} tracing analysis",
     "report": f"{RUNS} passes training data objectives zoo names",
 }
@@ -55,8 +57,9 @@ MAY_IMPORT = {
 
 COMPILES = {"passes", "tracing", "analysis", "compiler", "models", "cli"}
 DOES_NOT_COMPILE = (
-    "ir errors files hooks opened origin randomness lowered runtime residue shells part program "
-    "watched weights objectives training data"
+    "ir errors files origin randomness example arguments lowered runtime residue shells part "
+    "program weights "
+    "objectives training data"
 ).split()
 """Rooms from which nothing of the compiler is reached, directly or through others."""
 

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from fxtransport.compiler import transportify
 from fxtransport.errors import ModelNameError, TraceError, UsageError
+from fxtransport.example import Example
 from fxtransport.models import build, resolve
 from fxtransport.submodule import Target, open_submodule, whole_or_backbone
-from fxtransport.unit import Example
 from tests.compiling import assert_identical
 
 
@@ -37,30 +37,30 @@ class Detector(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         found = self.backbone(nn.functional.interpolate(x, scale_factor=2))
-        scores: Tensor = self.score(self.listen([found["fine"]]))
+        scores: Tensor = self.score(self.listen({found["fine"]}))
         return scores[scores > 0.5]
 
 
 class Listens(nn.Module):
-    """Is given a list."""
+    """Is given a set."""
 
-    def forward(self, x: list[Tensor]) -> Tensor:
-        return x[0]
+    def forward(self, x: set[Tensor]) -> Tensor:
+        return next(iter(x))
 
 
-def inputs(size: int = 4) -> tuple[Tensor, ...]:
-    return (torch.empty(2, 3, size, size, device="meta"),)
+def inputs(size: int = 4) -> Example:
+    return Example((torch.empty(2, 3, size, size, device="meta"),))
 
 
 def test_a_part_is_compiled_for_what_the_whole_gives_it() -> None:
     model = Detector()
     part = open_submodule(
-        nn.Sequential(nn.Conv2d(1, 3, 2), model), (torch.empty(1, 1, 9, 9),), "1.backbone"
+        nn.Sequential(nn.Conv2d(1, 3, 2), model), Example((torch.empty(2, 1, 9, 9),)), "1.backbone"
     )
     assert part.model is model.backbone
     assert [x.shape for x in part.example.inputs] == [(2, 3, 16, 16)]
     assert all(x.is_meta for x in part.example.inputs)
-    sized = open_submodule(model, (), "score.0", size=(3, 2))
+    sized = open_submodule(model, None, "score.0", size=(3, 2))
     assert [x.shape for x in sized.example.inputs] == [(2, 3, 2)]
 
 
@@ -89,7 +89,7 @@ def test_a_backbone_returns_what_it_did() -> None:
     [
         ("unused", "raises NotImplementedError before it"),
         ("backbone.unused", "the forward pass does not reach it"),
-        ("listen", "gives it list, and a program takes tensors; choose another submodule"),
+        ("listen", "gives it set, and a program takes tensors; choose another submodule"),
     ],
 )
 def test_a_part_that_cannot_be(path: str, text: str) -> None:
@@ -113,8 +113,8 @@ def compile_it(part: Target) -> tuple[str, TraceError | None]:
 
 def test_the_whole_if_it_can_be_and_else_the_backbone() -> None:
     model = Detector()
-    assert whole_or_backbone(Target(model.backbone, Example(inputs())), compile_it) == ("", None)
-    path, refusal = whole_or_backbone(Target(model, Example(inputs())), compile_it)
+    assert whole_or_backbone(Target(model.backbone, inputs()), compile_it) == ("", None)
+    path, refusal = whole_or_backbone(Target(model, inputs()), compile_it)
     assert path == "backbone"
     assert "has data-dependent control flow" in str(refusal)
 
@@ -126,16 +126,14 @@ def test_the_whole_is_blamed_if_neither_can_be() -> None:
 
     for model in (Worse(), nn.Sequential(Worse())):
         with pytest.raises(TraceError, match=r"Worse\) has data-dependent"):
-            whole_or_backbone(Target(model, Example(inputs())), compile_it)
+            whole_or_backbone(Target(model, inputs()), compile_it)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["retinanet_resnet50_fpn", "ssdlite320_mobilenet_v3_large"])
 def test_detectors_of_torchvision(name: str) -> None:
     model = build(resolve(f"torchvision:{name}"))
-    part = open_submodule(
-        model, (torch.empty(2, 3, 64, 64, device="meta"),), "backbone", (3, 64, 64)
-    )
+    part = open_submodule(model, None, "backbone", (3, 64, 64))
     program = transportify(part.model, part.example.inputs, modules=2, head="none")
     assert program.facts.verification is not None
     assert program.facts.verification.max_error < 1e-6

@@ -41,12 +41,3 @@ def test_a_graph_comes_with_its_facts() -> None:
     found = unit().with_graph(graph, Residuals(()))
     assert found.traced() is graph
     assert found.has(Residuals)
-
-
-def test_examples_of_another_batch_size() -> None:
-    example = unit().example
-    assert example.batch_size == 2
-    found = example.resized(5, "meta")
-    assert [tuple(x.shape) for x in found] == [(5, 3), (5,)]
-    assert [x.dtype for x in found] == [torch.float32, torch.int64]
-    assert {x.device.type for x in found} == {"meta"}

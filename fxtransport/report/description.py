@@ -26,7 +26,7 @@ def description(unit: "Unit", canonical: str) -> dict[str, Any]:
     legal = boundaries.legal if boundaries else ()
     return {
         "model": canonical,
-        "input_shape": list(unit.example.inputs[0].shape[1:]),
+        "input_shape": list(unit.example.tensors[0].shape[1:]),
         "parameters": sum(p.numel() for p in unit.model.parameters()),
         "nodes": 0 if unit.graph is None else len(unit.graph.nodes),
         "residuals": [_residual(r, parts) for r in residuals],

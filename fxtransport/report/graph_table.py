@@ -58,7 +58,7 @@ def graph_table(unit: "Unit", *, everything: bool = False) -> Any:
 def _headline(unit: "Unit", canonical: str) -> str:
     from rich.markup import escape
 
-    inputs = " + ".join(shape(x.shape[1:]) for x in unit.example.inputs)
+    inputs = " + ".join(shape(x.shape[1:]) for x in unit.example.tensors)
     parameters = count(sum(p.numel() for p in unit.model.parameters()))
     found = [f"input {inputs}", f"{parameters} parameters"]
     found.append(plural(len(unit.traced().nodes), "node"))

@@ -120,7 +120,7 @@ def make_recipe(config: Config) -> Recipe:
         device=None if spec.library == "file" else "meta",
     )
     assert probe.origin is not None
-    shape = tuple(probe.example.inputs[0].shape[1:])
+    shape = tuple(probe.example.tensors[0].shape[1:])
     data = _load_data(config, shape, _normalization(config, probe.model))
     classes = {"num_classes": data.num_classes} if takes_argument(spec, "num_classes") else {}
     return Recipe(config, Origin(spec.canonical, {**classes, **probe.origin.options}), shape, data)

@@ -34,7 +34,7 @@ def trace_mode(
 ) -> tuple[fx.Graph, ValueTracer, Origins]:
     """The graph of the model in one mode, in which calls of some functions are nodes."""
     recorder = Recorder()
-    tracer = ValueTracer(opened, unit.example.inputs, recorder, whole)
+    tracer = ValueTracer(opened, unit.example, recorder, whole)
     op_nodes: list[str] = []
     operands: list[tuple[str | None, ...]] = []
 

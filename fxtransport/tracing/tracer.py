@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields, is_dataclass
+from functools import partial
 from types import FrameType, FunctionType
 from typing import Any, NoReturn
 from unittest import mock
@@ -21,6 +22,7 @@ import torch
 from torch import fx, nn
 from torch.fx.node import map_arg
 
+from fxtransport.example import Example
 from fxtransport.runtime import call_without_gradient, guard, without_gradient
 from fxtransport.tracing.error_context import describe_module, source_line
 from fxtransport.tracing.free_functions import FreeFunction, free_function, record_calls
@@ -59,13 +61,13 @@ class ValueTracer(ProxyTracer):
     def __init__(
         self,
         opened: frozenset[str],
-        inputs: tuple[torch.Tensor, ...],
+        example: Example,
         recorder: Recorder,
         whole: Sequence[FreeFunction] = (),
     ) -> None:
         super().__init__()
         self.opened = opened
-        self.inputs = inputs
+        self.example, self.inputs = example, example.inputs
         self.recorder = recorder
         self.whole = whole
         self.values: dict[fx.Node, Any] = {}
@@ -103,11 +105,18 @@ class ValueTracer(ProxyTracer):
         self, root_fn: Any, is_module: bool, concrete_args: Any = None
     ) -> tuple[Any, list[Any]]:
         """Placeholders for the example's inputs; other arguments keep their defaults."""
-        names = input_names(root_fn, len(self.inputs))
-        return root_fn, [
-            self.root,
-            *(self.create_proxy("placeholder", name, (), {}) for name in names),
+        names = self.example.names or input_names(root_fn, len(self.inputs))
+        proxies = [self.create_proxy("placeholder", name, (), {}) for name in names]
+        # what is no tensor is a constant of the graph
+        given = [
+            proxy if tensors_in(value) else value
+            for proxy, value in zip(proxies, self.inputs, strict=True)
         ]
+
+        def call(root: nn.Module, *inputs: Any) -> Any:
+            return self.example.call(partial(root_fn, root), inputs)
+
+        return call, [self.root, *given]
 
     def proxy(self, node: fx.Node) -> ValueProxy:
         """A proxy that knows its value."""

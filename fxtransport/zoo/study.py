@@ -10,6 +10,7 @@ import torch
 
 from fxtransport.compiler import compile_passes
 from fxtransport.errors import MODEL_ERRORS, FxTransportError, PartitionError, first_line
+from fxtransport.example import Example
 from fxtransport.ir import (
     Balance,
     Boundaries,
@@ -154,9 +155,9 @@ def _imbalance(unit: Unit, modules: int) -> float | None:
 def _verify(spec: ModelSpec, on_meta: Target, record: Record) -> Verified:
     """Compile once more, not on the meta device, and verify at the smallest input."""
     start = time.process_time()
-    inputs = _smallest(on_meta)
+    example = _smallest(on_meta)
     torch.manual_seed(0)
-    target = open_target(spec, submodule=on_meta.path, inputs=inputs)
+    target = open_target(spec, submodule=on_meta.path, example=example)
     modules = 1 if record.imbalances["2"] is None else 2
     unit = Unit(target.model, target.example)
     unit = run_passes(unit, _compile_passes(modules, verify=True))
@@ -165,7 +166,7 @@ def _verify(spec: ModelSpec, on_meta: Target, record: Record) -> Verified:
     for mode in ("train", "eval"):
         of_mode = (c.error for c in checks if c.mode == mode and c.refused is None)
         errors[mode] = max(of_mode, default=None)
-    return Verified(tuple(tuple(x.shape[1:]) for x in inputs), errors, _since(start))
+    return Verified(tuple(tuple(x.shape[1:]) for x in example.tensors), errors, _since(start))
 
 
 def _compile_passes(modules: int, *, verify: bool) -> tuple[Pass, ...]:
@@ -174,13 +175,13 @@ def _compile_passes(modules: int, *, verify: bool) -> tuple[Pass, ...]:
     )
 
 
-def _smallest(part: Target) -> tuple[torch.Tensor, ...]:
+def _smallest(part: Target) -> Example:
     """The smallest of a few inputs that a model takes in both modes; its own if none."""
-    own = part.example.inputs
-    if min(x.dim() for x in own) < 4:
+    own = part.example
+    if min(x.dim() for x in own.tensors) < 4:
         return own
     for size in SIZES:
-        smaller = tuple(x.new_empty(*x.shape[:-2], size, size) for x in own)
-        if all(size < min(x.shape[-2:]) for x in own) and takes(part.model, smaller):
+        smaller = own.with_size(size, size)
+        if all(size < min(x.shape[-2:]) for x in own.tensors) and takes(part.model, smaller):
             return smaller
     return own

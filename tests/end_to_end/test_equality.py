@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from fxtransport.compiler import compile_passes, compile_program, example_of
+from fxtransport.compiler import compile_passes, compile_program
+from fxtransport.example_inputs import example_of
 from fxtransport.models import build, input_spec, resolve
 from fxtransport.passes.verify import Verify
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from fxtransport.compiler import compile_passes, example_of
+from fxtransport.compiler import compile_passes
 from fxtransport.errors import UsageError, VerificationError
+from fxtransport.example_inputs import example_of
 from fxtransport.ir import HeadKind, VerificationReport
 from fxtransport.lowered import Function, Lowered
 from fxtransport.passes.pipeline import run_passes
