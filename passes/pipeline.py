@@ -127,8 +127,9 @@ def run_passes(
     """Run passes in order, each after those whose facts it requires.
 
     A pass that ran with the same options, and whose facts are still true, is not run again.
-    After a pass, the facts are dropped that it has made untrue: those that a rewrite does not
-    preserve, and those that follow from a fact that was stated again.
+    What the passes change in the process, such as the state of torch's generators, is
+    restored at the end. After a pass, the facts are dropped that it has made untrue: those
+    that a rewrite does not preserve, and those that follow from a fact that was stated again.
 
     Args:
         unit: What to start from.
@@ -140,21 +141,24 @@ def run_passes(
         PipelineError: ``after`` is not among the passes, a requirement has an option without
             a default and was not named, or the graph would be rewritten twice by one pass.
     """
+    from fxtransport.process import preserve_process
+
     order = resolve_order(unit, passes)
     if after is not None and after not in (p.name for p in order):
         names = ", ".join(p.name for p in order)
         raise PipelineError(f"the pass {after!r} is not in this pipeline, which runs {names}")
-    for step in order:
-        before = unit.graph
-        start = time.perf_counter()
-        unit = _run(unit, step)
-        seconds = time.perf_counter() - start
-        if unit.graph is not None and unit.graph is not before:
-            unit.graph.lint()
-        nodes = 0 if unit.graph is None else len(unit.graph.nodes)
-        observe(PassRun(step.name, seconds, nodes, before, unit.graph))
-        if step.name == after:
-            break
+    with preserve_process(unit.model):
+        for step in order:
+            before = unit.graph
+            start = time.perf_counter()
+            unit = _run(unit, step)
+            seconds = time.perf_counter() - start
+            if unit.graph is not None and unit.graph is not before:
+                unit.graph.lint()
+            nodes = 0 if unit.graph is None else len(unit.graph.nodes)
+            observe(PassRun(step.name, seconds, nodes, before, unit.graph))
+            if step.name == after:
+                break
     return unit
 
 

@@ -13,6 +13,7 @@ from fxtransport.errors import MODEL_ERRORS, GuardError, UsageError, Verificatio
 from fxtransport.ir import Check, VerificationReport
 from fxtransport.lowered import Lowered
 from fxtransport.passes.base import Pass
+from fxtransport.process import device_of, devices_of, seed_generators
 from fxtransport.residue import mean_square_branch
 from fxtransport.tracing.recorder import tensors_in
 from fxtransport.tracing.shadow import without_checkpoints
@@ -82,16 +83,14 @@ class Verify(Pass):
         return Check(mode, batch_size, worst[0], worst[1], worst[2], expected.refused)
 
     def _inputs(self, model: nn.Module, example: Example, batch_size: int) -> tuple[Any, ...]:
-        generator = torch.Generator().manual_seed(self.seed)
-        first = next(model.parameters(), None)
-        device = torch.device("cpu") if first is None else first.device
+        generator = torch.Generator("cpu").manual_seed(self.seed)
+        device = device_of(model)
 
         def made(x: torch.Tensor, values: torch.Tensor | None) -> torch.Tensor:
             shape = (batch_size, *x.shape[1:]) if example.is_batch(x) else x.shape
             if x.is_floating_point() or x.is_complex():
-                dtype = torch.complex64 if x.is_complex() else torch.float32
-                drawn = torch.randn(shape, generator=generator, dtype=dtype)
-                return drawn.to(device, x.dtype).requires_grad_()
+                like = torch.empty(shape, dtype=x.dtype, device=device)
+                return _drawn(like, generator).requires_grad_()
             if values is not None:
                 return _repeated(values, shape).to(device)
             # an index that every table has, and a mask that hides nothing
@@ -180,8 +179,14 @@ def _repeated(values: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
     """The user's values for a batch of another size."""
     if values.shape == shape:
         return values.clone()
-    rows = torch.arange(shape[0]) % max(1, values.shape[0])
+    rows = torch.arange(shape[0], device="cpu") % max(1, values.shape[0])
     return values[rows]
+
+
+def _drawn(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Normal numbers of the shape, dtype and device of a tensor."""
+    dtype = torch.complex64 if like.is_complex() else torch.float32
+    return torch.randn(like.shape, generator=generator, dtype=dtype, device="cpu").to(like)
 
 
 def _outcome(
@@ -190,7 +195,7 @@ def _outcome(
     """Run forward and backward, from a seed."""
     leaves = {f"input {i}": x for i, x in enumerate(tensors_in(inputs)) if x.requires_grad}
     leaves |= {name: p for name, p in model.named_parameters() if p.requires_grad}
-    torch.manual_seed(seed)
+    seed_generators(seed, devices_of(model))
     # a clone, because models may write their input
     given = tree_map_only(torch.Tensor, torch.clone, inputs)
     try:
@@ -205,8 +210,8 @@ def _outcome(
     gradients: _Named = {}
     forward_only = None
     if differentiable:
-        generator = torch.Generator().manual_seed(seed)
-        weights = [torch.randn(t.shape, generator=generator).to(t) for t in differentiable]
+        generator = torch.Generator("cpu").manual_seed(seed)
+        weights = [_drawn(t, generator) for t in differentiable]
         found: tuple[torch.Tensor | None, ...] = ()
         try:
             found = torch.autograd.grad(

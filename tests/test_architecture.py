@@ -19,8 +19,8 @@ MAPPED = {"passes": "fxtransport.passes", "cli": "fxtransport.cli"}
 
 BASE = "ir errors files"
 RUNS = (
-    f"{BASE} origin randomness example arguments unit lowered runtime residue heads shells part "
-    "program weights"
+    f"{BASE} origin randomness process example arguments unit lowered runtime residue heads "
+    "shells part program weights"
 )
 """What a program is made of, and what it calls while it runs."""
 MAY_IMPORT = {
@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "randomness": "",
     "names": "errors",
     "origin": "",
+    "process": "",
     "heads": "ir",
     "residue": "ir",
     "hooks": "",
@@ -57,9 +58,8 @@ MAY_IMPORT = {
 
 COMPILES = {"passes", "tracing", "analysis", "compiler", "models", "cli"}
 DOES_NOT_COMPILE = (
-    "ir errors files origin randomness example arguments lowered runtime residue shells part "
-    "program weights "
-    "objectives training data"
+    "ir errors files origin randomness process example arguments lowered runtime residue shells "
+    "part program weights objectives training data"
 ).split()
 """Rooms from which nothing of the compiler is reached, directly or through others."""
 
