@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import nn
 
 from fxtransport.errors import UsageError
@@ -108,15 +109,11 @@ def compile_program(
 def program_of(unit: Unit) -> Program:
     """The program of a unit that has been lowered."""
     plan = unit.fact(HeadPlan)
-    first = next(unit.model.parameters(), None)
     heads = {
-        k: build_head(spec)
+        k: build_head(spec).to(_device_of_part(unit, k))
         for k, spec in enumerate(plan.heads)
         if spec.kind not in (HeadKind.NONE, HeadKind.MODEL)
     }
-    if first is not None:
-        for head in heads.values():
-            head.to(device=first.device, dtype=first.dtype)
     facts = Facts(
         pipeline=str(Pipeline.of(unit)),
         example=unit.example,
@@ -130,3 +127,16 @@ def program_of(unit: Unit) -> Program:
         activations=tuple(tap.name for tap in unit.fact(Taps).activations),
     )
     return Program(unit.model, unit.fact(Lowered), facts, heads)
+
+
+def _device_of_part(unit: Unit, index: int) -> torch.device:
+    """The device of the last tensor that a part holds; of the model's first if it has none."""
+    model, part = unit.model, unit.fact(Lowered).parts[index]
+    named = [*model.named_parameters(), *model.named_buffers()]
+    own = [tensor for name, tensor in named if _is_inside(name, part.owned)]
+    found = own[-1:] or [tensor for _, tensor in named]
+    return found[0].device if found else torch.get_default_device()
+
+
+def _is_inside(name: str, paths: Sequence[str]) -> bool:
+    return any(name == path or name.startswith(f"{path}.") for path in paths)

@@ -23,21 +23,33 @@ def build_head(spec: HeadSpec) -> nn.Module:
     """The head that a specification describes, with new parameters.
 
     Its forward takes the tensors at ``spec.inputs`` of the hidden state, each as an argument
-    of its own, and returns logits of shape B×num_classes.
+    of its own, and returns logits of shape B×num_classes. Its parameters are of ``spec.dtype``.
 
     Raises:
         ValueError: the specification is not of an auxiliary head.
     """
+    head: nn.Module
     match spec.kind:
         case HeadKind.CONV:
-            return ConvHead(
+            head = ConvHead(
                 spec.channels[0], spec.width, spec.num_classes, spec.layouts[0], spec.dims
             )
         case HeadKind.TOKEN:
-            return TokenHead(spec.channels, spec.num_classes, spec.layouts)
-    raise ValueError(
-        f"a head of kind {spec.kind} is not an auxiliary head, so there is nothing to build"
-    )
+            head = TokenHead(spec.channels, spec.num_classes, spec.layouts)
+        case _:
+            raise ValueError(
+                f"a head of kind {spec.kind} is not an auxiliary head, so there is nothing to build"
+            )
+    dtype = dtype_of(spec)
+    # fake tensors, on which costs may be counted, cannot be converted
+    return head if next(head.parameters()).dtype == dtype else head.to(dtype)
+
+
+def dtype_of(spec: HeadSpec) -> torch.dtype:
+    """The dtype of a head."""
+    found = getattr(torch, spec.dtype)
+    assert isinstance(found, torch.dtype), "facts name dtypes of torch"
+    return found
 
 
 class ConvHead(nn.Module):

@@ -83,7 +83,8 @@ def _parameters(model: nn.Module, names: Mapping[int, str], node: fx.Node) -> di
         used = [p for p in [_parameter(model, str(node.target))] if p is not None]
     else:
         used = []
-    return {names[id(p)]: p.numel() for p in used}
+    # a buffer may be an nn.Parameter, and then is none of the model's parameters
+    return {names[id(p)]: p.numel() for p in used if id(p) in names}
 
 
 def _parameter(model: nn.Module, path: str) -> nn.Parameter | None:

@@ -34,9 +34,9 @@ class PlanHeads(Pass):
     """Plan the auxiliary classifier of each boundary, and count what it costs.
 
     A part ends in the head of the boundary after it; the last part has the model's own head.
-    ``auto`` is convolutional where one NCHW map crosses, else over tokens (DGL; THESIS
-    4.5.1). ``head_width`` bounds the channels inside a convolutional head. ``num_classes`` is
-    the model's own number unless given.
+    It has the dtype of what it reads. ``auto`` is convolutional where one NCHW map crosses,
+    else over tokens (DGL; THESIS 4.5.1). ``head_width`` bounds the channels inside a
+    convolutional head. ``num_classes`` is the model's own number unless given.
     """
 
     name: ClassVar[str] = "heads"
@@ -127,6 +127,7 @@ class PlanHeads(Pass):
             dims=len(hidden[0].positions) if is_conv else 0,
             width=min(hidden[0].channels, self.head_width) if is_conv else 0,
             num_classes=classes,
+            dtype=hidden[0].dtype,
         )
 
     def _is_convolutional(self, cut: Boundary, hidden: Sequence[Hidden]) -> bool:
@@ -149,17 +150,13 @@ class PlanHeads(Pass):
 
 def count_costs(unit: Unit, spec: HeadSpec, hidden: Sequence[Hidden]) -> PlannedHead:
     """A head with what it costs, and which hidden tensors it saves for backward."""
-    import torch
-
     from fxtransport.analysis.counting import count_head, device_to_count_for
 
     costs = unit.fact(Costs)
-    first = next(unit.model.parameters(), None)
     cost, saves = count_head(
         spec,
         tuple(h.shape[1:] for h in hidden),
         costs.batch_size,
-        torch.float32 if first is None else first.dtype,
         device_to_count_for(unit.model),
     )
     saved = [h.node for h, is_saved in zip(hidden, saves, strict=True) if is_saved]

@@ -24,9 +24,11 @@ from fxtransport.unit import Example, Unit
 class Verify(Pass):
     """Run the model and the program side by side, in train and eval, and compare numbers.
 
-    Both run on copies of the model, with the same seed, from the same buffers, and without
-    checkpoints, which update batch norms once more in the backward pass. The chain of
-    the parts is compared too, in the first mode and batch size that the model accepts.
+    Both run on copies of the model, with the same seed, and without checkpoints, which update
+    batch norms once more in the backward pass. Floating-point inputs are drawn; integers and
+    bools have the values that the example gave, repeated to the batch size, or are zeros and
+    True. The chain of the parts is compared too, in the first mode and batch size that the
+    model accepts.
     """
 
     name: ClassVar[str] = "verify"
@@ -66,7 +68,7 @@ class Verify(Pass):
         inputs = self._inputs(unit.model, unit.example, batch_size)
 
         def measured(call: Callable[..., Any]) -> "_Outcome":
-            model = copy_but_parameters(unit.model).train(mode == "train")
+            model = copy.deepcopy(unit.model).train(mode == "train")
             with without_checkpoints():
                 return _outcome(model, call, inputs, self.seed)
 
@@ -162,11 +164,6 @@ class _Outcome:
     """Why it cannot be differentiated: it overwrites what its gradient needs."""
 
 
-def copy_but_parameters(model: nn.Module) -> nn.Module:
-    """A copy with the model's own parameters, and buffers, caches and flags of its own."""
-    return copy.deepcopy(model, {id(p): p for p in model.parameters()})
-
-
 def run_chain(model: nn.Module, lowered: Lowered, inputs: Sequence[torch.Tensor]) -> Any:
     """What the parts compute, one after the other, on a model's parameters."""
     state: Any = tuple(inputs)
@@ -196,6 +193,7 @@ def _outcome(
     leaves = {f"input {i}": x for i, x in enumerate(tensors_in(inputs)) if x.requires_grad}
     leaves |= {name: p for name, p in model.named_parameters() if p.requires_grad}
     seed_generators(seed, devices_of(model))
+    versions = {name: p._version for name, p in model.named_parameters()}
     # a clone, because models may write their input
     given = tree_map_only(torch.Tensor, torch.clone, inputs)
     try:
@@ -221,9 +219,10 @@ def _outcome(
             forward_only = first_line(error)
         named = zip(leaves, found or (None,) * len(leaves), strict=True)
         gradients = {name: g for name, g in named if g is not None}
+    written = [(k, p) for k, p in model.named_parameters() if p._version != versions.get(k)]
     return _Outcome(
         {name: t.detach() for name, t in outputs.items()},
         gradients,
-        {name: b.clone() for name, b in model.named_buffers()},
+        {name: b.detach().clone() for name, b in (*model.named_buffers(), *written)},
         forward_only=forward_only,
     )

@@ -1,11 +1,15 @@
 """From a model to a program: the example, the passes, and what a program knows."""
 
-import torch
+from typing import Any
 
-from fxtransport.compiler import compile_passes, compile_program
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fxtransport.compiler import compile_passes, compile_program, transportify
 from fxtransport.example_inputs import example_of
 from fxtransport.passes.pipeline import PassRun
-from tests.networks import Net
+from tests.networks import Net, VectorNet
 
 
 def test_passes_are_observed_and_known_to_the_program() -> None:
@@ -20,3 +24,72 @@ def test_passes_are_observed_and_known_to_the_program() -> None:
     head = program.parts[0].auxiliary_head
     assert head is not None
     assert {p.dtype for p in head.parameters()} == {torch.float64}
+
+
+class Mixed(nn.Module):
+    """A stem of one dtype, and blocks and a classifier of another."""
+
+    def __init__(self, stem: torch.dtype, rest: torch.dtype) -> None:
+        super().__init__()
+        self.stem = nn.Linear(6, 6).to(stem)
+        self.blocks = VectorNet().to(rest)
+        self.stem_dtype, self.dtype = stem, rest
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.blocks(self.stem(x.to(self.stem_dtype)).to(self.dtype))
+        return logits
+
+
+@pytest.mark.parametrize(
+    ("stem", "rest"),
+    [
+        (torch.bfloat16, torch.float32),
+        (torch.float64, torch.float32),
+        (torch.float32, torch.bfloat16),
+        (torch.float32, torch.float64),
+    ],
+)
+def test_heads_have_the_dtype_of_what_they_read(stem: torch.dtype, rest: torch.dtype) -> None:
+    program = transportify(Mixed(stem, rest), torch.zeros(2, 6), modules=3)
+    x = torch.randn(4, 6)
+    hidden: Any = x
+    for part in program.parts:
+        output = part(hidden)
+        output.logits.sum().backward(retain_graph=True)
+        assert output.logits.dtype == rest
+        hidden = output.hidden
+    assert torch.equal(hidden, program(x))
+
+
+def test_an_integer_parameter_says_nothing_of_the_heads() -> None:
+    class Quantized(VectorNet):
+        def __init__(self) -> None:
+            super().__init__()
+            table = torch.randint(-5, 5, (6, 6), dtype=torch.int8)
+            self.table = nn.Parameter(table, requires_grad=False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            logits: Tensor = super().forward(x @ self.table.float())
+            return logits
+
+    model = Quantized()
+    assert next(model.parameters()).dtype == torch.int8
+    program = transportify(model, torch.zeros(2, 6), modules=2)
+    assert program.parts[0](torch.randn(3, 6)).logits.dtype == torch.float32
+
+
+def test_a_buffer_may_be_an_nn_parameter() -> None:
+    class Scaled(VectorNet):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("scale", nn.Parameter(torch.randn(6)))
+
+        def forward(self, x: Tensor) -> Tensor:
+            logits: Tensor = super().forward(x * self.get_buffer("scale"))
+            return logits
+
+    model = Scaled()
+    program = transportify(model, torch.zeros(2, 6), modules=2)
+    x = torch.randn(3, 6)
+    assert torch.equal(program(x), model(x))
+    assert program.model_state_dict().keys() == model.state_dict().keys()

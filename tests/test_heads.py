@@ -1,5 +1,7 @@
 """Auxiliary heads: shapes, gradients, bounded size, batches of one."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -82,3 +84,12 @@ def test_heads_stay_small_on_wide_maps() -> None:
 def test_other_kinds_have_no_module(kind: HeadKind) -> None:
     with pytest.raises(ValueError, match=f"of kind {kind}"):
         build_head(HeadSpec(kind))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float64"])
+def test_heads_are_of_the_dtype_that_they_read(dtype: str) -> None:
+    for spec, shape in ((conv(6), (3, 6, 7, 5)), (token((LAST,), (6,)), (3, 9, 6))):
+        head = build_head(replace(spec, dtype=dtype))
+        kind = getattr(torch, dtype)
+        assert {p.dtype for p in head.parameters()} == {kind}
+        assert head(torch.randn(shape, dtype=kind)).dtype == kind

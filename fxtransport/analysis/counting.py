@@ -17,7 +17,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from fxtransport.heads import build_head
+from fxtransport.heads import build_head, dtype_of
 from fxtransport.ir import HeadCost, HeadSpec, Value
 from fxtransport.runtime import guard
 from fxtransport.tracing.shadow import shadow_of
@@ -108,7 +108,6 @@ def count_head(
     spec: HeadSpec,
     shapes: tuple[tuple[int, ...], ...],
     batch_size: int,
-    dtype: torch.dtype,
     device: torch.device,
 ) -> tuple[HeadCost, tuple[bool, ...]]:
     """What an auxiliary head costs, and which of the tensors that it reads it saves.
@@ -117,11 +116,11 @@ def count_head(
         spec: The head.
         shapes: The shapes of the tensors that it reads, without the batch.
         batch_size: What activations are counted for.
-        dtype: Of its parameters, and of what it reads.
         device: Where it would run.
     """
     with torch.device("meta"):
-        head = build_head(spec).to(dtype)
+        head = build_head(spec)
+    dtype = dtype_of(spec)
     if device.type == "cpu":
         # its operators save the same for meta tensors, on which they are several times faster
         return _count_head(head, shapes, batch_size, dtype, torch.device("meta"))

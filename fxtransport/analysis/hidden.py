@@ -10,6 +10,7 @@ from fxtransport.ir import Boundary, Layout, Shapes
 from fxtransport.unit import Unit
 
 _MAP_DIMS = (1, 2, 3)
+_DTYPES = ("float16", "bfloat16", "float32", "float64")
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,8 @@ class Hidden:
     """Its position in the hidden state."""
     shape: tuple[int, ...]
     layout: Layout
+    dtype: str
+    """The name after ``torch.``."""
 
     @property
     def channels(self) -> int:
@@ -41,17 +44,18 @@ class Hidden:
 
 
 def hidden_at(unit: Unit, cut: Boundary, finder: LayoutFinder) -> list[Hidden]:
-    """The tensors at a cut that a head can read."""
+    """The tensors at a cut that a head can read: those of the first one's dtype."""
     shapes = unit.fact(Shapes)
-    found = []
+    found: list[Hidden] = []
     for position, name in enumerate(cut.crossing):
         spec = shapes.specs.get(name)
-        if name not in cut.tensors or spec is None or "float" not in spec.dtype:
+        if name not in cut.tensors or spec is None or spec.dtype not in _DTYPES:
             continue
         if len(spec.shape) < 2 or spec.shape[0] != shapes.batch_size:
             continue
-        found.append(Hidden(name, position, spec.shape, finder.layout(name, spec.shape)))
-    return found
+        layout = finder.layout(name, spec.shape)
+        found.append(Hidden(name, position, spec.shape, layout, spec.dtype))
+    return [hidden for hidden in found if hidden.dtype == found[0].dtype]
 
 
 def count_classes(unit: Unit) -> int:

@@ -23,6 +23,8 @@ class HeadSpec:
     """Channels inside a convolutional head; 0 for others."""
     num_classes: int = 0
     """Logits; 0 if there is no auxiliary head."""
+    dtype: str = "float32"
+    """Of what it reads, and so of its parameters: the name after ``torch.``."""
 
 
 @dataclass(frozen=True)

@@ -36,14 +36,14 @@ def test_meta_tensors_cost_what_fake_ones_do(
     with FakeTensorMode():
         head = shadow_of(build_head(spec), CPU).train()
         expected = _count_head(head, shapes, BATCH, DTYPE, CPU)
-    assert count_head(spec, shapes, BATCH, DTYPE, CPU) == expected
+    assert count_head(spec, shapes, BATCH, CPU) == expected
 
 
 @heads
 def test_parameters_and_operations_are_those_of_the_head(
     spec: HeadSpec, shapes: tuple[tuple[int, ...], ...]
 ) -> None:
-    cost, saves = count_head(spec, shapes, BATCH, DTYPE, CPU)
+    cost, saves = count_head(spec, shapes, BATCH, CPU)
     head = build_head(spec)
     with FlopCounterMode(display=False) as counter:
         head(*(torch.randn(BATCH, *shape) for shape in shapes))
@@ -55,7 +55,5 @@ def test_parameters_and_operations_are_those_of_the_head(
 def test_counting_draws_no_random_numbers() -> None:
     torch.manual_seed(0)
     before = torch.get_rng_state()
-    count_head(
-        HeadSpec(HeadKind.TOKEN, (VECTOR,), (8,), (0,), num_classes=7), ((8,),), 2, DTYPE, CPU
-    )
+    count_head(HeadSpec(HeadKind.TOKEN, (VECTOR,), (8,), (0,), num_classes=7), ((8,),), 2, CPU)
     assert torch.equal(torch.get_rng_state(), before)
