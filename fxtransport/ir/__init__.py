@@ -4,6 +4,7 @@ Facts live here, never in strings on nodes. This package imports nothing of the 
 """
 
 from fxtransport.ir.choices import TAPPED_KINDS, Balance, HeadKind, Kind, Layout
+from fxtransport.ir.constructs import Constructs
 from fxtransport.ir.graph import (
     Activation,
     Activations,
@@ -51,6 +52,7 @@ __all__ = [
     "Boundary",
     "Call",
     "Check",
+    "Constructs",
     "Costs",
     "HeadCost",
     "HeadKind",
