@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from fxtransport.errors import UsageError
+from fxtransport.errors import MODEL_ERRORS, FxTransportError, GuardError, TraceError, UsageError
 from fxtransport.example_inputs import ExampleInputs, example_of
 from fxtransport.heads import build_head
 from fxtransport.ir import (
@@ -24,9 +24,12 @@ from fxtransport.passes.base import Pass
 from fxtransport.passes.lower import Lower
 from fxtransport.passes.pipeline import PassRun, Pipeline, run_passes
 from fxtransport.passes.verify import Verify
+from fxtransport.process import preserve_process
 from fxtransport.program import Facts, Program
 from fxtransport.program_options import configure_passes, document_options
+from fxtransport.tracing.shadow import shadow_of
 from fxtransport.unit import Example, Unit
+from fxtransport.wrappers import unwrap
 
 
 def transportify(
@@ -38,7 +41,9 @@ def transportify(
 ) -> Program:
     """Compile a model into a program: the same function, with its residues tapped, cut.
 
-    The model is not changed; the program holds its submodules and parameters, not copies.
+    The model is not changed; the program holds its submodules and parameters, not copies. Of
+    a model that ``torch.compile``, DataParallel or DistributedDataParallel wraps, the program
+    is that of the model inside, under the keys that it has there.
 
     Args:
         model: Any ``nn.Module`` whose forward takes tensors.
@@ -79,7 +84,12 @@ def transportify(
             "fxtransport.compile_named"
         )
     passes = compile_passes(verify=verify, **options)
-    return compile_program(model, example_of(model, example_inputs), passes)
+    model = unwrap(model)
+    example = example_of(model, example_inputs)
+    given = example_of(model, example_inputs, least_batch=1)
+    if given.batch_size == example.batch_size:
+        return compile_program(model, example, passes)
+    return _compile_one_of(model, (example, given), passes)
 
 
 document_options(transportify)
@@ -104,6 +114,39 @@ def compile_program(
 ) -> Program:
     """Run passes and put the program together."""
     return program_of(run_passes(Unit(model, example), passes, observe=observe))
+
+
+def _compile_one_of(
+    model: nn.Module, examples: tuple[Example, Example], passes: Sequence[Pass]
+) -> Program:
+    """The program for an example that was made larger, or for the one that the user gave.
+
+    A batch of one may be taken for a dimension to broadcast. But some models take no other.
+    """
+    larger, given = examples
+    try:
+        program = compile_program(model, larger, passes)
+    except TraceError as error:
+        try:
+            return compile_program(model, given, passes)
+        except FxTransportError:
+            raise error from None
+    if _accepts(program, given):
+        return program
+    return compile_program(model, given, passes)
+
+
+def _accepts(program: Program, example: Example) -> bool:
+    """Whether no guard of a program refuses an example; only shapes matter."""
+    model, inputs = program._model[0], example.inputs
+    try:
+        with preserve_process(model), torch.no_grad(), torch.device("meta"):
+            program.lowered.forward.call(shadow_of(model), *inputs)
+    except GuardError:
+        return False
+    except MODEL_ERRORS:
+        return True
+    return True
 
 
 def program_of(unit: Unit) -> Program:

@@ -5,6 +5,7 @@ put back where they end, however they end.
 """
 
 import random
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -49,7 +50,7 @@ def preserve_process(model: nn.Module) -> Iterator[None]:
     The generators of Python, NumPy and torch (the CPU's, and those of the model's devices);
     the default dtype, warning filters, grad mode, and torch's fast path of transformer layers;
     which parameters require gradients, and the mode of each module. Inside, gradients are on,
-    and it is not inference mode.
+    it is not inference mode, and what ``torch.compile`` has compiled runs as it is written.
     """
     with ExitStack() as restored:
         restored.callback(_restore_generators, _generators(devices_of(model)))
@@ -60,6 +61,11 @@ def preserve_process(model: nn.Module) -> Iterator[None]:
         restored.enter_context(warnings.catch_warnings())
         restored.enter_context(torch.inference_mode(False))
         restored.enter_context(torch.enable_grad())
+        if "torch._dynamo" in sys.modules:
+            # the user may have compiled functions or modules, which run as they are written here
+            restored.enter_context(torch.compiler.set_stance("force_eager"))
+            quiet = torch._dynamo.config.patch(error_on_nested_fx_trace=False)
+            restored.enter_context(quiet)
         yield
 
 

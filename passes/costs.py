@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from fxtransport.errors import UsageError
+from fxtransport.errors import TraceError, UsageError
 from fxtransport.ir import Costs, NodeCost, Origins, Taps
 from fxtransport.passes.base import Pass, setting
 
@@ -22,7 +22,8 @@ class CountCosts(Pass):
     """Count parameters, FLOPs and the bytes that each node saves for backward.
 
     One training step's forward runs on fake tensors, which have a device and no data, so
-    that each operator saves what it saves on that device. Costs are of the model's own nodes;
+    that each operator saves what it saves on that device. Where the model refuses the batch
+    size, that of the example is taken. Costs are of the model's own nodes;
     nodes that other passes added cost nothing.
     """
 
@@ -39,14 +40,25 @@ class CountCosts(Pass):
             raise UsageError(f"batch_size must be at least 1, not {self.batch_size}")
 
     def run(self, unit: Unit) -> Unit:
-        """Add the costs of all nodes."""
-        ledger = self._count(unit)
+        """Add the costs of all nodes.
+
+        Raises:
+            TraceError: the model raises in train mode, for the example's batch size too.
+        """
+        batch_size, own = self.batch_size, unit.example.batch_size
+        try:
+            ledger = _count(unit, batch_size)
+        except TraceError:
+            if batch_size == own:
+                raise
+            # the model may take no other batch size than that of the example
+            batch_size, ledger = own, _count(unit, own)
         names = {id(p): name for name, p in unit.model.named_parameters()}
         added = unit.fact(Taps).added if unit.has(Taps) else ()
         nodes = {
             node.name: NodeCost(
                 parameters=_parameters(unit.model, names, node),
-                flops=ledger.flops.get(node.name, 0) // self.batch_size,
+                flops=ledger.flops.get(node.name, 0) // batch_size,
                 saved=ledger.saved.get(node.name, {}),
                 value=ledger.values.get(node.name),
                 kept=frozenset(ledger.kept.get(node.name, ())),
@@ -54,25 +66,26 @@ class CountCosts(Pass):
             for node in unit.traced().nodes
             if node.name not in added
         }
-        return unit.with_facts(Costs(nodes, self.batch_size, ledger.storages))
+        return unit.with_facts(Costs(nodes, batch_size, ledger.storages))
 
-    def _count(self, unit: Unit) -> Ledger:
-        """Run the graph once, and book what each node does."""
-        from torch._subclasses.fake_tensor import FakeTensorMode
 
-        from fxtransport.analysis.counting import CountingInterpreter, Ledger, device_to_count_for
-        from fxtransport.tracing.error_context import locate_errors
-        from fxtransport.tracing.shadow import shadow_of
+def _count(unit: Unit, batch_size: int) -> Ledger:
+    """Run the graph once, and book what each node does."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
 
-        device = device_to_count_for(unit.model)
-        with FakeTensorMode():
-            shadow = shadow_of(unit.model, device).train()
-            ledger = Ledger(shadow)
-            inputs = unit.example.resized(self.batch_size, device)
-            interpreter = CountingInterpreter(shadow, unit.traced(), ledger)
-            with locate_errors(unit.model, lambda: interpreter.failed_path), ledger.open():
-                interpreter.run(*inputs)
-        return ledger
+    from fxtransport.analysis.counting import CountingInterpreter, Ledger, device_to_count_for
+    from fxtransport.tracing.error_context import locate_errors
+    from fxtransport.tracing.shadow import shadow_of
+
+    device = device_to_count_for(unit.model)
+    with FakeTensorMode():
+        shadow = shadow_of(unit.model, device).train()
+        ledger = Ledger(shadow)
+        inputs = unit.example.resized(batch_size, device)
+        interpreter = CountingInterpreter(shadow, unit.traced(), ledger)
+        with locate_errors(unit.model, lambda: interpreter.failed_path), ledger.open():
+            interpreter.run(*inputs)
+    return ledger
 
 
 def _parameters(model: nn.Module, names: Mapping[int, str], node: fx.Node) -> dict[str, int]:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from fxtransport.compiler import compile_passes, compile_program, transportify
+from fxtransport.errors import FxTransportError, TraceError
 from fxtransport.example_inputs import example_of
 from fxtransport.passes.pipeline import PassRun
 from tests.networks import Net, VectorNet
@@ -93,3 +94,53 @@ def test_a_buffer_may_be_an_nn_parameter() -> None:
     x = torch.randn(3, 6)
     assert torch.equal(program(x), model(x))
     assert program.model_state_dict().keys() == model.state_dict().keys()
+
+
+class OnlyOne(nn.Module):
+    """Takes one batch size, or computes something else for it."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
+        self.first, self.second, self.head = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.how == "raises" and x.shape[0] != 1:
+            raise ValueError("one sample at a time")
+        if self.how == "assumes":
+            x = x.reshape(1, 6)
+        if self.how == "decides" and x.shape[0] == 1:
+            x = x * 2
+        x = x + self.first(x).relu()
+        logits: Tensor = self.head(x + self.second(x).relu())
+        return logits
+
+
+@pytest.mark.parametrize("how", ["raises", "assumes", "decides"])
+@pytest.mark.parametrize("verify", [True, False])
+def test_a_batch_of_one_where_the_model_takes_no_other(how: str, verify: bool) -> None:
+    model = OnlyOne(how).eval()
+    program = transportify(model, torch.zeros(1, 6), modules=2, verify=verify)
+    assert program.facts.example.batch_size == 1
+    x = torch.randn(1, 6)
+    assert torch.equal(program(x), model(x))
+    with pytest.raises((FxTransportError, ValueError, RuntimeError)):
+        program(torch.randn(3, 6))
+
+
+def test_a_batch_of_one_is_compiled_for_more_where_it_can_be() -> None:
+    model = VectorNet().eval()
+    program = transportify(model, torch.zeros(1, 6), modules=2)
+    assert program.facts.example.batch_size == 2
+    for size in (1, 2, 3):
+        x = torch.randn(size, 6)
+        assert torch.equal(program(x), model(x))
+
+
+def test_a_refusal_for_a_batch_of_one_is_that_of_the_larger() -> None:
+    class Wrong(VectorNet):
+        def forward(self, x: Tensor) -> Tensor:
+            raise ValueError(f"not {x.shape[0]}")
+
+    with pytest.raises(TraceError, match="not 2"):
+        transportify(Wrong(), torch.zeros(1, 6))
