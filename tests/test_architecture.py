@@ -19,8 +19,8 @@ MAPPED = {"passes": "fxtransport.passes", "cli": "fxtransport.cli"}
 
 BASE = "ir errors files"
 RUNS = (
-    f"{BASE} origin randomness process example arguments unit lowered runtime residue heads "
-    "shells part program weights"
+    f"{BASE} origin randomness process outputs example arguments unit lowered runtime residue "
+    "heads shells part program weights"
 )
 """What a program is made of, and what it calls while it runs."""
 MAY_IMPORT = {
@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "randomness": "",
     "names": "errors",
     "origin": "",
+    "outputs": "",
     "process": "",
     "heads": "ir",
     "residue": "ir",
@@ -47,10 +48,10 @@ MAY_IMPORT = {
     "weights": "errors program",
     "data": "errors files randomness",
     "nets": "errors heads",
-    "objectives": "ir errors residue",
+    "objectives": "ir errors outputs residue",
     "training": f"{RUNS} objectives data",
     "tracing": "ir errors example unit runtime",
-    "analysis": "ir errors example unit runtime heads tracing",
+    "analysis": "ir errors example outputs unit runtime heads tracing",
     "passes": f"{RUNS} tracing analysis",
     "report": f"{RUNS} passes training data objectives zoo names",
 }

@@ -1,12 +1,15 @@
 """What crosses a cut, as an auxiliary head sees it."""
 
+from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Any
 
 from torch import fx
 
 from fxtransport.analysis.layouts import LayoutFinder
 from fxtransport.errors import UsageError
 from fxtransport.ir import Boundary, Layout, Shapes
+from fxtransport.outputs import LOGITS, find_logits
 from fxtransport.unit import Unit
 
 _MAP_DIMS = (1, 2, 3)
@@ -64,13 +67,34 @@ def count_classes(unit: Unit) -> int:
     Raises:
         UsageError: the model returns something else.
     """
-    returned = unit.traced().output_node().args[0]
-    specs = unit.fact(Shapes).specs
-    spec = specs.get(returned.name) if isinstance(returned, fx.Node) else None
+    found = find_logits_node(unit.traced(), unit.fact(Shapes))
+    spec = None if found is None else unit.fact(Shapes).specs[found.name]
     if spec is None or len(spec.shape) != 2:
-        what = "×".join(map(str, spec.shape)) if spec else "no single tensor"
+        what = "×".join(map(str, spec.shape)) if spec else f"no tensor named {' or '.join(LOGITS)}"
         raise UsageError(
             f"auxiliary heads need a number of classes, and {type(unit.model).__name__} "
             f'returns {what}, not logits: give num_classes, or leave the heads out (head="none")'
         )
     return spec.shape[1]
+
+
+def find_logits_node(graph: fx.Graph, shapes: Shapes) -> fx.Node | None:
+    """The node that computes what :func:`fxtransport.outputs.find_logits` finds."""
+
+    def is_value(value: Any) -> bool:
+        return isinstance(value, fx.Node) and value.name in shapes.specs
+
+    returned = graph.output_node().args[0]
+    if isinstance(returned, fx.Node) and not is_value(returned):
+        # the call of a class, such as a dataclass or OrderedDict
+        returned = returned.kwargs or _positional(returned)
+    found = find_logits(returned, is_value)
+    return found if isinstance(found, fx.Node) else None
+
+
+def _positional(call: fx.Node) -> Any:
+    """What a class is made of, by name where it says the names."""
+    names = getattr(call.target, "_fields", None)
+    if call.target is OrderedDict and call.args:
+        return dict(call.args[0])  # type: ignore[arg-type]
+    return call.args if names is None else dict(zip(names, call.args, strict=False))

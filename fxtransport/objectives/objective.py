@@ -1,6 +1,5 @@
 """What a program, or each of its parts, is trained for."""
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -9,10 +8,8 @@ from torch import nn
 from fxtransport.errors import UsageError
 from fxtransport.objectives.classification import Classification
 from fxtransport.objectives.multipliers import Multipliers, MultiplierState
+from fxtransport.outputs import LOGITS, find_logits
 from fxtransport.residue import Measure
-
-_LOGITS = ("logits", "out")
-"""The names under which models return their logits among other things."""
 
 
 class Output(Protocol):
@@ -135,7 +132,7 @@ class Objective(nn.Module):
 
 
 def logits_of(returned: Any) -> torch.Tensor:
-    """The logits among what a model returns.
+    """The logits among what a model returns; see :func:`fxtransport.outputs.find_logits`.
 
     Raises:
         UsageError: there are none, or it is not clear which tensor they are.
@@ -143,19 +140,15 @@ def logits_of(returned: Any) -> torch.Tensor:
     >>> logits_of({"out": torch.zeros(2, 3), "aux": torch.zeros(2, 3)}).shape
     torch.Size([2, 3])
     """
-    if isinstance(returned, torch.Tensor):
-        return returned
     if returned is None:
         raise UsageError(
             "the part returned no logits: it has no auxiliary head (head='none'), or the head "
             "was not run (head=False)"
         )
-    for name in _LOGITS:
-        found = returned.get(name) if isinstance(returned, Mapping) else None
-        found = getattr(returned, name, None) if found is None else found
-        if isinstance(found, torch.Tensor):
-            return found
-    raise UsageError(
-        f"the model returns {type(returned).__name__}, which has no tensor named "
-        f"{' or '.join(_LOGITS)}; wrap the model in a module that returns the logits alone"
-    )
+    found = find_logits(returned, lambda value: isinstance(value, torch.Tensor))
+    if not isinstance(found, torch.Tensor):
+        raise UsageError(
+            f"the model returns {type(returned).__name__}, which has no tensor named "
+            f"{' or '.join(LOGITS)}; wrap the model in a module that returns the logits alone"
+        )
+    return found

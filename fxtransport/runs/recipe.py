@@ -10,6 +10,7 @@ from torch import nn
 
 from fxtransport import nets
 from fxtransport.analysis.bottleneck import most_parts
+from fxtransport.analysis.hidden import find_logits_node
 from fxtransport.analysis.line import legal_line
 from fxtransport.compiler import compile_passes
 from fxtransport.data import Splits, load
@@ -94,9 +95,11 @@ class Recipe:
     def _check_logits(self, program: Program) -> None:
         """Check that the model is a classifier of as many classes as there are."""
         facts, classes = program.facts, self.data.num_classes
-        found = [facts.shapes.specs[n.name] for n in facts.graph.output_node().all_input_nodes]
-        shapes = [tuple(spec.shape[1:]) for spec in found]
-        # some return auxiliary logits too, such as Inception
+        node = find_logits_node(facts.graph, facts.shapes)
+        # some return something else in train mode, such as Inception
+        nodes = facts.graph.output_node().all_input_nodes if node is None else [node]
+        specs = facts.shapes.specs
+        shapes = [tuple(specs[n.name].shape[1:]) for n in nodes if n.name in specs]
         if (classes,) not in shapes:
             raise UsageError(
                 f"{self.origin.model} returns {shapes}, and {self.config['data.name']} has "

@@ -175,7 +175,7 @@ def test_logits_that_are_missing() -> None:
     with pytest.raises(UsageError, match="the part returned no logits"):
         logits_of(None)
     with pytest.raises(UsageError, match="returns list, which has no tensor named logits or out"):
-        logits_of([torch.zeros(2, 3)])
+        logits_of([torch.zeros(2, 3), torch.zeros(2, 3)])
 
 
 @pytest.mark.cuda
