@@ -1,23 +1,23 @@
 """Compare the program with the model: outputs, gradients and buffers, in both modes."""
 
 import copy
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_map_only
 
-from fxtransport.errors import MODEL_ERRORS, GuardError, UsageError, VerificationError, first_line
-from fxtransport.ir import Check, VerificationReport
+from fxtransport.analysis.outcomes import Named, Outcome, draw_inputs, outcome_of
+from fxtransport.errors import UsageError, VerificationError
+from fxtransport.ir import Check, Constructs, VerificationReport
 from fxtransport.lowered import Lowered
+from fxtransport.part import Part, Place
 from fxtransport.passes.base import Pass
-from fxtransport.process import device_of, devices_of, seed_generators
-from fxtransport.residue import mean_square_branch
-from fxtransport.tracing.recorder import tensors_in
+from fxtransport.process import device_of
 from fxtransport.tracing.shadow import without_checkpoints
-from fxtransport.unit import Example, Unit
+from fxtransport.unit import Unit
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,14 @@ class Verify(Pass):
     """Run the model and the program side by side, in train and eval, and compare numbers.
 
     Both run on copies of the model, with the same seed, and without checkpoints, which update
-    batch norms once more in the backward pass. Floating-point inputs are drawn; integers and
-    bools have the values that the example gave, repeated to the batch size, or are zeros and
-    True. The chain of the parts is compared too, in the first mode and batch size that the
-    model accepts.
+    batch norms once more in the backward pass. The chain of the parts is compared too, in the
+    first mode and batch size that the model accepts. Floating-point inputs are drawn; integers
+    and bools have the values that the example gave, repeated to the batch size, or are zeros
+    and True.
+
+    Where the code switches autocast, both run under it too; where it chooses by the modes of
+    modules, some of them are flipped; where it holds for one number of pieces, inputs have
+    other sizes, which the program must refuse if it is not equal there.
     """
 
     name: ClassVar[str] = "verify"
@@ -38,7 +42,8 @@ class Verify(Pass):
     batch_sizes: tuple[int, ...] = (1, 2)
     seed: int = 0
     tolerance: float = 1e-5
-    """The largest error, relative to the largest number compared, that is float noise."""
+    """The largest error, relative to the largest number compared, that is float noise; in low
+    precision, 8 units in the last place."""
 
     def run(self, unit: Unit) -> Unit:
         """Add the report.
@@ -53,91 +58,101 @@ class Verify(Pass):
                 "real device, or skip verification (verify=False)"
             )
         checks: list[Check] = []
+        own = unit.example.batch_size
         chain = len(unit.fact(Lowered).parts) > 1
         for mode in ("train", "eval"):
             for batch_size in self.batch_sizes:
-                checks.append(self._check(unit, mode, batch_size, chain))
+                checks.append(self._check(unit, _Setting(mode, batch_size), chain))
                 chain = chain and checks[-1].refused is not None
-            if all(c.refused for c in checks if c.mode == mode):
-                checks.append(self._check(unit, mode, unit.example.batch_size, chain))
+            if all(c.refused for c in checks if c.mode == mode) and own not in self.batch_sizes:
+                checks.append(self._check(unit, _Setting(mode, own), chain))
                 chain = chain and checks[-1].refused is not None
+        if unit.has(Constructs):
+            accepted = next((c.batch_size for c in checks if c.refused is None), own)
+            parts = len(unit.fact(Lowered).parts) > 1
+            checks.extend(self._check(unit, each, parts) for each in _further(unit, accepted))
         return unit.with_facts(VerificationReport(tuple(checks)))
 
-    def _check(self, unit: Unit, mode: str, batch_size: int, chain: bool) -> Check:
-        lowered = unit.fact(Lowered)
-        inputs = self._inputs(unit.model, unit.example, batch_size)
+    def _check(self, unit: Unit, setting: "_Setting", chain: bool) -> Check:
+        lowered, example = unit.fact(Lowered), unit.example
+        shape_of = partial(setting.shape_of, unit)
+        inputs = draw_inputs(unit.model, example, self.seed, shape_of)
+        is_example = all(tuple(shape_of(x)) == x.shape for x in example.tensors)
 
-        def measured(call: Callable[..., Any]) -> "_Outcome":
-            model = copy.deepcopy(unit.model).train(mode == "train")
+        def measured(call: Callable[[nn.Module, Any], Any]) -> Outcome:
+            model = copy.deepcopy(unit.model)
+            setting.set_modes(model)
+            within = None
+            if setting.autocast:
+                within = torch.autocast(device_of(model).type, dtype=torch.bfloat16)
             with without_checkpoints():
-                return _outcome(model, call, inputs, self.seed)
+                return outcome_of(model, call, inputs, self.seed, within)
 
-        where = f"{mode}, batch {batch_size}"
-        expected = measured(unit.example.call)
-        found = measured(lambda model, x: lowered.forward.call(model, *x))
-        if found.guarded and batch_size != unit.example.batch_size:
-            return Check(mode, batch_size, 0.0, 0.0, 0.0, found.refused)
-        errors = [self._compare(f"the program, {where}", expected, found)]
+        def check(what: str, call: Callable[[nn.Module, Any], Any]) -> "_Errors | Outcome":
+            found = measured(call)
+            if found.guarded and not is_example:
+                return found
+            try:
+                return self._compare(f"{what}, {setting}", expected, found, setting.is_exact)
+            except VerificationError:
+                self._check_repeatable(f"{setting}", expected, measured(example.call))
+                raise
+
+        expected = measured(example.call)
+        errors = [_Errors()]
+        calls = {"the program": lambda model, x: lowered.forward.call(model, *x)}
         if chain:
-            found = measured(lambda model, x: run_chain(model, lowered, x))
-            errors.append(self._compare(f"the chain of its parts, {where}", expected, found))
-        worst = [max(e) for e in zip(*errors, strict=True)]
-        return Check(mode, batch_size, worst[0], worst[1], worst[2], expected.refused)
+            calls["the chain of its parts"] = lambda model, x: run_chain(model, lowered, x)
+        for what, call in calls.items():
+            found = check(what, call)
+            if isinstance(found, Outcome):
+                return setting.checked(_Errors(), found.refused)
+            errors.append(found)
+        worst = _Errors(*map(max, zip(*errors, strict=True)))
+        return setting.checked(worst, expected.refused)
 
-    def _inputs(self, model: nn.Module, example: Example, batch_size: int) -> tuple[Any, ...]:
-        generator = torch.Generator("cpu").manual_seed(self.seed)
-        device = device_of(model)
-
-        def made(x: torch.Tensor, values: torch.Tensor | None) -> torch.Tensor:
-            shape = (batch_size, *x.shape[1:]) if example.is_batch(x) else x.shape
-            if x.is_floating_point() or x.is_complex():
-                like = torch.empty(shape, dtype=x.dtype, device=device)
-                return _drawn(like, generator).requires_grad_()
-            if values is not None:
-                return _repeated(values, shape).to(device)
-            # an index that every table has, and a mask that hides nothing
-            return torch.full(shape, x.dtype == torch.bool, dtype=x.dtype, device=device)
-
-        return example.map(made)
-
-    def _compare(
-        self, what: str, expected: "_Outcome", found: "_Outcome"
-    ) -> tuple[float, float, float]:
+    def _compare(self, what: str, expected: Outcome, found: Outcome, exact: bool) -> "_Errors":
         if expected.refused or found.refused:
             if bool(expected.refused) != bool(found.refused):
                 raise VerificationError(
                     f"{what}: one raises and the other does not: the model "
-                    f"{expected.refused or 'returns'}, the program {found.refused or 'returns'}"
+                    f"{expected.in_words()}, and the program {found.in_words()}; please report "
+                    "this model"
                 )
-            return 0.0, 0.0, 0.0
+            return _Errors()
         if found.forward_only and not expected.forward_only:
-            raise VerificationError(f"{what}: has no gradient: {found.forward_only}")
+            raise VerificationError(
+                f"{what}: has no gradient: {found.forward_only}; the model has one, so please "
+                "report this model"
+            )
         # a program copies what it taps, so it may have gradients where the model has none
         gradients = {} if expected.forward_only else found.gradients
-        return (
-            self._error(f"{what}: output", expected.outputs, found.outputs),
-            self._error(f"{what}: gradient", expected.gradients, gradients),
-            self._error(f"{what}: buffer", expected.buffers, found.buffers),
+        tolerance = 0.0 if exact else self.tolerance
+        return _Errors(
+            self._error(f"{what}: output", expected.outputs, found.outputs, tolerance),
+            self._error(f"{what}: gradient", expected.gradients, gradients, self.tolerance),
+            self._error(f"{what}: buffer", expected.state, found.state, tolerance),
         )
 
-    def _error(self, what: str, expected: "_Named", found: "_Named") -> float:
+    def _error(self, what: str, expected: Named, found: Named, tolerance: float) -> float:
         """The largest absolute difference; raises when it is more than float noise."""
         if expected.keys() != found.keys():
             differing = sorted(expected.keys() ^ found.keys())
-            raise VerificationError(f"{what}: only one of the two has {', '.join(differing[:5])}")
+            raise VerificationError(
+                f"{what}: only one of the two has {', '.join(differing[:5])}; please report this "
+                "model"
+            )
         worst = 0.0
         for name, e in expected.items():
             f = found[name]
             if e.shape != f.shape or e.dtype != f.dtype:
                 raise VerificationError(
                     f"{what} {name}: {tuple(e.shape)} {e.dtype} in the model, "
-                    f"{tuple(f.shape)} {f.dtype} in the program"
+                    f"{tuple(f.shape)} {f.dtype} in the program; please report this model"
                 )
-            if torch.equal(e, f) or (e.isnan() & f.isnan() | (e == f)).all():
-                continue
-            error = (e.double() - f.double()).abs().max().item()
-            scale = max(e.double().abs().max().item(), 1.0)
-            noise = self.tolerance * scale * max(1.0, torch.finfo(e.dtype).eps / 1.2e-7)
+            error, scale = _distance(e, f)
+            eps = torch.finfo(e.dtype).eps if e.is_floating_point() or e.is_complex() else 0.0
+            noise = scale * max(tolerance, 8 * eps) if tolerance else 0.0
             if not error <= noise:
                 raise VerificationError(
                     f"{what} {name} differs by {error:.3g} from the model's, where float "
@@ -146,83 +161,114 @@ class Verify(Pass):
             worst = max(worst, error)
         return worst
 
+    def _check_repeatable(self, where: str, first: Outcome, second: Outcome) -> None:
+        """See that the model does the same in two runs, so that a difference is the program's."""
+        try:
+            self._compare(where, first, second, exact=False)
+        except VerificationError:
+            raise VerificationError(
+                f"the model, {where}: two runs from one seed differ, so that nothing can be "
+                "compared: its forward depends on something that lies outside of it, such as a "
+                "counter, a cache or a generator of its own, or on an algorithm that is not "
+                "deterministic; remove that, or skip verification (verify=False)"
+            ) from None
 
-_Named = dict[str, torch.Tensor]
+
+class _Errors(NamedTuple):
+    """The largest absolute differences."""
+
+    output: float = 0.0
+    gradient: float = 0.0
+    buffer: float = 0.0
 
 
 @dataclass(frozen=True)
-class _Outcome:
-    """What one forward and backward pass left."""
+class _Setting:
+    """In what way the model and the program are run."""
 
-    outputs: _Named
-    gradients: _Named
-    buffers: _Named
-    refused: str | None = None
-    guarded: bool = False
-    """Whether a guard refused the input."""
-    forward_only: str | None = None
-    """Why it cannot be differentiated: it overwrites what its gradient needs."""
+    mode: str
+    batch_size: int
+    autocast: bool = False
+    flipped: str = ""
+    """Which modules are in the other mode: ``leaves``, or ``every second module``."""
+    doubled: int = 0
+    """A dimension of the inputs that is twice as long, if it is not the batch."""
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether float noise is a difference: it would hide what is compared here."""
+        return self.autocast or bool(self.flipped)
+
+    def __str__(self) -> str:
+        return ", ".join(filter(None, (self.mode, f"batch {self.batch_size}", self.extra)))
+
+    @property
+    def extra(self) -> str:
+        """What is different from the usual comparison, in words."""
+        words = ["under autocast"] * self.autocast
+        words += [f"{self.flipped} in the other mode"] * bool(self.flipped)
+        words += [f"dimension {self.doubled} twice as long"] * bool(self.doubled)
+        return ", ".join(words)
+
+    def shape_of(self, unit: Unit, tensor: torch.Tensor) -> Sequence[int]:
+        """The shape of an input."""
+        shape = list(tensor.shape)
+        if unit.example.is_batch(tensor):
+            shape[0] = self.batch_size
+        first = next(x for x in unit.example.tensors if x.dim())
+        k = self.doubled
+        if k and k < min(tensor.dim(), first.dim()) and tensor.shape[k] == first.shape[k]:
+            shape[k] *= 2
+        return shape
+
+    def set_modes(self, model: nn.Module) -> None:
+        """Set the mode of each module."""
+        model.train(self.mode == "train")
+        for i, module in enumerate(model.modules()):
+            is_leaf = not any(True for _ in module.children())
+            if self.flipped and (is_leaf if self.flipped == "leaves" else i % 2):
+                module.training = not module.training
+
+    def checked(self, errors: _Errors, refused: str | None) -> Check:
+        """The check that was made."""
+        return Check(self.mode, self.batch_size, *errors, refused, self.extra)
 
 
-def run_chain(model: nn.Module, lowered: Lowered, inputs: Sequence[torch.Tensor]) -> Any:
-    """What the parts compute, one after the other, on a model's parameters."""
-    state: Any = tuple(inputs)
-    for part in lowered.parts:
-        state, _ = part.function.call(model, *state, mean_square_branch)
-    return state
+def _further(unit: Unit, batch_size: int) -> Iterator[_Setting]:
+    """The settings that show what a model's constructs do in their other ways."""
+    constructs = unit.fact(Constructs)
+    train, evaluate = _Setting("train", batch_size), _Setting("eval", batch_size)
+    if constructs.autocast:
+        yield from (replace(each, autocast=True) for each in (train, evaluate))
+    if constructs.modes:
+        yield from (replace(each, flipped="leaves") for each in (train, evaluate))
+        yield replace(train, flipped="every second module")
+    if constructs.pieces:
+        yield from (replace(evaluate, batch_size=size) for size in (3, 4))
+        dims = next(x.dim() for x in unit.example.tensors if x.dim())
+        yield from (replace(evaluate, doubled=dim) for dim in range(1, dims))
 
 
-def _repeated(values: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
-    """The user's values for a batch of another size."""
-    if values.shape == shape:
-        return values.clone()
-    rows = torch.arange(shape[0], device="cpu") % max(1, values.shape[0])
-    return values[rows]
+def run_chain(model: nn.Module, lowered: Lowered, inputs: tuple[Any, ...]) -> Any:
+    """What the parts return, one after the other, on a model's parameters."""
+    hidden: Any = inputs if len(inputs) > 1 else inputs[0]
+    last = len(lowered.parts) - 1
+    for k, each in enumerate(lowered.parts):
+        part = Part(model, model, each, Place(k, k, k == last, (), frozenset()), None)
+        part.take_modes()
+        hidden = part(hidden).hidden
+    return hidden
 
 
-def _drawn(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Normal numbers of the shape, dtype and device of a tensor."""
-    dtype = torch.complex64 if like.is_complex() else torch.float32
-    return torch.randn(like.shape, generator=generator, dtype=dtype, device="cpu").to(like)
-
-
-def _outcome(
-    model: nn.Module, call: Callable[..., Any], inputs: tuple[Any, ...], seed: int
-) -> _Outcome:
-    """Run forward and backward, from a seed."""
-    leaves = {f"input {i}": x for i, x in enumerate(tensors_in(inputs)) if x.requires_grad}
-    leaves |= {name: p for name, p in model.named_parameters() if p.requires_grad}
-    seed_generators(seed, devices_of(model))
-    versions = {name: p._version for name, p in model.named_parameters()}
-    # a clone, because models may write their input
-    given = tree_map_only(torch.Tensor, torch.clone, inputs)
-    try:
-        returned = call(model, given)
-    except MODEL_ERRORS as error:
-        refused = f"raises {type(error).__name__}: {first_line(error)}"
-        return _Outcome({}, {}, {}, refused, isinstance(error, GuardError))
-    outputs = {str(i): t for i, t in enumerate(tensors_in(returned))}
-    if not outputs:
-        raise VerificationError("the model returns no tensors, so nothing can be compared")
-    differentiable = [t for t in outputs.values() if t.requires_grad]
-    gradients: _Named = {}
-    forward_only = None
-    if differentiable:
-        generator = torch.Generator("cpu").manual_seed(seed)
-        weights = [_drawn(t, generator) for t in differentiable]
-        found: tuple[torch.Tensor | None, ...] = ()
-        try:
-            found = torch.autograd.grad(
-                differentiable, list(leaves.values()), weights, allow_unused=True
-            )
-        except MODEL_ERRORS as error:
-            forward_only = first_line(error)
-        named = zip(leaves, found or (None,) * len(leaves), strict=True)
-        gradients = {name: g for name, g in named if g is not None}
-    written = [(k, p) for k, p in model.named_parameters() if p._version != versions.get(k)]
-    return _Outcome(
-        {name: t.detach() for name, t in outputs.items()},
-        gradients,
-        {name: b.detach().clone() for name, b in (*model.named_buffers(), *written)},
-        forward_only=forward_only,
-    )
+def _distance(expected: torch.Tensor, found: torch.Tensor) -> tuple[float, float]:
+    """The largest absolute difference, and the largest number, at least 1."""
+    if torch.equal(expected, found):
+        return 0.0, 1.0
+    same = (expected == found) | (expected.isnan() & found.isnan())
+    if same.all():
+        return 0.0, 1.0
+    wide = torch.complex128 if expected.is_complex() else torch.float64
+    e, f = expected.to(wide), found.to(wide)
+    error = (e - f).abs()[~same].max().item()
+    finite = e.abs()[e.isfinite()]
+    return error, max(finite.max().item() if finite.numel() else 0.0, 1.0)

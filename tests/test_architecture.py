@@ -51,7 +51,7 @@ MAY_IMPORT = {
     "objectives": "ir errors outputs residue",
     "training": f"{RUNS} objectives data",
     "tracing": "ir errors example unit runtime",
-    "analysis": "ir errors example outputs unit runtime heads tracing",
+    "analysis": "ir errors example outputs process unit runtime heads tracing",
     "passes": f"{RUNS} tracing analysis",
     "report": f"{RUNS} passes training data objectives zoo names",
 }

@@ -19,6 +19,8 @@ class Check:
     refused: str | None = None
     """Why the model itself refuses this input, if it does (the program then must too), or
     which guard does, where the model decides on the batch size."""
+    setting: str = ""
+    """What else is special: ``under autocast``, or which modules are in the other mode."""
 
     @property
     def error(self) -> float:

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from fxtransport.compiler import compile_passes
-from fxtransport.errors import UsageError, VerificationError
+from fxtransport.errors import GuardError, UsageError, VerificationError
 from fxtransport.example_inputs import example_of
-from fxtransport.ir import HeadKind, VerificationReport
+from fxtransport.ir import Constructs, HeadKind, VerificationReport
 from fxtransport.lowered import Function, Lowered
 from fxtransport.passes.pipeline import run_passes
 from fxtransport.passes.verify import Verify
@@ -121,7 +121,7 @@ def test_wrong_chain_is_found(unit: Unit) -> None:
         state, energies = first.function.call(model, x, cost)
         return tuple(2 * t for t in state), energies
 
-    bad = replace(first, function=Function(doubled, "", ("x",)))
+    bad = replace(first, function=Function(doubled, "", ("x", "measure")))
     with pytest.raises(VerificationError, match="chain of its parts"):
         Verify().run(unit.with_facts(replace(good, parts=(bad, *good.parts[1:]))))
 
@@ -196,3 +196,148 @@ def test_parameters_are_not_changed(unit: Unit) -> None:
     Verify().run(unit)
     assert all(torch.equal(before[k], v) for k, v in unit.model.state_dict().items())
     assert all(p.grad is None for p in unit.model.parameters())
+
+
+def report_of(unit: Unit, **constructs: bool) -> VerificationReport:
+    """What verification finds where tracing met these constructs."""
+    return Verify().run(unit.with_facts(Constructs(**constructs))).fact(VerificationReport)
+
+
+def test_further_settings_are_compared_where_the_code_has_what_they_are_for(unit: Unit) -> None:
+    usual = len(Verify().run(unit).fact(VerificationReport).checks)
+    assert len(report_of(unit).checks) == usual
+    found = report_of(unit, autocast=True, modes=True, pieces=True).checks[usual:]
+    assert [(c.mode, c.batch_size, c.setting) for c in found] == [
+        ("train", 1, "under autocast"),
+        ("eval", 1, "under autocast"),
+        ("train", 1, "leaves in the other mode"),
+        ("eval", 1, "leaves in the other mode"),
+        ("train", 1, "every second module in the other mode"),
+        ("eval", 3, ""),
+        ("eval", 4, ""),
+        ("eval", 1, "dimension 1 twice as long"),
+        ("eval", 1, "dimension 2 twice as long"),
+        ("eval", 1, "dimension 3 twice as long"),
+    ]
+    assert {c.error for c in found} == {0.0}
+
+
+def wrong_under_autocast(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    y = model(x)
+    return y.bfloat16().to(y.dtype) if torch.is_autocast_enabled("cpu") else y
+
+
+def wrong_in_mixed_modes(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    first = next(m for m in model.modules() if isinstance(m, nn.BatchNorm2d))
+    return model.train(first.training)(x)
+
+
+def wrong_at_other_sizes(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    return model(x) + (x.shape[-1] != 8)
+
+
+def refuses_other_sizes(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    if x.shape[-1] != 8 or x.shape[0] > 2:
+        raise GuardError("another size")
+    return model(x)
+
+
+@pytest.mark.parametrize(
+    ("call", "construct", "message"),
+    [
+        (wrong_under_autocast, "autocast", "program, train, batch 1, under autocast: output 0"),
+        (wrong_in_mixed_modes, "modes", "batch 1, every second module in the other mode: "),
+        (wrong_at_other_sizes, "pieces", "program, eval, batch 1, dimension 3 twice as long: out"),
+    ],
+)
+def test_what_only_shows_in_further_settings(
+    unit: Unit, call: Callable[..., Any], construct: str, message: str
+) -> None:
+    wrong = with_forward(unit, call)
+    assert report_of(wrong).max_error == 0.0
+    with pytest.raises(VerificationError, match=f"{message}.*please report this model"):
+        report_of(wrong, **{construct: True})
+
+
+def test_guards_may_refuse_other_sizes(unit: Unit) -> None:
+    found = report_of(with_forward(unit, refuses_other_sizes), pieces=True).checks
+    refused = [c.setting or c.batch_size for c in found if c.refused == "GuardError: another size"]
+    assert refused == [3, 4, "dimension 3 twice as long"]
+
+
+def test_guards_may_not_refuse_the_example(unit: Unit) -> None:
+    def refuses(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        raise GuardError("x must not be")
+
+    with pytest.raises(VerificationError, match="program raises GuardError: x must not be"):
+        Verify(batch_sizes=(2,)).run(with_forward(unit, refuses))
+
+
+def test_it_is_said_where_a_model_raises() -> None:
+    class Raises(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(4, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if not x.is_meta and x.shape[0] == 1:
+                raise ValueError("never one")
+            return x + self.linear(x)
+
+    message = r"the model raises ValueError: never one \(at .*test_verify.py:\d+\), and the program"
+    with pytest.raises(VerificationError, match=message):
+        Verify().run(with_forward(lowered(Raises(), 4), lambda _, x: x))
+
+
+COUNTER = [0]
+
+
+def test_models_that_do_not_repeat_themselves_are_named_so() -> None:
+    class Counts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(4, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            COUNTER[0] += not x.is_meta
+            return x + self.linear(x) * COUNTER[0]
+
+    with pytest.raises(VerificationError, match=r"two runs from one seed differ.*counter") as found:
+        Verify().run(lowered(nn.Sequential(Counts(), Counts()), 4))
+    assert "report this model" not in str(found.value)
+
+
+def test_low_precision_is_no_excuse() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)).bfloat16()
+    passes = compile_passes(head=HeadKind.NONE, verify=False)
+    example = example_of(model, torch.empty(2, 4, dtype=torch.bfloat16, device="meta"))
+    unit = run_passes(Unit(model, example), passes)
+    assert Verify().run(unit).fact(VerificationReport).max_error == 0.0
+    with pytest.raises(VerificationError, match="output 0 differs"):
+        Verify().run(with_forward(unit, lambda model, x: model(x) + 0.2))
+
+
+def test_forwards_that_write_parameters_write_copies() -> None:
+    class Clamps(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(4, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            with torch.no_grad():
+                self.linear.weight.add_(1)
+            return self.linear(x)
+
+    class Around(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = Clamps(), Clamps()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.second(self.first(x))
+
+    model = Around()
+    before = model.first.linear.weight.clone()
+    unit = lowered(model, 4)
+    assert Verify().run(unit).fact(VerificationReport).max_error == 0.0
+    assert torch.equal(model.first.linear.weight, before)
