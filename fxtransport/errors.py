@@ -82,14 +82,19 @@ MODEL_ERRORS = (
     ArithmeticError,
     AssertionError,
     AttributeError,
+    EOFError,
+    ImportError,
     LookupError,
     NameError,
     NotImplementedError,
     RuntimeError,
+    StopIteration,
     TypeError,
     ValueError,
+    Warning,
 )
-"""What a forward that is given an input it cannot take may raise."""
+"""What a forward that is given an input it cannot take may raise; warnings, where Python is told
+to raise them. OSError is left out, because commands raise it of their own output."""
 
 
 def first_line(error: BaseException) -> str:

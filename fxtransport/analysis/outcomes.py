@@ -65,13 +65,11 @@ def outcome_of(
     seed_generators(seed, devices_of(model))
     # a clone, because models may write their input
     given = tree_map_only(torch.Tensor, torch.clone, inputs)
-    try:
-        with within or nullcontext():
-            returned = call(model, given)
-    except MODEL_ERRORS as error:
-        refused = f"{type(error).__name__}: {first_line(error)}"
-        guarded = isinstance(error, GuardError)
-        return Outcome(refused=refused, where=error_location(error), guarded=guarded)
+    returned, caught = None, _Caught()
+    with caught, within or nullcontext():
+        returned = call(model, given)
+    if caught.error is not None:
+        return _refusal(caught.error)
     outputs = {str(i): t for i, t in enumerate(tensors_in(returned))}
     if not outputs:
         raise VerificationError("the model returns no tensors, so nothing can be compared")
@@ -82,6 +80,23 @@ def outcome_of(
         gradients,
         {name: t.detach().clone() for name, t in (*model.named_buffers(), *written)},
         forward_only=forward_only,
+    )
+
+
+class _Caught(AbstractContextManager[None]):
+    """Keeps what a forward raises, which may be of the model's own class. It is compared later."""
+
+    error: Exception | None = None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        self.error = error if isinstance(error, Exception) else None
+        return self.error is not None
+
+
+def _refusal(error: Exception) -> Outcome:
+    refused = f"{type(error).__name__}: {first_line(error)}"
+    return Outcome(
+        refused=refused, where=error_location(error), guarded=isinstance(error, GuardError)
     )
 
 

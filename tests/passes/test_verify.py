@@ -341,3 +341,24 @@ def test_forwards_that_write_parameters_write_copies() -> None:
     unit = lowered(model, 4)
     assert Verify().run(unit).fact(VerificationReport).max_error == 0.0
     assert torch.equal(model.first.linear.weight, before)
+
+
+def test_models_may_refuse_by_an_error_of_their_own() -> None:
+    class TooFewError(Exception):
+        pass
+
+    class Refuses(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(4, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if x.shape[0] == 1:
+                raise TooFewError("two at least")
+            return x + self.linear(x)
+
+    unit = lowered(Refuses(), 4)
+    checks = Verify().run(unit).fact(VerificationReport).checks
+    assert [bool(c.refused) for c in checks] == [True, False, True, False]
+    with pytest.raises(VerificationError, match="model raises TooFewError: two at least"):
+        Verify().run(with_forward(unit, lambda _, x: x))
