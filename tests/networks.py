@@ -270,3 +270,29 @@ class OverwritingNet(nn.Module):
 
 IMAGES = torch.zeros(2, 3, 8, 8)
 """Two images for the networks of three channels."""
+
+
+class Masked(nn.Module):
+    """A transformer layer in small: optional arguments, of which some are skipped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(9, 4)
+        self.linear, self.head = nn.Linear(4, 4), nn.Linear(4, 3)
+
+    def forward(
+        self,
+        ids: Tensor | None = None,
+        positions: Tensor | None = None,
+        mask: Tensor | None = None,
+        scale: float = 1.0,
+    ) -> Tensor:
+        assert ids is not None
+        x = self.table(ids)
+        if positions is not None:
+            x = x + self.table(positions)
+        x = x + self.linear(x).relu() * scale
+        if mask is not None:
+            x = x * mask[..., None]
+        logits: Tensor = self.head(x.mean(1))
+        return logits

@@ -2,37 +2,10 @@
 
 import pytest
 import torch
-from torch import Tensor, nn
 
 from fxtransport import transportify
 from fxtransport.errors import UsageError
-
-
-class Masked(nn.Module):
-    """A transformer layer in small: optional arguments, of which some are skipped."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.table = nn.Embedding(9, 4)
-        self.linear, self.head = nn.Linear(4, 4), nn.Linear(4, 3)
-
-    def forward(
-        self,
-        ids: Tensor | None = None,
-        positions: Tensor | None = None,
-        mask: Tensor | None = None,
-        scale: float = 1.0,
-    ) -> Tensor:
-        assert ids is not None
-        x = self.table(ids)
-        if positions is not None:
-            x = x + self.table(positions)
-        x = x + self.linear(x).relu() * scale
-        if mask is not None:
-            x = x * mask[..., None]
-        logits: Tensor = self.head(x.mean(1))
-        return logits
-
+from tests.networks import Masked
 
 IDS, MASK = torch.tensor([[5, 6, 7], [8, 1, 2]]), torch.tensor([[1, 1, 0], [1, 1, 1]])
 

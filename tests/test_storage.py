@@ -289,3 +289,19 @@ def test_what_cannot_be_saved_or_loaded_is_said(program: Program, tmp_path: Path
     path.write_text(json.dumps({**json.loads(path.read_text()), "part": 1}))
     with pytest.raises(SavedProgramError, match="belongs to another part"):
         load_part(tmp_path / "part")
+
+
+def test_arguments_by_name_are_saved(tmp_path: Path, nets: Path) -> None:
+    name = f"{nets}:Masked"
+    ids, mask = torch.tensor([[5, 6, 7], [8, 1, 2]]), torch.tensor([[1, 1, 0], [1, 1, 1]])
+    program = transportify(build(resolve(name)), {"ids": ids, "mask": mask, "positions": None})
+    save(program, tmp_path, model=name)
+    loaded = load(tmp_path, trust_files=True).train(program.training)
+    assert loaded.facts.example.names == ("ids", "positions", "mask")
+    assert loaded.facts.example.inputs[1] is None
+    assert torch.equal(loaded(ids, mask=mask), program(ids, mask=mask))
+    part = program.parts[0]
+    save_part(part, tmp_path / "part", model=name)
+    given = (ids, None, mask)
+    found = load_part(tmp_path / "part", trust_files=True)(given).hidden
+    assert torch.equal(found, part(given).hidden)
