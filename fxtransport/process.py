@@ -39,8 +39,7 @@ def seed_generators(seed: int, devices: tuple[torch.device, ...]) -> None:
     torch.default_generator.manual_seed(seed)
     for device in devices:
         if device.type != "cpu":
-            generator = torch.Generator(device).manual_seed(seed)
-            _backend(device).set_rng_state(generator.get_state(), device)
+            _set_state(device, torch.Generator(device).manual_seed(seed).get_state())
 
 
 @contextmanager
@@ -73,7 +72,7 @@ _State = tuple[Any, Any, torch.Tensor, tuple[tuple[torch.device, torch.Tensor], 
 
 
 def _generators(devices: tuple[torch.device, ...]) -> _State:
-    others = tuple((d, _backend(d).get_rng_state(d)) for d in devices if d.type != "cpu")
+    others = tuple((d, _state(d)) for d in devices if d.type != "cpu")
     return random.getstate(), np.random.get_state(), torch.default_generator.get_state(), others
 
 
@@ -82,7 +81,7 @@ def _restore_generators(state: _State) -> None:
     np.random.set_state(state[1])
     torch.default_generator.set_state(state[2])
     for device, own in state[3]:
-        _backend(device).set_rng_state(own, device)
+        _set_state(device, own)
 
 
 _Flags = tuple[list[tuple[nn.Module, bool]], list[tuple[nn.Parameter, bool]]]
@@ -100,6 +99,20 @@ def _restore_flags(flags: _Flags) -> None:
     for parameter, requires_grad in flags[1]:
         if parameter.requires_grad != requires_grad:
             parameter.requires_grad_(requires_grad)
+
+
+def _state(device: torch.device) -> torch.Tensor:
+    found: torch.Tensor = _backend(device).get_rng_state(*_index(device))
+    return found
+
+
+def _set_state(device: torch.device, state: torch.Tensor) -> None:
+    _backend(device).set_rng_state(state, *_index(device))
+
+
+def _index(device: torch.device) -> tuple[torch.device, ...]:
+    """What says which device of a backend is meant; there is one MPS device, which says nothing."""
+    return () if device.type == "mps" else (device,)
 
 
 def _backend(device: torch.device) -> Any:

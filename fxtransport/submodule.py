@@ -18,6 +18,7 @@ from fxtransport.example import Example
 from fxtransport.example_inputs import example_of, is_accepted, on_meta
 from fxtransport.models import submodule_of
 from fxtransport.origin import Origin
+from fxtransport.process import preserve_process
 from fxtransport.tracing.shadow import shadow_of
 
 Result = TypeVar("Result")
@@ -113,7 +114,7 @@ def takes(model: nn.Module, example: Example) -> bool:
     """Whether the forward pass accepts inputs, in both modes; only shapes matter."""
     shadow, inputs = shadow_of(model), on_meta(example.inputs)
     try:
-        with torch.no_grad(), torch.device("meta"):
+        with preserve_process(model), torch.no_grad(), torch.device("meta"):
             for training in (True, False):
                 example.call(shadow.train(training), inputs)
     except MODEL_ERRORS:
@@ -145,7 +146,7 @@ def _inputs_of(model: nn.Module, example: Example, path: str) -> list[Any] | dic
     shadow.get_submodule(path).register_forward_pre_hook(stop, with_kwargs=True)
     why = "does not reach it"
     try:
-        with torch.no_grad(), torch.device("meta"):
+        with preserve_process(model), torch.no_grad(), torch.device("meta"):
             example.call(shadow, on_meta(example.inputs))
     except _ReachedError:
         why = ""

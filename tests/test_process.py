@@ -161,3 +161,19 @@ def test_seeds_reach_the_generators_of_the_model_alone() -> None:
         seed_generators(3, devices_of(model))
         assert (random.random(), np.random.rand(), torch.rand(1).item()) == first
     assert len(torch.cuda._queued_calls) == queued
+
+
+@pytest.mark.cuda
+def test_the_generators_of_accelerators() -> None:
+    model = VectorNet().cuda()
+    device = devices_of(model)[0]
+    torch.cuda.manual_seed(7)
+    before = torch.cuda.get_rng_state()
+    with preserve_process(model):
+        seed_generators(3, (device,))
+        first = torch.rand(4, device=device)
+        torch.cuda.manual_seed(3)
+        assert torch.equal(torch.rand(4, device=device), first)
+    assert torch.equal(torch.cuda.get_rng_state(), before)
+    transportify(model, torch.zeros(2, 6), modules=2, head="none")
+    assert torch.equal(torch.cuda.get_rng_state(), before)

@@ -70,10 +70,12 @@ def count_classes(unit: Unit) -> int:
     found = find_logits_node(unit.traced(), unit.fact(Shapes))
     spec = None if found is None else unit.fact(Shapes).specs[found.name]
     if spec is None or len(spec.shape) != 2:
-        what = "×".join(map(str, spec.shape)) if spec else f"no tensor named {' or '.join(LOGITS)}"
+        what = f"several values, and no tensor named {' or '.join(LOGITS)}"
+        if spec is not None:
+            what = f"{'×'.join(map(str, spec.shape))}, not logits"
         raise UsageError(
             f"auxiliary heads need a number of classes, and {type(unit.model).__name__} "
-            f'returns {what}, not logits: give num_classes, or leave the heads out (head="none")'
+            f'returns {what}: give num_classes, or leave the heads out (head="none")'
         )
     return spec.shape[1]
 
