@@ -14,6 +14,7 @@ import json
 import multiprocessing
 import os
 import statistics
+import sys
 import time
 import warnings
 from collections.abc import Iterator
@@ -41,9 +42,10 @@ from rich.console import Console
 from rich.table import Table
 
 OUTPUT = RESULTS / "foreign.cpu.json"
-PRELOADED = ["foreign_modules.judging", "torchvision", "timm"]
+PRELOADED = ["__main__", "foreign_modules.warm", "torchvision", "timm"]
 """What every process needs, imported once, as the files of the libraries are."""
 MOST_WRONGLY = 0.01
+WRITTEN_EVERY = 20
 
 Job = tuple[str, str]
 """A library and the name of one of its cases."""
@@ -65,8 +67,6 @@ class Running:
     def __init__(self, job: Job, verify: bool, limit: float) -> None:
         self.job, self.limit, self.start = job, limit, time.monotonic()
         context = multiprocessing.get_context("forkserver")
-        files = [f"foreign_modules.{file}" for name in installed() for file in LIBRARIES[name]]
-        context.set_forkserver_preload([*PRELOADED, *files])
         self._results, sender = context.Pipe(duplex=False)
         self._process: ForkServerProcess = context.Process(target=work, args=(job, verify, sender))
         self._process.start()
@@ -99,6 +99,11 @@ class Running:
 
 def judge_all(jobs: list[Job], workers: int, verify: bool, limit: float) -> Iterator[Record]:
     """The judgments, in the order in which they are made."""
+    libraries = dict.fromkeys(lib for lib, _ in jobs)
+    files = [f"foreign_modules.{file}" for name in libraries for file in LIBRARIES[name]]
+    multiprocessing.get_context("forkserver").set_forkserver_preload([*PRELOADED, *files])
+    # the process that the others are forked from is not told where this file is
+    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)
     waiting, running = list(jobs), list[Running]()
     while waiting or running:
         while waiting and len(running) < workers:
@@ -166,24 +171,34 @@ def versions(names: list[str]) -> dict[str, str]:
     return {name: version(distributions[name][0]) for name in names}
 
 
-def write(path: Path, records: list[Record], settings: Record) -> None:
-    """Write all judgments and what they depend on."""
+def write(path: Path, before: Record, records: list[Record], settings: Record) -> None:
+    """Write all judgments and what they depend on; those from before that are not made again."""
     path.parent.mkdir(exist_ok=True)
+    made = {(r["library"], r["name"]) for r in records}
+    kept = [r for r in before["modules"] if (r["library"], r["name"]) not in made]
     order = list(LIBRARIES)
-    records = sorted(records, key=lambda r: (order.index(r["library"]), r["name"]))
-    names = list(dict.fromkeys(r["library"] for r in records))
+    together = sorted([*kept, *records], key=lambda r: (order.index(r["library"]), r["name"]))
+    libraries = before["setting"].get("libraries", {})
+    libraries |= versions(list(dict.fromkeys(r["library"] for r in records)))
     found = {
-        "setting": {**setting("cpu"), "libraries": versions(names), **settings},
-        "all": summary(records),
-        "libraries": {n: summary([r for r in records if r["library"] == n]) for n in names},
-        "modules": records,
+        "setting": {**setting("cpu"), "libraries": libraries, **settings},
+        "all": summary(together),
+        "libraries": {n: summary([r for r in together if r["library"] == n]) for n in libraries},
+        "modules": together,
     }
     path.write_text(json.dumps(found, indent=1) + "\n")
 
 
-def earlier(path: Path) -> list[Record]:
-    """The judgments that a file holds."""
-    return json.loads(path.read_text())["modules"] if path.exists() else []
+def earlier(path: Path, libraries: list[str]) -> Record:
+    """What a file holds of some libraries' modules, as far as these modules still exist."""
+    if not path.exists():
+        return {"setting": {}, "modules": []}
+    found: Record = json.loads(path.read_text())
+    names = {name: library(name).cases for name in libraries}
+    found["modules"] = [
+        r for r in found["modules"] if r["name"] in names.get(r["library"], [r["name"]])
+    ]
+    return found
 
 
 @click.command()
@@ -212,23 +227,19 @@ def main(
     chosen = [name for name in there if not only or name in only]
     jobs = [(lib, case) for lib in chosen for case in library(lib).cases]
     jobs = [job for job in jobs if not names or job[1] in names]
-    kept = earlier(output)
+    before = earlier(output, chosen)
     if resume:
-        have = {(r["library"], r["name"]) for r in kept}
+        have = {(r["library"], r["name"]) for r in before["modules"]}
         jobs = [job for job in jobs if job not in have]
-    else:
-        kept = [r for r in kept if (r["library"], r["name"]) not in jobs]
-        kept = [r for r in kept if r["library"] not in chosen or names]
     records: list[Record] = []
     settings: Record = {"verify": verify, "limit": limit}
     for done, record in enumerate(judge_all(jobs, workers, verify, limit), 1):
         records.append(record)
         line = f"{done}/{len(jobs)} {record['library']} {record['name']}: {record['outcome']}"
         click.echo(line, err=True)
-        if done % 20 == 0:
-            write(output, [*kept, *records], settings)
-    write(output, [*kept, *records], settings)
-    show(console, records if names or only else [*kept, *records])
+        if done % WRITTEN_EVERY == 0 or done == len(jobs):
+            write(output, before, records, settings)
+    show(console, records if names or only else earlier(output, [])["modules"])
 
 
 if __name__ == "__main__":

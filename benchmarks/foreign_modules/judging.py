@@ -1,6 +1,7 @@
 """Whether the program of a module computes what the module computes, and what it is worth."""
 
 import copy
+import itertools
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -111,48 +112,39 @@ def compare(judgment: Judgment, program: Program, case: Case, expected: list[Run
     """Run the program, then the chain of its parts, where the model ran twice before."""
     ways: list[tuple[str, Callable[[Any], Any]]] = [("", lambda x: call(program, x))]
     ways.append(("chained parts, ", lambda x: chain(program, x)))
-    remaining = iter(expected)
-    for way, forward in ways:
-        for training in (True, False):
-            program.train(training)
-            for batch in BATCHES:
-                mode = "train" if training else "eval"
-                where = f"{way}{mode}, batch {batch}"
-                _compare_run(judgment, program, where, next(remaining), forward, case)
-                if judgment.outcome == WRONG:
-                    return
+    places = itertools.product(ways, (True, False), BATCHES)
+    for ((way, forward), training, batch), eager in zip(places, expected, strict=True):
+        program.train(training)
+        found = run(program, forward, case, batch)
+        where = f"{way}{'train' if training else 'eval'}, batch {batch}"
+        if isinstance(found.error, GuardError) and batch != BATCHES[0] and eager.error is None:
+            judgment.guards.append(f"{where}: {first_lines(found.error)}")
+            restore(program, eager)
+            continue
+        what = _judged(judgment, eager, found)
+        if what:
+            judgment.outcome, judgment.reason = WRONG, f"{where}: {what}"
+            return
 
 
-def _compare_run(
-    judgment: Judgment,
-    program: Program,
-    where: str,
-    eager: Run,
-    forward: Callable[[Any], Any],
-    case: Case,
-) -> None:
-    batch = int(where.rpartition(" ")[2])
-    found = run(program, forward, case, batch)
+def restore(program: Program, after: Run) -> None:
+    """Give the program the buffers that the model has after a run that a guard refused."""
+    buffers = dict(program.named_buffers())
+    for name, value in after.buffers.items():
+        if name in buffers and buffers[name].shape == value.shape:
+            buffers[name].detach().copy_(value)
+
+
+def _judged(judgment: Judgment, eager: Run, found: Run) -> str:
+    """What is wrong with a run, or nothing."""
     if eager.error is not None:
-        if found.error is None:
-            judgment.outcome = WRONG
-            judgment.reason = f"{where}: only the model raises {first_lines(eager.error)}"
-        return
-    if isinstance(found.error, GuardError) and batch != BATCHES[0]:
-        judgment.guards.append(f"{where}: {first_lines(found.error)}")
-        buffers = dict(program.named_buffers())
-        for name, value in eager.buffers.items():
-            if name in buffers and buffers[name].shape == value.shape:
-                buffers[name].detach().copy_(value)
-        return
+        return "" if found.error else f"only the model raises {first_lines(eager.error)}"
     if found.error is not None:
         judgment.error = type(found.error).__name__
-        what, noise = first_lines(found.error), 0.0
-    else:
-        what, noise = difference(eager, found)
+        return first_lines(found.error)
+    what, noise = difference(eager, found)
     judgment.noise = max(judgment.noise, noise)
-    if what:
-        judgment.outcome, judgment.reason = WRONG, f"{where}: {what}"
+    return what
 
 
 def refusal(judgment: Judgment, error: Exception, known: Library) -> None:

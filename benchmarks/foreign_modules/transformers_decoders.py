@@ -35,11 +35,12 @@ EXPERTS |= {"moe_intermediate_size": 16, "shared_expert_intermediate_size": 16}
 PLAIN = {"num_key_value_heads": None, "head_dim": None}
 OLD = {**PLAIN, "intermediate_size": None, "max_position_embeddings": None}
 OLD |= {"hidden_size": None, "num_hidden_layers": None, "num_attention_heads": None}
-GPT2 = {**OLD, "n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 40}
+GPT2 = {**OLD, "pad_token_id": None, "n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 40}
 
 MODELS: dict[str, tuple[dict[str, Any], Callable[[int], Any]]] = {
     "GPT2Model": (GPT2, named),
     "GPT2Model alone": (GPT2, alone),
+    "GPT2Model padding": ({**GPT2, "pad_token_id": 0}, alone),
     "GPT2Model sdpa": ({**GPT2, **SDPA}, alone),
     "GPT2LMHeadModel": (GPT2, alone),
     "GPT2Model cache": ({**GPT2, "use_cache": True}, alone),
@@ -108,6 +109,7 @@ MODELS: dict[str, tuple[dict[str, Any], Callable[[int], Any]]] = {
 RESIDUALS = {
     "GPT2Model": 4,
     "GPT2Model alone": 4,
+    "GPT2Model padding": 4,
     "GPT2Model sdpa": 4,
     "GPT2LMHeadModel": 4,
     "GPT2Model cache": 4,

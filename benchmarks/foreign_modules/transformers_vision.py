@@ -161,6 +161,9 @@ RESIDUALS = {name: 4 for name in MODELS if name.partition(" ")[0] in TWO_LAYERS}
 RESIDUALS |= {"TimesformerModel joint": 4, "SegformerModel": 8, "PvtModel": 8, "PvtV2Model": 8}
 RESIDUALS |= {"GLPNModel": 8, "SegformerForSemanticSegmentation": 8, "SiglipVisionModel": 5}
 
+_SIZES = "resizes positions for each image to the numbers in spatial_shapes"
+REFUSED = {"Siglip2VisionModel": _SIZES}
+
 
 def cases() -> Iterator[Case]:
     """All of them."""

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from foreign import meets_targets, summary
+from foreign import judge_all, meets_targets, summary
 from foreign_modules import Case, Library, images, tensors
 from foreign_modules.judging import (
     CRASHED,
     EAGER,
     EXACT,
     GUARDED,
+    LATE,
     RIGHTLY,
     WRONG,
     WRONGLY,
@@ -187,3 +188,11 @@ def test_targets_allow_no_crash_and_few_refusals() -> None:
 
 def test_images_have_the_batch_first() -> None:
     assert images(8, 1)(3).shape == (3, 1, 8, 8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("limit", "expected"), [(60.0, CRASHED), (0.0, LATE)])
+def test_a_process_that_ends_or_is_late_has_a_record(limit: float, expected: str) -> None:
+    (record,) = judge_all([("torch", "no such case")], 1, True, limit)
+    assert record["outcome"] == expected
+    assert record["reason"] in ("the process ended with exit code 1", "more than 0 s")
