@@ -30,6 +30,7 @@ from common import RESULTS, setting
 from foreign_modules import LIBRARIES, installed, library
 from foreign_modules.judging import (
     CRASHED,
+    GUARDED,
     LATE,
     OUTCOMES,
     WRONG,
@@ -143,14 +144,19 @@ def show(console: Console, records: list[Record]) -> None:
     """Print the table by library, and what is not as it should be."""
     titles = ["exact", "guarded", "refused\nrightly", "refused\nwrongly", "crashed", "wrong"]
     titles += ["eager\nfails", "timed\nout"]
-    table = Table("library", "modules", *titles, "two\nparts", "residuals\nright", "seconds")
+    table = Table("library", "modules", *titles, "two\nparts", "residuals\nright")
+    table.add_column("process\ndisturbed")
+    table.add_column("seconds")
     names = list(dict.fromkeys(r["library"] for r in records))
     for name in [*names, "all"]:
         found = summary([r for r in records if name in (r["library"], "all")])
         right = f"{found['residuals right']} of {found['residuals expected']}"
         taken = "–" if found["seconds"] is None else f"{found['seconds']:.2f}"
-        counts = [str(found[outcome] or "") for outcome in OUTCOMES]
-        cells = [str(found["modules"]), *counts, str(found["two parts"]), right, taken]
+        counts = {outcome: str(found[outcome] or "") for outcome in OUTCOMES}
+        if found[GUARDED]:
+            counts[GUARDED] += f" ({found['guarded rightly']} rightly)"
+        cells = [str(found["modules"]), *counts.values(), str(found["two parts"]), right]
+        cells += [str(found["process disturbed"] or ""), taken]
         table.add_row(name, *cells, end_section=name == names[-1])
     console.print(table)
     bad = [r for r in records if r["outcome"] in (WRONGLY, CRASHED, WRONG, LATE)]

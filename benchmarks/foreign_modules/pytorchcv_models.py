@@ -74,6 +74,8 @@ RESIDUALS = {
 """One addition in each unit of a stage; the linear bottlenecks of MobileNetV2 add where shapes are
 kept, 10 of 17."""
 
+REFUSED = {"fractalnet_cifar10": "the columns that are dropped are drawn by NumPy"}
+
 
 def _build(name: str) -> nn.Module:
     built = get_model(name, pretrained=False)

@@ -179,6 +179,7 @@ RESIDUALS = {
     "vivit.ViViT": 4,
 }
 """Attention and MLP of each layer; XCiT has a third block, and layers for the class token."""
+REFUSED = {"cait.CaiT layer dropout": "layers are dropped by numbers drawn from torch's generator"}
 
 INPUTS: dict[str, Callable[[int], torch.Tensor]] = {
     "": images(32),

@@ -22,7 +22,8 @@ NET: dict[str, Any] = {"num_tokens": 99, "max_seq_len": 16}
 
 ENCODERS: dict[str, dict[str, Any]] = {
     "plain": {},
-    "dropout": {"layer_dropout": 0.2, "attn_dropout": 0.1, "ff_dropout": 0.1},
+    "dropout": {"attn_dropout": 0.1, "ff_dropout": 0.1},
+    "layer dropout": {"layer_dropout": 0.2},
     "scale norm": {"use_scalenorm": True},
     "rms norm": {"use_rmsnorm": True, "ff_glu": True},
     "dynamic tanh": {"use_dynamic_tanh": True},
@@ -110,6 +111,8 @@ RESIDUALS = {
 for _unclear in ("gated", "hyper connections"):
     # a GRU, and several streams that are mixed: neither is one addition
     del RESIDUALS[f"encoder, {_unclear}"]
+
+REFUSED = {"encoder, layer dropout": "layers are dropped by Python's random"}
 
 
 def cases() -> Iterator[Case]:
