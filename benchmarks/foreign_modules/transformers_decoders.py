@@ -6,6 +6,7 @@ from typing import Any
 from foreign_modules import Case
 from foreign_modules.transformers_text import (
     SKIPS,
+    WARNS,
     alone,
     build,
     labeled,
@@ -44,7 +45,7 @@ MODELS: dict[str, tuple[dict[str, Any], Callable[[int], Any]]] = {
     "GPT2Model sdpa": ({**GPT2, **SDPA}, alone),
     "GPT2LMHeadModel": (GPT2, alone),
     "GPT2Model cache": ({**GPT2, "use_cache": True}, alone),
-    "GPT2ForSequenceClassification": (GPT2, labeled),
+    "GPT2ForSequenceClassification": ({**GPT2, "pad_token_id": 0}, labeled),
     "OpenAIGPTModel": ({**GPT2, "use_cache": None}, alone),
     "GPTNeoModel": (
         {**PLAIN, "num_layers": 2, "num_heads": 2, "attention_types": [[["global", "local"], 1]]}
@@ -144,7 +145,7 @@ RESIDUALS = {
 }
 """Two layers: one addition after attention and one after the MLP, or one for both in parallel."""
 
-REFUSED = dict.fromkeys(("LlamaModel sdpa mask",), SKIPS)
+REFUSED = {"LlamaModel sdpa mask": SKIPS, "GPT2Model padding": WARNS}
 
 
 def cases() -> Iterator[Case]:
