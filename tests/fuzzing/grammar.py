@@ -2,6 +2,7 @@
 
 import random
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from textwrap import indent
 
@@ -22,25 +23,25 @@ class Written:
     """How many statements it has, those that are left out included."""
 
 
-def write(choices: random.Random, name: str, dropped: frozenset[int] = frozenset()) -> Written:
+def write(choices: random.Random, name: str, edits: Mapping[int, str] | None = None) -> Written:
     """Write a program.
 
     Args:
         choices: Where it comes from.
         name: What it is called.
-        dropped: The numbers of statements that are left out.
+        edits: What is done to statements, by their numbers; see :class:`Writer`.
     """
     layout = LAYOUTS[choices.randrange(len(LAYOUTS))]
-    writer = Writer(choices, layout, dropped, makers=MAKERS)
+    writer = Writer(choices, layout, edits or {}, makers=MAKERS)
     classes, root = _classes(writer)
     body = "\n\n".join([*classes, root.text])
     text = "\n\n".join([_definitions(body), body, _settings(writer, [*root.scopes])])
     return Written(f'"""{name}."""\n\n{IMPORTS}\n\n{text}', writer.statements)
 
 
-def write_seed(seed: int, dropped: frozenset[int] = frozenset()) -> Written:
+def write_seed(seed: int, edits: Mapping[int, str] | None = None) -> Written:
     """The program of a seed."""
-    return write(random.Random(seed), f"Program {seed} of the fuzzer", dropped)
+    return write(random.Random(seed), f"Program {seed} of the fuzzer", edits)
 
 
 def programs() -> st.SearchStrategy[str]:

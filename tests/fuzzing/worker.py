@@ -69,8 +69,10 @@ def judge_apart(path: Path, seconds: float = SECONDS) -> Verdict:
 def _report(path: Path, writing: int) -> None:
     """In the child: judge, write, and end at once."""
     try:
-        # a program may print
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # a program may print, and torch logs
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(nowhere, stream.fileno())
         # the reader waits for the end of the process: a verdict is shorter than a pipe is wide
         os.write(writing, json.dumps(judge(path).as_json()).encode()[:60_000])
     finally:

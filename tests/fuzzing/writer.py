@@ -2,7 +2,7 @@
 
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from textwrap import indent
 
@@ -70,12 +70,13 @@ class Writer:
     Args:
         random: The choices.
         layout: How tensors are laid out.
-        dropped: The numbers of statements that are left out; the others stay as they are.
+        edits: What is done to statements, by their numbers: ``drop`` leaves one out, ``unwrap``
+            leaves only the first block in it. All others stay as they are.
     """
 
     random: random.Random
     layout: Layout
-    dropped: frozenset[int] = frozenset()
+    edits: Mapping[int, str] = field(default_factory=dict)
     statements: int = 0
     """How many statements there are, those that are left out included."""
     names: int = 0
@@ -136,14 +137,19 @@ class Writer:
         self.statements += 1
         compound = depth < DEEPEST and self.chance(0.35)
         text = self.fill(self.choose(COMPOUND if compound else SIMPLE), scope, 1)
-        lines = []
+        lines, blocks = [], [""]
         for line in text.splitlines():
             if line.strip() == "<block>":
-                space = line[: -len("<block>")]
-                lines.append(indent(self.block(scope, depth + 1), space))
+                blocks.append(self.block(scope, depth + 1))
+                lines.append(indent(blocks[-1], line[: -len("<block>")]))
             else:
                 lines.append(line)
-        return "" if number in self.dropped else "\n".join(lines)
+        match self.edits.get(number):
+            case "drop":
+                return ""
+            case "unwrap":
+                return "\n".join(blocks[:2]).strip()
+        return "\n".join(lines)
 
     def block(self, scope: Scope, depth: int, least: int = 1, most: int = 2) -> str:
         """Several statements; ``pass`` if all of them are left out."""
