@@ -100,7 +100,7 @@ class Writer:
         """An expression for a symbol."""
         if symbol in self.makers:
             return self.makers[symbol](self, scope)
-        if symbol in RARE and self.chance(RARELY):
+        if symbol in RARE and depth < DEEPEST and self.chance(RARELY):
             text = self.choose(RARE[symbol])
         elif depth >= DEEPEST or self.chance(0.2 * depth):
             text = self.choose(ATOMS[symbol])
