@@ -100,12 +100,6 @@ def module(writer: Writer, scope: Scope) -> str:
     return f"self.{name}"
 
 
-def linear(writer: Writer, scope: Scope) -> str:
-    name = kept(writer, scope, "linear", "project")
-    scope.made.setdefault(name, f"self.{name} = nn.Linear(8, 8)")
-    return f"self.{name}"
-
-
 def modules(writer: Writer, scope: Scope) -> str:
     name = kept(writer, scope, "modules", "layers")
     if name not in scope.made:
@@ -123,6 +117,18 @@ def module_dict(writer: Writer, scope: Scope) -> str:
     return f"self.{name}"
 
 
+def made_of(symbol: str, prefix: str, text: str) -> Maker:
+    """A maker of a submodule of one kind, around a layer."""
+
+    def make(writer: Writer, scope: Scope) -> str:
+        name = kept(writer, scope, symbol, prefix)
+        if name not in scope.made:
+            scope.made[name] = f"self.{name} = " + text.replace("LAYER", layer(writer))
+        return f"self.{name}"
+
+    return make
+
+
 def twins(writer: Writer, scope: Scope) -> str:
     name = writer.name("twin")
     for k in range(2):
@@ -137,17 +143,6 @@ def tensor(symbol: str, prefix: str, text: str) -> Maker:
         name = kept(writer, scope, symbol, prefix)
         shape = writer.layout.per_channel()
         scope.made.setdefault(name, text.format(name=name, shape=shape))
-        return f"self.{name}"
-
-    return make
-
-
-def through(definition: str) -> Maker:
-    """A maker of a submodule without options."""
-
-    def make(writer: Writer, scope: Scope) -> str:
-        name = kept(writer, scope, definition, "through")
-        scope.made.setdefault(name, f"self.{name} = {definition}()")
         return f"self.{name}"
 
     return make
@@ -176,16 +171,10 @@ def property_(writer: Writer, scope: Scope) -> str:
     return f"self.{name}"
 
 
-def add_norm(writer: Writer, scope: Scope) -> str:
-    name = kept(writer, scope, "add_norm", "output")
-    scope.made.setdefault(name, f"self.{name} = AddNorm({layer(writer)})")
-    return f"self.{name}"
-
-
 MAKERS: dict[str, Maker] = {
     **{symbol: plain(symbol) for symbol in PLAIN},
     "module": module,
-    "linear": linear,
+    "linear": made_of("linear", "project", "nn.Linear(8, 8)"),
     "modules": modules,
     "module_dict": module_dict,
     "twins": twins,
@@ -194,9 +183,13 @@ MAKERS: dict[str, Maker] = {
     "plain_tensor": tensor(
         "plain_tensor", "table", "self.{name} = torch.linspace(0.1, 1, 8).view({shape})"
     ),
-    "through_state": through("ThroughState"),
-    "through_pair": through("ThroughPair"),
-    "add_norm": add_norm,
+    "through_state": made_of("state", "through", "ThroughState()"),
+    "through_pair": made_of("pair", "unpack", "ThroughPair()"),
+    "add_norm": made_of("add_norm", "output", "AddNorm(LAYER)"),
+    "inner": made_of("inner", "inner", "Inner(LAYER)"),
+    "inner_with": made_of("inner_with", "around", "Around()"),
+    "qkv": made_of("qkv", "qkv", "nn.Linear(8, 24)"),
+    "attention": made_of("attention", "attention", "nn.MultiheadAttention(8, 2, batch_first=True)"),
     "method": method,
     "property": property_,
 }

@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 
 from tests.fuzzing.attributes import MAKERS, layer
 from tests.fuzzing.library import DEFINITIONS, IMPORTS, USES
-from tests.fuzzing.roots import CALLS, ENDS, HEADS, LOOPS, OUTPUTS, RETURNS, SIGNATURES, Loop
+from tests.fuzzing.roots import (
+    CALLS,
+    ENDS,
+    HEADS,
+    INPUTS,
+    LOOPS,
+    OUTPUTS,
+    RETURNS,
+    SIGNATURES,
+    Loop,
+)
 from tests.fuzzing.writer import LAYOUTS, Scope, Writer
 
 
@@ -35,7 +45,13 @@ def write(choices: random.Random, name: str, edits: Mapping[int, str] | None = N
     writer = Writer(choices, layout, edits or {}, makers=MAKERS)
     classes, root = _classes(writer)
     body = "\n\n".join([*classes, root.text])
-    text = "\n\n".join([_definitions(body), body, _settings(writer, [*root.scopes])])
+    text = "\n\n".join(
+        [
+            _definitions(body),
+            body,
+            _settings(writer, [*root.scopes], 2 if INPUTS["two"][1] in body else 1),
+        ]
+    )
     return Written(f'"""{name}."""\n\n{IMPORTS}\n\n{text}', writer.statements)
 
 
@@ -47,6 +63,23 @@ def write_seed(seed: int, edits: Mapping[int, str] | None = None) -> Written:
 def programs() -> st.SearchStrategy[str]:
     """Programs, as a strategy of hypothesis."""
     return st.randoms(use_true_random=False).map(lambda r: write(r, "A program").source)
+
+
+CHILD = """\
+class {parent}Child({parent}):
+    rate = 0.5
+
+    def forward(self, x, *args, **kwargs):
+        return super().forward(x * self.rate, *args, **kwargs)
+"""
+TRAIN = """\
+def train(self, mode=True):
+    super().train(mode)
+    for module in self.children():
+        if isinstance(module, nn.BatchNorm2d | nn.Dropout):
+            module.training = False
+    return self"""
+"""Keeps norms and dropout in eval mode."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +97,12 @@ def _classes(writer: Writer) -> tuple[list[str], _Root]:
         scope = Scope(f"Block{k}")
         texts.append(_block(writer, scope, interface, returned))
         scopes.append(scope)
+    names = [scope.name for scope in scopes]
+    if writer.chance(0.1):
+        texts.append(CHILD.format(parent=names[0]))
+        names.append(f"{names[0]}Child")
     root = Scope("Root")
-    text = _root(writer, root, [s.name for s in scopes], CALLS[interface], RETURNS[returned][1])
+    text = _root(writer, root, names, CALLS[interface], RETURNS[returned][1])
     return texts, _Root(text, (*scopes, root))
 
 
@@ -94,7 +131,9 @@ def _root(writer: Writer, scope: Scope, blocks: list[str], call: str, unpack: st
         scope.made["again"] = loop.again()
     body = loop.text.replace("CALL", f"{call}{unpack}".replace("BLOCK", "$b"))
     head = writer.choose(HEADS[writer.layout.dims])
-    lines = ["x = self.stem(x)", "h = x"]
+    given = writer.choose(tuple(INPUTS)) if writer.chance(0.2) else "one"
+    arguments, first = INPUTS[given]
+    lines = ["x = self.stem(x)", "h = x", *filter(None, [first])]
     if writer.chance(0.3):
         lines.append(writer.block(scope, 1, 1, 1))
     lines.append(writer.fill(body, scope, 2))
@@ -103,7 +142,7 @@ def _root(writer: Writer, scope: Scope, blocks: list[str], call: str, unpack: st
     lines.append(writer.fill(head, scope, 2))
     output = writer.choose(OUTPUTS) if writer.chance(0.3) else OUTPUTS[0]
     lines.append(f"return {writer.fill(output, scope, 2)}")
-    return _class(writer, scope, "", "\n".join(lines))
+    return _class(writer, scope, arguments, "\n".join(lines))
 
 
 def _class(writer: Writer, scope: Scope, arguments: str, body: str) -> str:
@@ -112,7 +151,8 @@ def _class(writer: Writer, scope: Scope, arguments: str, body: str) -> str:
     methods = {
         n: t for n, t in scope.methods.items() if t and used(n, forward, *scope.methods.values())
     }
-    texts = "\n\n".join([forward, *methods.values()])
+    frozen = [TRAIN] if writer.chance(0.02) else []
+    texts = "\n\n".join([forward, *methods.values(), *frozen])
     always = {"stem", "blocks", "head", "again"}
     made = [line for n, line in scope.made.items() if n in always or used(n, texts)]
     for name in [n for n in scope.changes if not used(n, texts)]:
@@ -146,7 +186,7 @@ def _definitions(body: str) -> str:
     return "\n\n\n".join(found.values())
 
 
-def _settings(writer: Writer, scopes: list[Scope]) -> str:
+def _settings(writer: Writer, scopes: list[Scope], inputs: int) -> str:
     """What the judge reads: shapes, changes from outside, options."""
     layout = writer.layout
     batch = 2 if writer.chance(0.7) else writer.random.choice((1, 3, 4))
@@ -155,6 +195,7 @@ def _settings(writer: Writer, scopes: list[Scope]) -> str:
     shapes += [(batch, *other) for other in others]
     changes = [(s.name, change) for s in scopes for change in s.changes.values()]
     settings = {
+        "INPUTS": inputs,
         "EXAMPLE": (batch, *layout.shape),
         "SHAPES": shapes,
         "CHANGES": changes,

@@ -80,7 +80,7 @@ def judge(path: Path) -> Verdict:
         settings = load(path)
         seed(0)
         model = settings.Root().train(settings.TRAINING)
-        why = _refused_by_eager(model, settings.EXAMPLE)
+        why = _refused_by_eager(model, settings)
         if why:
             return Verdict("discarded", *why)
         try:
@@ -91,11 +91,18 @@ def judge(path: Path) -> Verdict:
     return found
 
 
-def _refused_by_eager(model: nn.Module, shape: tuple[int, ...]) -> tuple[str, str] | None:
+def _inputs(settings: ModuleType, shape: tuple[int, ...] | None = None) -> tuple[Tensor, ...]:
+    """What a model is given."""
+    generator = torch.Generator().manual_seed(1)
+    shape = shape or settings.EXAMPLE
+    return tuple(torch.randn(shape, generator=generator) for _ in range(settings.INPUTS))
+
+
+def _refused_by_eager(model: nn.Module, settings: ModuleType) -> tuple[str, str] | None:
     """Why eager itself cannot run the model, if so."""
     for training in (False, True):
         try:
-            duplicate(model).train(training)(torch.randn(shape))
+            duplicate(model).train(training)(*_inputs(settings))
         except Exception as error:  # noqa: BLE001 - a program of the fuzzer may raise anything
             return type(error).__name__, str(error)
     return None
@@ -112,7 +119,7 @@ class _Judge:
     def run(self) -> None:
         settings = self.settings
         if settings.WARM:
-            self.model(torch.randn(settings.EXAMPLE))
+            self.model(*_inputs(settings))
         self.eager = duplicate(self.model)
         before = process()
         try:
@@ -127,7 +134,7 @@ class _Judge:
             return
         changed = difference(before, process())
         self._same("the model after compiling", state(self.eager), state(self.model))
-        if _refused_by_eager(duplicate(self.eager), settings.EXAMPLE):
+        if _refused_by_eager(duplicate(self.eager), settings):
             raise WrongError("the plain model | raises after compiling, and did not before")
         if compiled is not None:
             self.program = compiled
@@ -139,7 +146,7 @@ class _Judge:
             raise WrongError(f"the process after compiling | {changed}")
 
     def _compiled(self) -> Program:
-        example = torch.zeros(self.settings.EXAMPLE)
+        example = _inputs(self.settings)
         verify = self.settings.VERIFY
         if self.settings.MODULES > 1:
             try:
@@ -187,16 +194,17 @@ class _Judge:
         """One forward and backward pass of both, from the same state and seed."""
         if chained and len(self.program.parts) == 1:
             return
+        inputs = _inputs(self.settings, shape)
         trial = duplicate(self.eager).train(training)
         try:
-            expected = _outcome(trial, trial, shape, leaf, context)
+            expected = _outcome(trial, trial, inputs, leaf, context)
         except Exception:  # noqa: BLE001 - what eager refuses, the program may refuse as it likes
             return
         kept = duplicate(self.model)
         self.program.train(training)
         call = self._chain if chained else self.program
         try:
-            given = _outcome(call, self.model, shape, leaf, context)
+            given = _outcome(call, self.model, inputs, leaf, context)
         except GuardError as error:
             if not guards:
                 raise WrongError(f"{what}: a guard refuses the example | {error}") from error
@@ -213,8 +221,8 @@ class _Judge:
         _same_gradients(f"{what}: gradients", expected.gradients, given.gradients)
         self.eager = trial
 
-    def _chain(self, x: Tensor) -> Any:
-        hidden: Any = x
+    def _chain(self, *inputs: Tensor) -> Any:
+        hidden: Any = inputs if len(inputs) > 1 else inputs[0]
         for part in self.program.parts:
             hidden = part(hidden, measure=None).hidden
         return hidden
@@ -238,18 +246,19 @@ class _Outcome:
 
 
 def _outcome(
-    call: Callable[[Tensor], Any],
+    call: Callable[..., Any],
     model: nn.Module,
-    shape: tuple[int, ...],
+    inputs: tuple[Tensor, ...],
     leaf: bool,
     context: Callable[[], AbstractContextManager[Any]],
 ) -> _Outcome:
     """What a forward and a backward pass give, from a seed."""
-    x = torch.randn(shape, generator=torch.Generator().manual_seed(1)).requires_grad_(leaf)
-    leaves = dict(model.named_parameters()) | ({"the input": x} if leaf else {})
+    inputs = tuple(x.detach().requires_grad_(leaf) for x in inputs)
+    leaves = dict(model.named_parameters())
+    leaves |= {f"input {k}": x for k, x in enumerate(inputs) if leaf}
     seed(2)
     with context():
-        outputs = dict(flat(call(x.clone())))
+        outputs = dict(flat(call(*(x.clone() for x in inputs))))
     after = process()
     tensors = [t for t in outputs.values() if isinstance(t, Tensor) and t.requires_grad]
     detached = {n: t.detach().clone() if isinstance(t, Tensor) else t for n, t in outputs.items()}

@@ -152,6 +152,38 @@ class AddNorm(nn.Module):
     def forward(self, hidden, skip):
         return self.norm(hidden + skip)
 """,
+    "Inner": """
+class Inner(nn.Module):
+    def __init__(self, layer, scale=0.5):
+        super().__init__()
+        self.layer = layer
+        self.scale = scale
+
+    def forward(self, x, mask=None):
+        y = self.layer(x)
+        if mask is not None:
+            y = y * mask
+        if self.training and self.scale > 2:
+            return y
+        return x + self.scale * y
+""",
+    "Around": """
+class Around(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(1))
+
+    def forward(self, x, module, *, times=1):
+        for _ in range(times):
+            x = x + module(x) * self.gain
+        return x
+""",
+    "applied": """
+def applied(module, x, times=1):
+    for _ in range(times):
+        x = module(x)
+    return x
+""",
     "pieces_of": """
 def pieces_of(x, dim, count=2):
     return torch.cat([piece * (1 + k) for k, piece in enumerate(x.chunk(count, dim))], dim)

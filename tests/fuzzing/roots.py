@@ -15,6 +15,13 @@ SIGNATURES = {
     ),
 }
 """By interface: the arguments of a block after ``x``, and the statement that uses them."""
+INPUTS = {
+    "one": ("", ""),
+    "optional": (", mask=None, *, scale=0.5", "h = h * scale if mask is None else h * mask"),
+    "two": (", other", "h = h + self.stem(other)"),
+    "two, the second None": (", other=None", "h = h if other is None else h + other"),
+}
+"""What the root is given after ``x``, and the statement that uses it."""
 CALLS = {
     "plain": "BLOCK(h)",
     "scale": "BLOCK(h, scale=<float>)",

@@ -127,8 +127,117 @@ SIMPLE: tuple[str, ...] = (
     "h = (h.movedim(<c>, -1) @ <linear>.weight.t()).movedim(-1, <c>)",
     "h = h * sum($p.numel() for $p in self.parameters()) / 1000",
     "h = h * (1 if <module>.training else 2)",
+    # submodules as values, and code around calls
+    "h = <use:applied>(<module>, h)",
+    "h = <use:applied>(module=<module>, x=h, times=<small>)",
+    "$m = <module> if <cond> else <module>\nh = $m(h)",
+    "$l = [<module>, <module>]\nfor $m in $l:\n    h = $m(h)",
+    "h = (<module> or <module>)(h)",
+    "h = nn.Sequential(<module>, nn.ReLU())(h)",
+    "h = <inner>(h)",
+    "h = <inner>(<tensor>) * <float>",
+    "h = <inner_with>(h, <module>)",
+    "h = <module>.forward(h)",
+    "$y = <module>(h)\nh = $y if $y is not None else h",
+    "$y: torch.Tensor = <module>(h)\nassert isinstance($y, torch.Tensor)\nh = $y",
+    # names, shapes and lists of them
+    "$s = list(h.shape)\n$s[<c>] = -1\nh = h.reshape($s)",
+    "$s = [1] * h.dim()\n$s[<o>] = h.shape[<o>]\n"
+    "h = h + torch.linspace(0, 1, h.shape[<o>]).view($s)",
+    "$w = torch.arange(1, h.shape[<o>] + 1).float() / h.shape[<o>]\n"
+    "h = (h.movedim(<o>, -1) * $w).movedim(-1, <o>)",
+    "$i = torch.randperm(h.shape[<o>])\nh = h.index_select(<o>, $i)",
+    "$m = torch.rand(h.shape[0], *[1] * (h.dim() - 1)) < 0.8\nh = h * $m",
+    "$k = torch.ones(h.shape[<o>], h.shape[<o>], dtype=torch.bool).tril()\n"
+    "h = h * $k.float().mean()",
+    "h = h.narrow(<o>, 0, h.shape[<o>] - 1).mean(<o>, keepdim=True) + h",
+    "h = torch.cat((h.narrow(<o>, 0, 1), h), <o>).narrow(<o>, 0, h.shape[<o>])",
+    "h = h.repeat_interleave(2, <o>).unflatten(<o>, (-1, 2)).mean(<o> + 1)",
+    "h = h.expand(2, *h.shape).sum(0)",
+    "h = h.tile((2, *[1] * (h.dim() - 1)))[: h.shape[0]]",
+    "h = F.pad(h, (1, 1))[..., 1:-1]",
+    "h = h[..., ::2].repeat_interleave(2, -1)[..., : h.shape[-1]]",
+    "h = h[..., torch.arange(h.shape[-1] - 1, -1, -1)]",
+    "h = torch.einsum('b...,b->b...', h, h.flatten(1).mean(1))",
+    "h = torch.einsum('...c,c->...c', h, torch.ones(h.shape[-1]))",
+    "$p = h.unfold(<o>, 1, 1).squeeze(-1)\nh = $p",
+    "$u = h.unbind(<o>)\n$n = 0\nfor $r in $u:\n    $n = $n + $r.mean()\nh = h + $n / len($u)",
+    "$c = h.new_zeros(())\nfor $i in range(h.shape[<o>]):\n"
+    "    $c = $c + h.select(<o>, $i).mean()\nh = h + $c",
+    "$last = None\nfor $r in h.unbind(<o>):\n    $last = $r if $last is None else $last + $r\n"
+    "h = h + $last.unsqueeze(<o>)",
+    "$c = collections.defaultdict(list)\nfor $k, $p in enumerate(h.split(2, dim=<o>)):\n"
+    "    $c[$k % 2].append($p)\nh = torch.cat([*$c[0], *$c[1]], <o>)",
+    "$c = collections.Counter(h.shape)\nh = h * $c[8]",
+    "$d = collections.deque([h, x], maxlen=2)\n$d.append(<tensor>)\nh = sum($d)",
+    "h = max((h, x), key=lambda t: t.dim())",
+    "$i = iter((h, x))\nh = next($i) + next($i)",
+    "h = sum(filter(lambda t: t is not None, (h, None, x)))",
+    "$s = {*h.shape}\nh = h * len($s)",
+    "$g = (<tensor> for $k in range(2))\nh = sum($g)",
+    "h = (lambda *ts, **kw: sum(ts) * kw['scale'])(h, x, scale=<float>)",
+    "$t = h\n$t = $t.add_(0) if not $t.requires_grad else $t\nh = $t * 1",
+    "if (n := h.shape[<o>]) > 4:\n    h = h * n",
+    "if not hasattr(self, 'lazily'):\n    self.lazily = <float>\nh = h * self.lazily",
+    "if <stash> is None or <stash> != h.shape[<o>]:\n    <stash> = h.shape[<o>]\nh = h * 0.5",
+    "self.calls = getattr(self, 'calls', 0) + 1\nh = h * (0.5 if self.calls > 2 else 1.0)",
+    "<list> = [*<list>, 1][:3]",
+    "<config>['scale'] = <config>['scale'] * 0.9\nh = h * <config>['scale']",
+    "<plain_tensor> = <plain_tensor> * 0.9",
+    "<plain_tensor>.mul_(0.9)\nh = h * <plain_tensor>",
+    "with torch.no_grad():\n    <buffer>[..., 0] = h.mean()",
+    "with torch.no_grad():\n    <buffer>.copy_(<buffer> * 0.9 + h.mean() * 0.1)\nh = h * <buffer>",
+    "h = h + (<buffer> if self.training else <buffer>.detach()).mean()",
+    "with torch.random.fork_rng(devices=[]):\n    h = h + torch.rand(1)",
+    "with torch.autocast('cpu', dtype=torch.bfloat16):\n    h = torch.matmul(h, h.mT) @ h\n"
+    "h = h.float() if h.dim() > 2 else x",
+    "h = torch.compiler.disable(torch.tanh)(h)",
+    "h.register_hook(lambda g: g * 2) if h.requires_grad else None",
     "$w = <space>\nh = h * $w.scale\n$w.calls = getattr($w, 'calls', 0) + 1",
 )
+
+OF_LAYOUT: dict[int, tuple[str, ...]] = {
+    2: (
+        "h = h.unsqueeze(1).squeeze(1) * 0.5",
+        "$b, $c = h.shape\nh = h.view($b, 2, $c // 2).flip(1).reshape($b, $c)",
+        "h = torch.addmm(h, h, torch.eye(h.shape[1]))",
+        "h = torch.vmap(<module>)(h) if not self.training else h",
+    ),
+    3: (
+        "$q, $k, $v = <qkv>(h).reshape(*h.shape[:2], 3, 8).permute(2, 0, 1, 3)\n"
+        "h = ($q @ $k.mT).softmax(-1) @ $v",
+        "$q, $k, $v = <qkv>(h).chunk(3, dim=-1)\n"
+        "h = F.scaled_dot_product_attention($q, $k, $v, is_causal=<flag>)",
+        "$b, $n, $c = h.shape\n$y = <qkv>(h).view($b, $n, 3, 2, $c // 2).permute(2, 0, 3, 1, 4)\n"
+        "$q, $k, $v = $y[0], $y[1], $y[2]\n$a = ($q * ($c // 2) ** -0.5) @ $k.transpose(-2, -1)\n"
+        "h = ($a.softmax(-1) @ $v).transpose(1, 2).reshape($b, $n, $c)",
+        "h = torch.einsum('bnc,bmc->bnm', h, h).softmax(-1) @ h",
+        "h = torch.cat([h[:, :1], h[:, 1:] * <float>], dim=1)",
+        "$cls, $rest = h[:, 0], h[:, 1:]\nh = torch.cat([$cls.unsqueeze(1), $rest], 1)",
+        "$m = torch.full((h.shape[1], h.shape[1]), float('-inf')).triu(1)\n"
+        "h = (h @ h.mT + $m).softmax(-1) @ h",
+        "h = <attention>(h, h, h, need_weights=False)[0]",
+        "$y, $w = <attention>(h, h, h)\nh = $y + $w.mean()",
+        "h = torch.vmap(lambda t: t @ t.mT @ t)(h) / 8",
+    ),
+    4: (
+        "h = F.avg_pool2d(h, 3, stride=1, padding=1)",
+        "h = F.interpolate(F.avg_pool2d(h, 2), size=h.shape[2:], mode='nearest')",
+        "h = F.interpolate(F.max_pool2d(h, 2), size=(h.size(2), h.size(3)), mode='bilinear')",
+        "$b, $c, $y, $x = h.shape\nh = h.permute(0, 2, 3, 1).reshape($b, $y * $x, $c)"
+        ".transpose(1, 2).view($b, $c, $y, $x)",
+        "$b, $c, $y, $x = h.size()\nh = h.view($b, 2, $c // 2, $y, $x).transpose(1, 2)"
+        ".reshape($b, -1, $y, $x)",
+        "h = h * F.adaptive_avg_pool2d(h, 1).sigmoid()",
+        "h = h * h.mean((2, 3), keepdim=True)",
+        "$p = (3 - h.shape[-1] % 3) % 3\nh = F.pad(h, (0, $p))[..., : h.shape[-1]]",
+        "h = h.to(memory_format=torch.channels_last)",
+        "h = F.pixel_shuffle(F.pixel_unshuffle(h, 1), 1)",
+        "$g = torch.meshgrid(torch.arange(h.shape[2]), torch.arange(h.shape[3]), indexing='ij')\n"
+        "h = h + $g[0] / 8",
+    ),
+}
+"""Statements for tensors of so many dimensions."""
 
 COMPOUND: tuple[str, ...] = (
     "if <cond>:\n    <block>",

@@ -40,7 +40,7 @@ class Root(nn.Sequential):
         super().__init__(Block(), Block(), nn.Linear(8, 3))
 
 
-EXAMPLE, SHAPES, CHANGES = (2, 8), [(3, 8)], []
+INPUTS, EXAMPLE, SHAPES, CHANGES = 1, (2, 8), [(3, 8)], []
 TRAINING, VERIFY, MODULES, WARM = True, True, 2, False
 """
 """A program that loads all of the compiler."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from textwrap import indent
 
 from tests.fuzzing.rules import EXPRESSIONS, RARE
-from tests.fuzzing.statements import COMPOUND, SIMPLE
+from tests.fuzzing.statements import COMPOUND, OF_LAYOUT, SIMPLE
 
 SYMBOL = re.compile(r"<([a-z_]+)(?::(\w+))?>")
 DEEPEST = 3
@@ -136,7 +136,8 @@ class Writer:
         number = self.statements
         self.statements += 1
         compound = depth < DEEPEST and self.chance(0.35)
-        text = self.fill(self.choose(COMPOUND if compound else SIMPLE), scope, 1)
+        simple = OF_LAYOUT[self.layout.dims] if self.chance(0.15) else SIMPLE
+        text = self.fill(self.choose(COMPOUND if compound else simple), scope, 1)
         lines, blocks = [], [""]
         for line in text.splitlines():
             if line.strip() == "<block>":
