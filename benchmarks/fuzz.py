@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -104,12 +105,16 @@ def main(
             subprocess.run([*command, *["--reduce"] * reduce], cwd=ROOT, check=False).returncode
         )
     start = time.perf_counter()
-    verdicts = list(track(run(seed, programs, workers), total=programs, description="programs"))
+    verdicts = []
+    with output.open("w", encoding="utf-8") if output else nullcontext() as file:
+        for verdict in track(run(seed, programs, workers), total=programs, description="programs"):
+            verdicts.append(verdict)
+            if file is not None:
+                file.write(json.dumps(verdict) + "\n")
+                file.flush()
     found = summary(verdicts)
     found |= {"first_seed": seed, "minutes": round((time.perf_counter() - start) / 60, 1)}
     show(Console(width=160), found)
-    if output:
-        output.write_text("".join(json.dumps(v) + "\n" for v in verdicts), encoding="utf-8")
     path = write("fuzz", "cpu", found)
     click.echo(f"written to {path.relative_to(ROOT)}")
     sys.exit(not set(found["verdicts"]) <= set(RIGHT))

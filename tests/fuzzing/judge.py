@@ -200,7 +200,6 @@ class _Judge:
             expected = _outcome(trial, trial, inputs, leaf, context)
         except Exception:  # noqa: BLE001 - what eager refuses, the program may refuse as it likes
             return
-        kept = duplicate(self.model)
         self.program.train(training)
         call = self._chain if chained else self.program
         try:
@@ -209,7 +208,8 @@ class _Judge:
             if not guards:
                 raise WrongError(f"{what}: a guard refuses the example | {error}") from error
             self.found.guarded.append(str(error))
-            put_back(self.model, kept)
+            # what the model was before: the same as eager, which is not run yet
+            put_back(self.model, duplicate(self.eager))
             return
         except Exception as error:
             text = traceback.format_exc()[-1200:]
@@ -254,7 +254,7 @@ def _outcome(
 ) -> _Outcome:
     """What a forward and a backward pass give, from a seed."""
     inputs = tuple(x.detach().requires_grad_(leaf) for x in inputs)
-    leaves = dict(model.named_parameters())
+    leaves: dict[str, Tensor] = dict(model.named_parameters())
     leaves |= {f"input {k}": x for k, x in enumerate(inputs) if leaf}
     seed(2)
     with context():

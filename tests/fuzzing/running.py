@@ -4,9 +4,10 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 ROOT = Path(__file__).parent.parent.parent
@@ -17,41 +18,50 @@ Verdict = dict[str, Any]
 
 
 def run(first: int, programs: int, workers: int, batch: int = BATCH) -> Iterator[Verdict]:
-    """The verdicts on the programs of seeds in a row, as batches of them end."""
-    ends = range(first, first + programs, batch)
+    """The verdicts on the programs of seeds in a row, as they come."""
+    found: SimpleQueue[Verdict | None] = SimpleQueue()
     with ThreadPoolExecutor(workers) as pool:
-        jobs = [pool.submit(run_batch, k, min(batch, first + programs - k)) for k in ends]
-        for job in as_completed(jobs):
-            yield from job.result()
+
+        def work(start: int) -> None:
+            try:
+                run_batch(start, min(batch, first + programs - start), found.put)
+            finally:
+                found.put(None)
+
+        jobs = [pool.submit(work, start) for start in range(first, first + programs, batch)]
+        running = len(jobs)
+        while running:
+            verdict = found.get()
+            if verdict is None:
+                running -= 1
+            else:
+                yield verdict
+        for job in jobs:
+            job.result()
 
 
-def run_batch(first: int, count: int) -> list[Verdict]:
-    """The verdicts of one worker, and of those that go on where it died."""
-    found: list[Verdict] = []
-    while len(found) < count:
-        seed = first + len(found)
+def run_batch(first: int, count: int, give: Callable[[Verdict], None]) -> None:
+    """Give the verdicts of one worker, and of those that go on where it died."""
+    seed, end = first, first + count
+    while seed < end:
         command = [sys.executable, "-m", "tests.fuzzing.worker", "--first", str(seed)]
-        ended = subprocess.run(
-            [*command, "--count", str(count - len(found))],
+        with subprocess.Popen(
+            [*command, "--count", str(end - seed)],
             cwd=ROOT,
             env={**os.environ, **ENVIRONMENT},
-            capture_output=True,
+            stdout=subprocess.PIPE,
             text=True,
-            check=False,
-        )
-        found += [json.loads(line) for line in ended.stdout.splitlines() if line.endswith("}")]
-        if len(found) < count:
-            reason = (ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"])[-1]
-            found.append(
-                {
-                    "verdict": "crashed",
-                    "error": "worker",
-                    "message": reason,
-                    "seed": first + len(found),
-                    "steps": 0,
-                    "guarded": [],
-                    "residuals": 0,
-                    "parts": 0,
-                }
-            )
-    return found
+        ) as worker:
+            assert worker.stdout is not None
+            for line in worker.stdout:
+                give(json.loads(line))
+                seed += 1
+        if seed < end:
+            give(crash(seed, f"the worker ended with {worker.returncode}"))
+            seed += 1
+
+
+def crash(seed: int, message: str) -> Verdict:
+    """The verdict on a program that killed its worker."""
+    numbers = {"seed": seed, "steps": 0, "guarded": [], "residuals": 0, "parts": 0}
+    return {"verdict": "crashed", "error": "worker", "message": message, **numbers}

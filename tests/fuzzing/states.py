@@ -111,11 +111,11 @@ def put_back(model: nn.Module, before: nn.Module) -> None:
 
 def process() -> dict[str, Any]:
     """What the process holds that a compile may not change."""
-    kind, keys, position, has_gauss, cached = np.random.get_state()
+    numpy = np.random.get_state(legacy=False)["state"]
     return {
         "torch's generator": torch.get_rng_state(),
         "Python's generator": str(hash(random.getstate())),
-        "NumPy's generator": f"{kind} {hash(bytes(keys))} {position} {has_gauss} {cached}",
+        "NumPy's generator": f"{hash(numpy['key'].tobytes())} {numpy['pos']}",
         "grad mode": torch.is_grad_enabled(),
         "inference mode": torch.is_inference_mode_enabled(),
         "default dtype": str(torch.get_default_dtype()),
