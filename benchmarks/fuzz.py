@@ -27,22 +27,11 @@ from rich.table import Table
 ROOT = Path(__file__).parent.parent
 sys.path.append(str(ROOT))
 
-from tests.fuzzing.running import run  # noqa: E402 - the folder above is on no path before
+from tests.fuzzing.running import gist, run  # noqa: E402 - the folder above is on no path before
 
 Verdict = dict[str, Any]
 RIGHT = ("exact", "refused", "discarded")
-WORDS = 9
 LISTED = 3
-
-
-def gist(message: str) -> str:
-    """The first words of a message, without what differs from program to program."""
-    line = (message.split(" | ")[0].strip().splitlines() or [""])[0]
-    line = re.sub(r"\S*program\d*\S*\.py:\d+", "FILE", line)
-    line = re.sub(r"\([A-Z]\w*\)|'[^']*'|\"[^\"]*\"", "…", line)
-    line = re.sub(r"\b(blocks?|block\d|named\w*|through\w*|linear\w*)[.\w]*", "PATH", line)
-    line = re.sub(r"\d[\d.e+-]*", "N", line)
-    return " ".join(line.split()[:WORDS])
 
 
 def summary(verdicts: list[Verdict]) -> dict[str, Any]:

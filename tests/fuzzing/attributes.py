@@ -95,7 +95,7 @@ def module(writer: Writer, scope: Scope) -> str:
     name = kept(writer, scope, "module", "linear")
     if name not in scope.made:
         scope.made[name] = f"self.{name} = {layer(writer)}"
-        if writer.chance(0.02):
+        if writer.chance(0.01):
             scope.made[name] += f"\nself.{name}.register_forward_hook(twice)"
     return f"self.{name}"
 

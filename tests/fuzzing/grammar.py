@@ -160,7 +160,7 @@ def _class(writer: Writer, scope: Scope, arguments: str, body: str) -> str:
     if not any("nn." in line for line in made):
         # so that every block has parameters
         made.append(f"self.extra_layer = {layer(writer)}")
-    hook = ["self.register_forward_pre_hook(shifted)"] if writer.chance(0.01) else []
+    hook = ["self.register_forward_pre_hook(shifted)"] if writer.chance(0.004) else []
     init = "def __init__(self):\n" + indent("\n".join(["super().__init__()", *made, *hook]), "    ")
     return f"class {scope.name}(nn.Module):\n" + indent(f"{init}\n\n{texts}\n", "    ")
 

@@ -10,12 +10,16 @@ from pathlib import Path
 
 from tests.fuzzing.grammar import Written, write_seed
 from tests.fuzzing.judge import Verdict
+from tests.fuzzing.running import gist
 from tests.fuzzing.worker import judge_source, warm_up
 
 
-def kind(verdict: Verdict) -> tuple[str, str]:
+def kind(verdict: Verdict) -> tuple[str, ...]:
     """What stays the same while a program is made smaller."""
-    return verdict.verdict, verdict.error.split(" = ")[0].split(" (")[0]
+    if verdict.verdict in ("refused", "foreign"):
+        return verdict.verdict, verdict.error, gist(verdict.message)
+    # what is written of an attribute may be lost with the attribute
+    return verdict.verdict, verdict.error.split(" module")[0].split(" (")[0]
 
 
 def reduce(seed: int, folder: Path) -> tuple[Written, Verdict]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent.parent
 BATCH = 100
+WORDS = 9
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 """One thread, so that processes can be forked; the programs run on the CPU."""
 Verdict = dict[str, Any]
@@ -65,3 +67,13 @@ def crash(seed: int, message: str) -> Verdict:
     """The verdict on a program that killed its worker."""
     numbers = {"seed": seed, "steps": 0, "guarded": [], "residuals": 0, "parts": 0}
     return {"verdict": "crashed", "error": "worker", "message": message, **numbers}
+
+
+def gist(message: str) -> str:
+    """The first words of a message, without what differs from program to program."""
+    line = (message.split(" | ")[0].strip().splitlines() or [""])[0]
+    line = re.sub(r"\S*program\d*\S*\.py:\d+", "FILE", line)
+    line = re.sub(r"\([A-Z]\w*\)|'[^']*'|\"[^\"]*\"", "…", line)
+    line = re.sub(r"\b(blocks?|block\d|named\w*|through\w*|linear\w*)[.\w]*", "PATH", line)
+    line = re.sub(r"\d[\d.e+-]*", "N", line)
+    return " ".join(line.split()[:WORDS])

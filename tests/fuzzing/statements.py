@@ -79,8 +79,6 @@ SIMPLE: tuple[str, ...] = (
     "<stash> = h.detach()",
     "<stash> = (h.shape[0], 'seen')",
     "<stash_list>.append(h.shape[0])",
-    "<stash_dict>['last'] = h.detach()",
-    "self.__dict__['noted'] = h.dim()",
     "setattr(self, 'noted', h.shape[<o>])",
     "<buffer>.mul_(0.9)",
     "<buffer>.mul_(0.9).add_(h.detach().mean(), alpha=0.1)",
@@ -133,7 +131,6 @@ SIMPLE: tuple[str, ...] = (
     "$m = <module> if <cond> else <module>\nh = $m(h)",
     "$l = [<module>, <module>]\nfor $m in $l:\n    h = $m(h)",
     "h = (<module> or <module>)(h)",
-    "h = nn.Sequential(<module>, nn.ReLU())(h)",
     "h = <inner>(h)",
     "h = <inner>(<tensor>) * <float>",
     "h = <inner_with>(h, <module>)",
@@ -180,7 +177,6 @@ SIMPLE: tuple[str, ...] = (
     "if (n := h.shape[<o>]) > 4:\n    h = h * n",
     "if not hasattr(self, 'lazily'):\n    self.lazily = <float>\nh = h * self.lazily",
     "if <stash> is None or <stash> != h.shape[<o>]:\n    <stash> = h.shape[<o>]\nh = h * 0.5",
-    "self.calls = getattr(self, 'calls', 0) + 1\nh = h * (0.5 if self.calls > 2 else 1.0)",
     "<list> = [*<list>, 1][:3]",
     "<config>['scale'] = <config>['scale'] * 0.9\nh = h * <config>['scale']",
     "<plain_tensor> = <plain_tensor> * 0.9",
@@ -192,10 +188,31 @@ SIMPLE: tuple[str, ...] = (
     "with torch.autocast('cpu', dtype=torch.bfloat16):\n    h = torch.matmul(h, h.mT) @ h\n"
     "h = h.float() if h.dim() > 2 else x",
     "h = torch.compiler.disable(torch.tanh)(h)",
-    "h.register_hook(lambda g: g * 2) if h.requires_grad else None",
-    "$w = <space>\nh = h * $w.scale\n$w.calls = getattr($w, 'calls', 0) + 1",
 )
 
+RARE: tuple[str, ...] = (
+    "h = nn.Sequential(<module>, nn.ReLU())(h)",
+    "h.register_hook(lambda g: g * 2) if h.requires_grad else None",
+    "self.__dict__['noted'] = h.dim()",
+    "<stash_dict>['last'] = h.detach()",
+    "$w = <space>\nh = h * $w.scale\n$w.calls = getattr($w, 'calls', 0) + 1",
+    "self.calls = getattr(self, 'calls', 0) + 1\nh = h * (0.5 if self.calls > 2 else 1.0)",
+    "$i = h.new_ones(h.shape[0]).nonzero().flatten()\nh = h[$i]",
+    "h = h[torch.where(h.flatten(1).sum(1) == h.flatten(1).sum(1))[0]]",
+    "print(h.shape, end='')",
+    "warnings.warn('seen', stacklevel=1) if False else None",
+    "h.retain_grad() if h.requires_grad else None",
+    "globals()['SEEN'] = h.shape[0]",
+    "import math as $m\nh = h * $m.exp(-1)",
+    "self.train(self.training)",
+    "$m = <module>\n$m.eval()\nh = $m(h)",
+    "<module>.requires_grad_(True)",
+    "h = h.data + h",
+    "torch.manual_seed(5)\nh = h + torch.rand(1)",
+    "with torch.inference_mode():\n    $m = torch.ones(1)\nh = h + $m.clone()",
+    "with torch.random.fork_rng(devices=[]):\n    torch.manual_seed(1)\n    h = h + torch.rand(1)",
+)
+"""Statements that are taken now and then: what is refused by right, and what few write."""
 OF_LAYOUT: dict[int, tuple[str, ...]] = {
     2: (
         "h = h.unsqueeze(1).squeeze(1) * 0.5",

@@ -8,6 +8,7 @@ from textwrap import indent
 
 from tests.fuzzing.rules import EXPRESSIONS, RARE
 from tests.fuzzing.statements import COMPOUND, OF_LAYOUT, SIMPLE
+from tests.fuzzing.statements import RARE as RARE_STATEMENTS
 
 SYMBOL = re.compile(r"<([a-z_]+)(?::(\w+))?>")
 DEEPEST = 3
@@ -137,6 +138,7 @@ class Writer:
         self.statements += 1
         compound = depth < DEEPEST and self.chance(0.35)
         simple = OF_LAYOUT[self.layout.dims] if self.chance(0.15) else SIMPLE
+        simple = RARE_STATEMENTS if self.chance(2 * RARELY) else simple
         text = self.fill(self.choose(COMPOUND if compound else simple), scope, 1)
         lines, blocks = [], [""]
         for line in text.splitlines():
