@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 
 from tests.fuzzing.grammar import programs, write_seed
-from tests.fuzzing.running import run
+from tests.fuzzing.running import gist, run
 
 PROGRAMS = 300
 
@@ -48,3 +48,10 @@ def test_statements_are_left_out_one_by_one() -> None:
     smaller = write_seed(5, {written.statements - 1: "drop"})
     assert len(smaller.source) < len(written.source)
     assert smaller.statements == written.statements
+
+
+def test_messages_are_grouped_without_what_differs() -> None:
+    one = "blocks.0 (Block1) raised KeyError at /tmp/a/program63.py:82: 'b'. The rest | traceback"
+    other = "blocks.b2 (Root) raised KeyError at /tmp/b/program7.py:9: 'c'. The end"
+    assert gist(one).startswith(gist(other)[:30])
+    assert "/" not in gist("raised TypeError at /usr/lib/python3/contextlib.py:137: no storage")

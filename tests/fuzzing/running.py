@@ -73,6 +73,7 @@ def gist(message: str) -> str:
     """The first words of a message, without what differs from program to program."""
     line = (message.split(" | ")[0].strip().splitlines() or [""])[0]
     line = re.sub(r"\S*program\d*\S*\.py:\d+", "FILE", line)
+    line = re.sub(r"\S*/(\w+\.py):\d+", r"\1", line)
     line = re.sub(r"\([A-Z]\w*\)|'[^']*'|\"[^\"]*\"", "…", line)
     line = re.sub(r"\b(blocks?|block\d|named\w*|through\w*|linear\w*)[.\w]*", "PATH", line)
     line = re.sub(r"\d[\d.e+-]*", "N", line)
