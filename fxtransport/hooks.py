@@ -21,14 +21,22 @@ def hook_of(module: Any) -> str | None:
     Returns:
         None if there is none.
     """
-    if (
+    if not (
         module._forward_hooks
         or module._forward_pre_hooks
         or module._backward_hooks
         or module._backward_pre_hooks
     ):
-        return next(kind for name, kind in KINDS.items() if getattr(module, name))
+        return None
+    for name, kind in KINDS.items():
+        if any(not _computes_weights(hook) for hook in getattr(module, name).values()):
+            return kind
     return None
+
+
+def _computes_weights(hook: Any) -> bool:
+    """Whether a hook is one of torch's own, such as weight norm, whose code is in the graph."""
+    return type(hook).__module__.startswith("torch.nn.utils.")
 
 
 def hook_error(path: str, module: Any, kind: str) -> str:

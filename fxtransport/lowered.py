@@ -77,6 +77,8 @@ class LoweredPart:
     """The paths of the modules whose code is in the function, from the outermost inwards."""
     watched: tuple[Watched, ...] = ()
     """The attributes of modules that the function depends on."""
+    called: frozenset[str] = frozenset()
+    """Of the paths, those of modules that are called, and of which only attributes were read."""
 
     @property
     def entered(self) -> tuple[str, ...]:

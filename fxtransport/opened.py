@@ -1,13 +1,13 @@
 """What must stay as it is of modules whose code is in a program's graph."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import NamedTuple
 
 from torch import nn
 
 from fxtransport.errors import GuardError, UsageError
 from fxtransport.hooks import hook_error, hook_of
-from fxtransport.watched import MISSING, PLAIN, Camera, Watched, changed, check_watched
+from fxtransport.watched import PLAIN, Camera, Watched, changed, check_watched, live_value
 
 
 class Opened(NamedTuple):
@@ -24,6 +24,8 @@ class Opened(NamedTuple):
     name: str
     module: nn.Module
     watched: tuple[Watched, ...] = ()
+    runs_hooks: bool = False
+    """Whether it is called, and only attributes of it were read."""
 
     @property
     def is_current(self) -> bool:
@@ -39,7 +41,7 @@ class Opened(NamedTuple):
         Raises:
             GuardError: something changed.
         """
-        kind = hook_of(self.module)
+        kind = None if self.runs_hooks else hook_of(self.module)
         if kind is not None:
             raise GuardError(hook_error(self.path, self.module, kind))
         check_watched(self.watched, self.module, camera)
@@ -50,18 +52,22 @@ class Opened(NamedTuple):
         Raises:
             GuardError: something changed.
         """
-        kind = hook_of(self.module)
+        kind = None if self.runs_hooks else hook_of(self.module)
         if kind is not None:
             raise GuardError(hook_error(self.path, self.module, kind))
         for entry in self.watched:
-            if type(entry.value) in PLAIN:
-                live = getattr(self.module, entry.name, MISSING)
+            if type(entry.value) in PLAIN and not entry.module:
+                live = live_value(entry, self.module)
                 if type(live) is not type(entry.value) or live != entry.value:
                     raise GuardError(changed(entry, self.module, "", repr(entry.value), repr(live)))
 
 
 def opened_modules(
-    model: nn.Module, source: nn.Module, kinds: Mapping[str, type], watched: Iterable[Watched] = ()
+    model: nn.Module,
+    source: nn.Module,
+    kinds: Mapping[str, type],
+    watched: Iterable[Watched] = (),
+    called: Container[str] = (),
 ) -> tuple[Opened, ...]:
     """The modules of which the graph holds the code, from the outermost inwards.
 
@@ -71,6 +77,7 @@ def opened_modules(
         kinds: By path, from the outermost inwards, the class that each had when its code was
             taken.
         watched: The attributes that the code depends on.
+        called: The paths of those whose code is not in the graph.
 
     Raises:
         UsageError: a module of another class has taken the place of one.
@@ -88,7 +95,8 @@ def opened_modules(
                 f"{kind.__name__} is in the program's graph; replace it on the model, and "
                 "compile again"
             )
-        found[path] = Opened(path, around, name, module, tuple(attributes.get(path, ())))
+        own = tuple(attributes.get(path, ()))
+        found[path] = Opened(path, around, name, module, own, path in called)
     return tuple(found.values())
 
 

@@ -104,7 +104,9 @@ class Part(nn.Module):
     def _hold(self) -> None:
         """Take the present submodules, parameters and buffers."""
         source, model = self._around
-        self._opened = opened_modules(model, source, self._kinds, self._lowered.watched)
+        self._opened = opened_modules(
+            model, source, self._kinds, self._lowered.watched, self._lowered.called
+        )
         modes = {shell.origin: shell.training for shell in shells_in(self)}
         for registry in REGISTRIES:
             getattr(self, registry).clear()

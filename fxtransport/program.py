@@ -129,7 +129,7 @@ class Program(nn.Module):
         Raises:
             UsageError: an argument is missing, or the program was compiled without it.
         """
-        self.whole.catch_up()
+        self.whole.prepare()
         given = self._arguments.bind(inputs, named)
         if measure is None:
             return self.lowered.forward.call(self._root[0], *given)

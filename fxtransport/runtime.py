@@ -1,6 +1,7 @@
 """What generated code calls while a program runs: guards, modes, and what measures residues."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import cache
 from typing import Any, TypeVar
 
@@ -27,15 +28,28 @@ def guard(value: object, expected: object, where: str) -> None:
         )
 
 
+def guard_rank(value: torch.Tensor, expected: int, where: str) -> None:
+    """Refuse an input of another number of dimensions.
+
+    Raises:
+        GuardError: it has more or fewer than the example.
+    """
+    if value.dim() != expected:
+        raise GuardError(
+            f"this program was compiled for an input of {expected} dimensions, on which {where} "
+            f"decides, and this one has {value.dim()}; compile again with an example of this shape"
+        )
+
+
 def run_if(
-    training: bool, function: Callable[..., Value], *args: object, **kwargs: object
+    condition: bool, function: Callable[..., Value], *args: object, **kwargs: object
 ) -> Value | None:
-    """What a module returns in train mode, and None in eval mode, where it is not run."""
-    return function(*args, **kwargs) if training else None
+    """What a function or module returns in one mode, and None in the other: it is not run."""
+    return function(*args, **kwargs) if condition else None
 
 
-class IfTraining:
-    """A function of a flag and the arguments of another, which it calls if the flag is set.
+class Conditional:
+    """A function of a condition and the arguments of another, which it calls if that holds.
 
     Args:
         function: The other one.
@@ -44,11 +58,17 @@ class IfTraining:
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
         # generated code calls it by this name
-        self.__name__ = self.__qualname__ = f"{function.__name__}_if_training"
+        self.__name__ = self.__qualname__ = f"{function.__name__}_if"
 
-    def __call__(self, training: bool, *args: object, **kwargs: object) -> Any:
+    def __call__(self, condition: bool, *args: object, **kwargs: object) -> Any:
         """What the function returns, or None."""
-        return run_if(training, self.function, *args, **kwargs)
+        return run_if(condition, self.function, *args, **kwargs)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Conditional) and other.function == self.function
+
+    def __hash__(self) -> int:
+        return hash(self.function)
 
 
 def choose(training: bool, in_train: Value, in_eval: Value) -> Value:
@@ -138,3 +158,71 @@ def tapped(
 def copied(measure: Measure | Measures | None, value: torch.Tensor) -> torch.Tensor | None:
     """A copy of what the model overwrites before it is measured, if it is to be measured."""
     return None if measure is None else value.clone()
+
+
+ITSELF = "extra_repr.__self__"
+"""The attribute of every module that is the module itself: graphs can only read attributes."""
+
+
+def assign(module: Any, name: str, value: object) -> None:
+    """Write an attribute, as the model's code does."""
+    setattr(module, name, value)
+
+
+def agreed(*flags: bool) -> bool:
+    """The mode of several modules, by which the model's code decides together.
+
+    Raises:
+        GuardError: some are in train mode and some are not.
+    """
+    if any(flags) != all(flags):
+        raise GuardError(
+            "the model's code decides by the modes of several modules together, and some of "
+            "them are in train mode and some in eval mode; this program can run where they agree"
+        )
+    return flags[0]
+
+
+def call_under_autocast(
+    islands: Sequence[tuple[Any, ...]], function: Callable[..., Value], *args: Any, **kwargs: Any
+) -> Value:
+    """What a function or module returns in ``torch.autocast`` contexts, the outermost first.
+
+    Args:
+        islands: The arguments of each context.
+        function: The function or module.
+        args: Its arguments.
+        kwargs: Its keyword arguments.
+    """
+    with ExitStack() as stack:
+        for device_type, dtype, enabled, cached in islands:
+            stack.enter_context(torch.autocast(device_type, dtype, enabled, cached))
+        return function(*args, **kwargs)
+
+
+class UnderAutocast:
+    """A function that the model calls in ``torch.autocast``, so that its graph does, too.
+
+    Args:
+        function: The function.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        # generated code calls it by this name
+        self.__name__ = self.__qualname__ = f"{function.__name__}_under_autocast"
+
+    def __call__(self, islands: Sequence[tuple[Any, ...]], *args: Any, **kwargs: Any) -> Any:
+        """What the function returns."""
+        return call_under_autocast(islands, self.function, *args, **kwargs)
+
+
+@cache
+def under_autocast(function: Callable[..., Any]) -> UnderAutocast:
+    """The same object for the same function, so that nodes of two graphs compare equal."""
+    return UnderAutocast(function)
+
+
+def set_mode(module: Any, mode: bool) -> None:
+    """Set the mode of a module, as the model's code does."""
+    module.train(mode)

@@ -4,6 +4,7 @@ The code of opened modules was run once. What it decided on the value of an attr
 flag or an entry of a configuration, is in the graph, so the attribute must keep its value.
 """
 
+import sys
 import types
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
@@ -47,6 +48,18 @@ class Missing(Enum):
 
 
 MISSING: Final = Missing.MISSING
+
+
+class Number(Enum):
+    """Stands for a number that a program reads again when it runs."""
+
+    NUMBER = "a number"
+
+    def __repr__(self) -> str:
+        return "a number"
+
+
+NUMBER: Final = Number.NUMBER
 
 
 class BoundMethod:
@@ -138,11 +151,11 @@ class Camera:
                 names = ("func", "args", "keywords")
                 entries = ((name, getattr(value, name)) for name in names)
             case _:
-                entries = _attributes(value).items()
+                entries = sorted(_attributes(value).items())
         found = tuple(self._pictured(entries))
         if isinstance(value, list | tuple | dict) and getattr(value, "__dict__", None):
             # of a subclass with attributes of its own
-            found += tuple(self._pictured(vars(value).items()))
+            found += tuple(self._pictured(sorted(vars(value).items())))
         return found
 
     def _pictured(self, entries: Iterable[tuple[Any, Any]]) -> Iterable[Item]:
@@ -173,6 +186,8 @@ class Watched:
     name: str
     value: Any
     """What it was, from :func:`snapshot`; ``MISSING`` if it was not there."""
+    module: str = ""
+    """Of a global variable, the module of Python that has it."""
 
 
 def check_watched(watched: Iterable[Watched], origin: nn.Module, camera: Camera) -> None:
@@ -189,7 +204,9 @@ def check_watched(watched: Iterable[Watched], origin: nn.Module, camera: Camera)
     """
     for entry in watched:
         value = entry.value
-        live = getattr(origin, entry.name, MISSING)
+        live = live_value(entry, origin)
+        if value is NUMBER and type(live) in (int, float):
+            continue
         if live is value or (type(live) is type(value) and type(live) in PLAIN and live == value):
             continue
         found = camera.picture(live)
@@ -197,10 +214,25 @@ def check_watched(watched: Iterable[Watched], origin: nn.Module, camera: Camera)
             raise GuardError(changed(entry, origin, *difference(value, found)))
 
 
+def live_value(entry: Watched, origin: nn.Module) -> Any:
+    """What an attribute, or a global variable, is now; ``MISSING`` if it is not there.
+
+    Args:
+        entry: The attribute.
+        origin: The module.
+    """
+    if not entry.module:
+        return getattr(origin, entry.name, MISSING)
+    module = sys.modules.get(entry.module)
+    # in another process, the code that read it may not be there
+    return entry.value if module is None else getattr(module, entry.name, MISSING)
+
+
 def changed(entry: Watched, origin: nn.Module, place: str, before: str, now: str) -> str:
     """What to tell a user who changed an attribute."""
+    name = f"{entry.module}.{entry.name}" if entry.module else f"self.{entry.name}"
     return (
-        f"{entry.path or 'the model'} ({type(origin).__name__}) reads self.{entry.name}{place}, "
+        f"{entry.path or 'the model'} ({type(origin).__name__}) reads {name}{place}, "
         f"which was {before} when the program was compiled and is {now} now; set it back, or "
         "compile again"
     )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from fxtransport.errors import TraceError, UsageError
+from fxtransport.errors import GuardError, TraceError, UsageError
 from fxtransport.ir import Costs, NodeCost, Origins, Taps
 from fxtransport.passes.base import Pass, setting
 
@@ -45,14 +46,7 @@ class CountCosts(Pass):
         Raises:
             TraceError: the model raises in train mode, for the example's batch size too.
         """
-        batch_size, own = self.batch_size, unit.example.batch_size
-        try:
-            ledger = _count(unit, batch_size)
-        except TraceError:
-            if batch_size == own:
-                raise
-            # the model may take no other batch size than that of the example
-            batch_size, ledger = own, _count(unit, own)
+        batch_size, ledger = self._counted(unit)
         names = {id(p): name for name, p in unit.model.named_parameters()}
         added = unit.fact(Taps).added if unit.has(Taps) else ()
         nodes = {
@@ -68,31 +62,52 @@ class CountCosts(Pass):
         }
         return unit.with_facts(Costs(nodes, batch_size, ledger.storages))
 
+    def _counted(self, unit: Unit) -> tuple[int, Ledger]:
+        """The costs, and of which batch size.
 
-def _count(unit: Unit, batch_size: int) -> Ledger:
+        The model may look at values that follow from sizes alone, which is slow to allow, and
+        it may take no other batch size than that of the example.
+        """
+        own = unit.example.batch_size
+        for batch_size, known in ((self.batch_size, False), (self.batch_size, True), (own, False)):
+            try:
+                return batch_size, _count(unit, batch_size, known=known)
+            except (TraceError, GuardError):
+                continue
+        return own, _count(unit, own, known=True)
+
+
+def _count(unit: Unit, batch_size: int, *, known: bool) -> Ledger:
     """Run the graph once, and book what each node does."""
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     from fxtransport.analysis.counting import CountingInterpreter, Ledger, device_to_count_for
-    from fxtransport.tracing.error_context import locate_errors
+    from fxtransport.tracing.constants import known_values
+    from fxtransport.tracing.error_context import LocateErrors, advise_on_meta
     from fxtransport.tracing.shadow import shadow_of
 
     device = device_to_count_for(unit.model)
-    with FakeTensorMode():
+    # constants of the code, and scripted modules, have real tensors
+    with FakeTensorMode(allow_non_fake_inputs=True):
         shadow = shadow_of(unit.model, device).train()
         ledger = Ledger(shadow)
         inputs = unit.example.resized(batch_size, device)
         interpreter = CountingInterpreter(shadow, unit.traced(), ledger)
-        with locate_errors(unit.model, lambda: interpreter.failed_path), ledger.open():
+        advise = advise_on_meta(unit.model, unit.example)
+        values = known_values() if known else nullcontext()
+        located = LocateErrors(unit.model, lambda: interpreter.failed_path, advise)
+        with located, ledger.open(), values:
             interpreter.run(*inputs)
     return ledger
 
 
 def _parameters(model: nn.Module, names: Mapping[int, str], node: fx.Node) -> dict[str, int]:
     """The parameters that a node uses, each by its first name, with their sizes."""
+    from fxtransport.runtime import ITSELF
+
     if node.op == "call_module":
         used = list(model.get_submodule(str(node.target)).parameters())
-    elif node.op == "get_attr":
+    elif node.op == "get_attr" and not str(node.target).endswith(ITSELF):
         used = [p for p in [_parameter(model, str(node.target))] if p is not None]
     else:
         used = []

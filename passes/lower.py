@@ -2,17 +2,27 @@
 
 import operator
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
 from torch import fx, nn
 
-from fxtransport.ir import Costs, PartitionPlan, Tap, Taps
+from fxtransport.ir import Costs, Origins, PartitionPlan, Tap, Taps, WatchedAttributes
 from fxtransport.lowered import Function, Lowered, LoweredPart
 from fxtransport.passes.base import Pass
-from fxtransport.runtime import copied, displaced, measured, scaled, tapped
+from fxtransport.runtime import (
+    ITSELF,
+    Conditional,
+    assign,
+    copied,
+    displaced,
+    measured,
+    scaled,
+    tapped,
+)
 from fxtransport.unit import Unit
+from fxtransport.watched import Watched
 
 
 @dataclass(frozen=True)
@@ -20,7 +30,13 @@ class Lower(Pass):
     """Generate the functions of the program from the graph."""
 
     name: ClassVar[str] = "lower"
-    requires: ClassVar[tuple[type, ...]] = (PartitionPlan, Taps, Costs)
+    requires: ClassVar[tuple[type, ...]] = (
+        PartitionPlan,
+        Taps,
+        Costs,
+        Origins,
+        WatchedAttributes,
+    )
     provides: ClassVar[tuple[type, ...]] = (Lowered,)
 
     def run(self, unit: Unit) -> Unit:
@@ -48,11 +64,13 @@ def lower_whole(unit: Unit) -> LoweredPart:
     returned = graph.output_node().args[0]
     name = f"{type(model).__name__} whole"
     kept = _kept(taps, nodes, (), unit.fact(Costs))
-    return LoweredPart(
+    part = LoweredPart(
         measuring_function(name, inputs, nodes, returned, taps, kept),
         owned=(*model._modules, *model._parameters, *model._buffers),
-        opened=opened_paths(str(n.target) for n in nodes if n.op in ("get_attr", "call_module")),
+        opened=opened_paths(targets_of(nodes)),
+        watched=unit.fact(WatchedAttributes).found,
     )
+    return _with_called(unit, part)
 
 
 def lower_parts(unit: Unit) -> tuple[LoweredPart, ...]:
@@ -76,18 +94,72 @@ def lower_parts(unit: Unit) -> tuple[LoweredPart, ...]:
         name = f"{type(model).__name__} part {k}"
         kept = _kept(taps, body, () if last else segment.outputs, unit.fact(Costs))
         functions.append(measuring_function(name, inputs, body, returned, taps, kept))
-        targets.append({str(n.target) for n in body if n.op in ("get_attr", "call_module")})
+        targets.append(targets_of(body))
         start = end
     owned = owned_paths(model, targets)
-    opened = map(opened_paths, targets)
-    return tuple(LoweredPart(*each) for each in zip(functions, owned, opened, strict=True))
+    opened = [opened_paths(own) for own in targets]
+    called = set[str]().union(*targets)
+    watched = [
+        _watched(unit, {"", *around, *own}, called)
+        for around, own in zip(opened, targets, strict=True)
+    ]
+    pairs = zip(functions, owned, opened, watched, strict=True)
+    return tuple(_with_called(unit, LoweredPart(*each)) for each in pairs)
+
+
+def _with_called(unit: Unit, part: LoweredPart) -> LoweredPart:
+    """The part, which knows of which modules only attributes are read."""
+    return replace(part, called=frozenset(part.entered) - unit.fact(Origins).opened)
+
+
+def targets_of(nodes: Iterable[fx.Node]) -> set[str]:
+    """What some nodes refer to by path, also what they write."""
+    found = set()
+    for node in nodes:
+        if node.op in ("get_attr", "call_module"):
+            found.add(str(node.target))
+        else:
+            found |= _attribute_of(node)
+    return found
+
+
+def _attribute_of(node: fx.Node) -> set[str]:
+    """The attribute that a node reads in its place, or writes; perhaps in one mode only."""
+    target, args = node.target, node.args
+    if isinstance(target, Conditional):
+        target, args = target.function, args[1:]
+    if target not in (assign, getattr):
+        return set()
+    holder, name = args[:2]
+    if not isinstance(holder, fx.Node) or not str(holder.target).endswith(ITSELF):
+        return set()
+    return {f"{str(holder.target).removesuffix(ITSELF)}{name}"}
+
+
+def _watched(unit: Unit, own: set[str], called: set[str]) -> tuple[Watched, ...]:
+    """The attributes that the code of a part depends on.
+
+    Args:
+        unit: The model and its facts.
+        own: The paths of the modules in the part.
+        called: The paths of all that any part refers to.
+    """
+    elsewhere = called | unit.fact(Origins).opened
+    return tuple(
+        entry
+        for entry in unit.fact(WatchedAttributes).found
+        if entry.path in own
+        or (entry.path not in elsewhere and entry.path.rpartition(".")[0] in own)
+    )
 
 
 def opened_paths(targets: Iterable[str]) -> tuple[str, ...]:
     """The paths of the modules around what a function refers to, without the root."""
     found = set()
     for path in targets:
-        names = path.split(".")[:-1]
+        itself = path.endswith(ITSELF)
+        around = path.removesuffix(ITSELF).rstrip(".") if itself else path.rpartition(".")[0]
+        names = around.split(".") if around else []
         found |= {".".join(names[: depth + 1]) for depth in range(len(names))}
     return tuple(sorted(found))
 
@@ -102,6 +174,8 @@ def owned_paths(model: nn.Module, targets: Sequence[set[str]]) -> list[tuple[str
     users: dict[str, set[int]] = {}
     for k, paths in enumerate(targets):
         for path in paths:
+            if path.endswith(ITSELF):
+                continue
             names = path.split(".")
             for depth in range(1, len(names) + 1):
                 users.setdefault(".".join(names[:depth]), set()).add(k)

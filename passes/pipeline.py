@@ -142,12 +142,13 @@ def run_passes(
             a default and was not named, or the graph would be rewritten twice by one pass.
     """
     from fxtransport.process import preserve_process
+    from fxtransport.tracing.caches import untouched_caches
 
     order = resolve_order(unit, passes)
     if after is not None and after not in (p.name for p in order):
         names = ", ".join(p.name for p in order)
         raise PipelineError(f"the pass {after!r} is not in this pipeline, which runs {names}")
-    with preserve_process(unit.model):
+    with preserve_process(unit.model), untouched_caches(unit.model):
         for step in order:
             before = unit.graph
             start = time.perf_counter()

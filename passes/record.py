@@ -2,12 +2,17 @@
 
 from dataclasses import dataclass
 from typing import ClassVar
+from unittest import mock
 
 import torch
 
 from fxtransport.ir import Recording
 from fxtransport.passes.base import Pass
-from fxtransport.tracing.error_context import locate_errors
+from fxtransport.process import device_of
+from fxtransport.tracing.constants import readable
+from fxtransport.tracing.contexts import without_autocast
+from fxtransport.tracing.devices import PretendDevice
+from fxtransport.tracing.error_context import LocateErrors, advise_on_meta
 from fxtransport.tracing.recorder import Recorder, module_calls
 from fxtransport.tracing.shadow import shadow_of, without_fast_paths
 from fxtransport.unit import Unit
@@ -28,11 +33,15 @@ class Record(Pass):
         """
         recorder, shadow = Recorder(), shadow_of(unit.model)
         recorder.mark_inputs(unit.example.tensors)
+        advise = advise_on_meta(unit.model, unit.example)
         with (
-            locate_errors(unit.model, lambda: recorder.failed_path),
+            LocateErrors(unit.model, lambda: recorder.failed_path, advise),
             without_fast_paths(),
+            without_autocast(),
             torch.no_grad(),
-            torch.device("meta"),
+            mock.patch.object(torch._C, "_set_grad_enabled", lambda _: None),
+            PretendDevice(device_of(unit.model), recorder.constants),
+            readable(recorder.constants),
             module_calls(recorder, shadow),
             recorder,
         ):

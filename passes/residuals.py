@@ -37,6 +37,8 @@ def find_additions(recording: Recording) -> tuple[Addition, ...]:
     found: dict[int, Addition] = {}
     streams: set[int] = set()
     for i in spelled.sums:
+        if not all(spelled.recording.depends[v] for v in spelled.recording.ops[i].outputs):
+            continue  # positions, say, which are the same for every input
         if not spelled.computes_known(i):
             continue
         terms = sum_terms(spelled, i)

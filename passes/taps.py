@@ -16,6 +16,7 @@ from fxtransport.ir import (
     Activation,
     Activations,
     Addition,
+    Constructs,
     Costs,
     Kind,
     Layer,
@@ -30,6 +31,7 @@ from fxtransport.ir import (
     Tap,
     Taps,
     Term,
+    WatchedAttributes,
 )
 from fxtransport.passes.base import Pass, setting
 
@@ -69,6 +71,8 @@ class TapResidues(Pass):
         Residuals,
         Layers,
         Activations,
+        Constructs,
+        WatchedAttributes,
         Costs,  # of the model's own nodes: those that are added here cost nothing
     )
     rewrites: ClassVar[bool] = True
@@ -240,8 +244,22 @@ class _Tapper:
         later = self.recording.ops[op + 1 :]
         if any(o.name == ALIAS and storages[o.inputs[0]] == storage for o in later):
             return False
+        if self._read_by_another_name(op, node.name):
+            return False
         node.op, node.target = "call_function", add_out_of_place
         return True
+
+    def _read_by_another_name(self, op: int, name: str) -> bool:
+        """Whether what an operation wrote is read later as another node's value.
+
+        An eval-mode dropout, say, returns what it is given: two nodes have one tensor.
+        """
+        written = self.recording.ops[op].outputs[0]
+        for i in range(op + 1, len(self.recording.ops)):
+            pairs = zip(self.recording.ops[i].inputs, self.origins.operands[i], strict=False)
+            if any(value == written and node not in (None, name) for value, node in pairs):
+                return True
+        return False
 
     def _activation_of(self, addition: int) -> int:
         """The activation that alone reads a sum, and is a node; the addition, if none does."""

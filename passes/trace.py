@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from fxtransport.errors import TraceError
 from fxtransport.ir import (
     Activations,
+    Constructs,
     Layers,
     Origins,
     RecordedAdditions,
@@ -15,6 +16,7 @@ from fxtransport.ir import (
     Recording,
     Residuals,
     Shapes,
+    WatchedAttributes,
 )
 from fxtransport.passes.base import Pass, setting
 
@@ -34,6 +36,8 @@ class Trace(Pass):
         Residuals,
         Layers,
         Activations,
+        Constructs,
+        WatchedAttributes,
     )
     preserves: ClassVar[tuple[type, ...]] = (Recording, RecordedAdditions, RecordedLayers)
     rewrites: ClassVar[bool] = True
@@ -57,30 +61,25 @@ class Trace(Pass):
             UsageError: an activation is not there.
         """
         from fxtransport.analysis.activations import find_activations
-        from fxtransport.tracing import graph as tracing
-        from fxtransport.tracing.merge_modes import merge_modes
+        from fxtransport.tracing.graph import remove_unused, shapes_of, sink_attributes
         from fxtransport.tracing.naming import name_layers, name_residuals
+        from fxtransport.tracing.traced import trace_model
 
-        opened = self._opened(unit)
-        graph, tracer, origins = tracing.trace_mode(unit, opened, training=False)
-        whole = tracing.keepable(unit, tracer, origins)
-        if whole:
-            graph, tracer, origins = tracing.trace_mode(unit, opened, training=False, whole=whole)
-        if tracer.mode_branches:
-            # the code asks whether it trains; see whether the answer changes the graph
-            _, in_train, _ = tracing.trace_mode(unit, opened, training=True, whole=whole)
-            origins = origins.with_choices(merge_modes(tracer, in_train))
-        recording = unit.fact(Recording)
-        tracing.check_aligned(recording, tracer.recorder)
-        tracing.remove_unused(graph)
-        tracing.sink_attributes(graph)
+        traced = trace_model(unit, self._opened(unit))
+        graph, origins, tracer = traced.graph, traced.origins, traced.tracer
+        remove_unused(graph)
+        sink_attributes(graph)
+        residuals = name_residuals(unit.fact(RecordedAdditions), origins)
+        _refuse_conditional(residuals, traced.merged.conditional)
         return unit.with_graph(
             graph,
             origins,
-            tracing.shapes_of(graph, tracer.values, unit.example),
-            name_residuals(unit.fact(RecordedAdditions), origins),
-            name_layers(unit.fact(RecordedLayers), recording, origins),
+            shapes_of(graph, tracer.values, unit.example),
+            residuals,
+            name_layers(unit.fact(RecordedLayers), unit.fact(Recording), origins),
             find_activations(self.activations, unit, graph, origins, tracer.results),
+            traced.constructs,
+            traced.watched,
         )
 
     def _opened(self, unit: Unit) -> frozenset[str]:
@@ -95,4 +94,13 @@ class Trace(Pass):
         for path in self.open:
             if path not in dict(unit.model.named_modules()):
                 raise TraceError(f"cannot open {path!r}: the model has no such module")
-        return with_parents([*paths, *self.open])
+        return with_parents([*paths, *self.open], unit.model)
+
+
+def _refuse_conditional(residuals: Residuals, conditional: frozenset[str]) -> None:
+    for residual in residuals.tapped:
+        if residual.node in conditional:
+            raise TraceError(
+                f"{residual.path or 'the model'} adds its residual in eval mode only, so there "
+                "is nothing to measure in training; add it in both modes"
+            )

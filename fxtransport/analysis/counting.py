@@ -5,21 +5,24 @@ saves what it saves on that device.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd import graph
 from torch.autograd.graph import saved_tensors_hooks
+from torch.fx.immutable_collections import immutable_dict, immutable_list
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from fxtransport.heads import build_head, dtype_of
 from fxtransport.ir import HeadCost, HeadSpec, Value
-from fxtransport.runtime import guard
+from fxtransport.runtime import Conditional, guard
 from fxtransport.tracing.shadow import shadow_of
 
 
@@ -50,7 +53,9 @@ class Ledger(TorchDispatchMode):
     def open(self) -> Iterator[None]:
         """Book what runs inside."""
         # what autograd is given to keep must not be the tensor, whose graph would then hold itself
-        with self, saved_tensors_hooks(self.save, lambda nothing: nothing):
+        # transforms of torch.func refuse hooks, because these would see their wrapped tensors
+        unrefused = mock.patch.object(graph, "disable_saved_tensors_hooks", lambda _: nullcontext())
+        with unrefused, self, saved_tensors_hooks(self.save, lambda kept: kept):
             try:
                 yield
             finally:
@@ -65,14 +70,21 @@ class Ledger(TorchDispatchMode):
             self.flops[self.node] = self.flops.get(self.node, 0) + int(flops)
         return out
 
-    def save(self, tensor: torch.Tensor) -> None:
-        """Book a tensor that autograd keeps for backward, which never comes."""
+    def save(self, tensor: torch.Tensor) -> torch.Tensor | None:
+        """Book a tensor that autograd keeps for backward, which never comes.
+
+        What it is given to keep instead is nothing, except in a transform of ``torch.func``,
+        which runs a backward of its own.
+        """
+        if torch._C._functorch.peek_interpreter_stack() is not None:
+            return tensor
         self.kept.setdefault(self.node, set()).add(_value(tensor))
         self._alive.append(tensor)
         number = storage_number(tensor)
         if number not in self._owned:
             size = tensor.untyped_storage().nbytes()
             self.saved.setdefault(self.node, {})[number] = size
+        return None
 
     def compute(self, tensor: torch.Tensor) -> None:
         """Book what the node has computed."""
@@ -84,15 +96,19 @@ class Ledger(TorchDispatchMode):
 class CountingInterpreter(fx.Interpreter):
     """Runs a graph, and tells a ledger which node is running."""
 
-    def __init__(self, module: nn.Module, graph: fx.Graph, ledger: Ledger) -> None:
-        super().__init__(module, graph=graph)
+    def __init__(self, module: nn.Module, traced: fx.Graph, ledger: Ledger) -> None:
+        super().__init__(module, graph=traced)
         self.ledger = ledger
         self.failed_path: str | None = None
         """The path of the module that ran last."""
 
+    def map_nodes_to_values(self, args: Any, n: fx.Node) -> Any:
+        """The values of arguments, in containers that the model's code may change."""
+        return _plain(super().map_nodes_to_values(args, n))
+
     def run_node(self, n: fx.Node) -> Any:
         """Run a node, and book what it computes."""
-        if n.target is guard:
+        if n.target is guard or n.target == Conditional(guard):
             # the graph is what it is for the example, whose batch size is another
             return None
         self.ledger.node = n.name
@@ -101,6 +117,15 @@ class CountingInterpreter(fx.Interpreter):
         if isinstance(result, torch.Tensor):
             self.ledger.compute(result)
         return result
+
+
+def _plain(value: Any) -> Any:
+    """A value in which fx's containers, which do not change, are those of Python."""
+    if isinstance(value, immutable_dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, immutable_list):
+        return [_plain(inner) for inner in value]
+    return tuple(map(_plain, value)) if type(value) is tuple else value
 
 
 @lru_cache(maxsize=1024)

@@ -4,7 +4,7 @@ Facts live here, never in strings on nodes. This package imports nothing of the 
 """
 
 from fxtransport.ir.choices import TAPPED_KINDS, Balance, HeadKind, Kind, Layout
-from fxtransport.ir.constructs import Constructs
+from fxtransport.ir.constructs import Constructs, WatchedAttributes
 from fxtransport.ir.graph import (
     Activation,
     Activations,
@@ -82,4 +82,5 @@ __all__ = [
     "Term",
     "Value",
     "VerificationReport",
+    "WatchedAttributes",
 ]

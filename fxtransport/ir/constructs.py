@@ -1,6 +1,7 @@
 """What a model's code does that one comparison in each mode does not show."""
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -16,3 +17,11 @@ class Constructs:
     pieces: bool = False
     """Whether the graph holds for one number of pieces that a tensor is split into, so that it
     is compared at other sizes, where it must be equal or refuse."""
+
+
+@dataclass(frozen=True)
+class WatchedAttributes:
+    """The attributes of modules, and global variables, that a graph depends on."""
+
+    found: tuple[Any, ...]
+    """Each a ``fxtransport.watched.Watched``."""

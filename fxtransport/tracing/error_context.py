@@ -1,51 +1,109 @@
 """Say where in the user's code a forward pass failed: module path, file, line."""
 
+import copy
 import os
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException
+from torch.utils._python_dispatch import _disable_current_modes
 
-from fxtransport.errors import MODEL_ERRORS, FxTransportError, TraceError, first_line
-from fxtransport.tracing.recorder import DataDependentError
+from fxtransport.errors import FxTransportError, TraceError, first_line
+from fxtransport.example import Example
+from fxtransport.tracing.constants import DataDependentError
 
-_ADVICE = {
-    False: "The forward pass must run on an input of the example's shape; check the input size.",
-    True: "The forward pass must run on the meta device: implement it, and give each operator of "
-    "your own a kernel for meta tensors.",
-}
-"""What to do about an error, by whether it is a NotImplementedError."""
-
-_LIBRARIES = tuple(f"{Path(file).parent}{os.sep}" for file in (torch.__file__, __file__))
+_TORCH = f"{Path(torch.__file__).parent}{os.sep}"
 """With a separator at the end: torchvision lies beside torch."""
+_OWN_MODELS = "fxtransport.nets."
 
 
-@contextmanager
-def locate_errors(model: nn.Module, failed_path: Callable[[], str | None]) -> Iterator[None]:
-    """Turn what the model's code raises into a TraceError that says where.
+class LocateErrors:
+    """A context in which what the model's code raises becomes a TraceError that says where.
 
     Args:
         model: The user's model, to name the class of the module that failed.
         failed_path: The path of the innermost module that failed, None if unknown.
+        advice: From the error to what to do about it.
     """
-    try:
-        yield
-    except FxTransportError:
-        raise
-    except (DataDependentError, DataDependentOutputException) as error:
-        raise data_dependent(model, failed_path(), error) from error
-    except MODEL_ERRORS as error:
-        where = describe_module(model, failed_path())
+
+    def __init__(
+        self,
+        model: nn.Module,
+        failed_path: Callable[[], str | None],
+        advice: Callable[[Exception], str],
+    ) -> None:
+        self.model = model
+        self.failed_path = failed_path
+        self.advice = advice
+
+    def __enter__(self) -> None:
+        """Nothing to do."""
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if not isinstance(error, Exception) or isinstance(error, FxTransportError):
+            return
+        if isinstance(error, DataDependentError | DataDependentOutputException):
+            raise data_dependent(self.model, self.failed_path(), error) from error
+        where = describe_module(self.model, self.failed_path())
         raise TraceError(
             f"{where} raised {type(error).__name__} at {error_location(error)}: "
-            f"{first_line(error)}. "
-            f"{_ADVICE[isinstance(error, NotImplementedError)]}"
+            f"{first_line(error)}. {self.advice(error)}"
         ) from error
+
+
+def advise_on_meta(model: nn.Module, example: Example) -> Callable[[Exception], str]:
+    """What to do about an error of a forward on the meta device, by trying it on the real one."""
+
+    def advice(error: Exception) -> str:
+        raised = _error_of(model, example)
+        if raised is None:
+            return (
+                "The model itself runs on this example; its forward must run on the meta device, "
+                "too: implement it, and give each operator of your own a kernel for meta tensors."
+            )
+        if type(raised) is type(error) and first_line(raised) == first_line(error):
+            return "The model itself raises this for an example of this shape; give another one."
+        return (
+            f"The model itself raises {type(raised).__name__} for an example of this shape: "
+            f"{first_line(raised)}; give another one."
+        )
+
+    return advice
+
+
+def advise_on_code(_: Exception) -> str:
+    """What to do about an error of code that runs, but not while it is traced."""
+    return (
+        "The model itself runs here; its code does with a number that depends on the input what a "
+        "graph cannot hold: move this code to a module without a residual addition, which keeps "
+        "its own code."
+    )
+
+
+class _Tried:
+    """A context that keeps what is raised in it."""
+
+    error: Exception | None = None
+
+    def __enter__(self) -> "_Tried":
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
+        self.error = error if isinstance(error, Exception) else None
+        return self.error is not None
+
+
+def _error_of(model: nn.Module, example: Example) -> Exception | None:
+    """What a copy of the model raises for the example on the model's own device."""
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    with _Tried() as tried, _disable_current_modes(), torch.no_grad():
+        inputs = example.map(lambda x, v: torch.zeros_like(x, device=device) if v is None else v)
+        example.call(copy.deepcopy(model).eval(), inputs)
+    return tried.error
 
 
 def data_dependent(model: nn.Module, path: str | None, error: Exception) -> TraceError:
@@ -73,18 +131,28 @@ def error_location(error: BaseException) -> str:
 
 
 def is_own(frame: FrameType) -> bool:
-    """Whether a frame runs the model's code, and not torch's or this compiler's."""
-    return not frame.f_code.co_filename.startswith((*_LIBRARIES, "<"))
+    """Whether a frame runs the model's code, and not torch's or this library's."""
+    if frame.f_code.co_filename.startswith((_TORCH, "<")):
+        return False
+    name = f"{frame.f_globals.get('__name__', '')}."
+    return name.startswith(_OWN_MODELS) or not name.startswith("fxtransport.")
 
 
-def source_line(frame: FrameType | None) -> str:
-    """File and line of the innermost frame of the model's code.
+def source_line(frame: FrameType | None, outermost: CodeType | None = None) -> str | None:
+    """File and line of the innermost frame of the model's code; None if none runs.
 
     The file of an installed package is named from the package on.
+
+    Args:
+        frame: The innermost frame.
+        outermost: The code of the frame that calls the model.
     """
     while frame is not None and not is_own(frame):
+        if frame.f_code is outermost:
+            return None
         frame = frame.f_back
-    assert frame is not None, "the model's code is among the callers"
+    if frame is None:
+        return None
     file = Path(frame.f_code.co_filename)
     package = frame.f_globals.get("__package__") or ""
     depth = package.count(".") + 2 if package and "site-packages" in file.parts else 1

@@ -11,12 +11,14 @@ from types import FrameType, FunctionType
 from typing import Any
 from unittest import mock
 
+import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from fxtransport.tracing.error_context import is_own
 from fxtransport.tracing.value_proxy import ValueProxy
 
+_SYMBOLIC = (ValueProxy, torch.Tensor)
 MakeNode = Callable[[FunctionType, Any, Any], Any]
 """Makes a node of a call: a function, its arguments and its keyword arguments."""
 
@@ -73,7 +75,7 @@ def record_calls(functions: Sequence[FreeFunction], make_node: MakeNode) -> Iter
 
 def _recording_call(function: FunctionType, make_node: MakeNode) -> Any:
     def call(*args: Any, **kwargs: Any) -> Any:
-        if any(type(leaf) is ValueProxy for leaf in tree_leaves((args, kwargs))):
+        if any(isinstance(leaf, _SYMBOLIC) for leaf in tree_leaves((args, kwargs))):
             return make_node(function, args, kwargs)
         return function(*args, **kwargs)
 
@@ -89,5 +91,5 @@ def _is_callable_by_graph(frame: FrameType) -> bool:
     """Whether all arguments are what a node may have."""
     count = frame.f_code.co_argcount + frame.f_code.co_kwonlyargcount
     values = [frame.f_locals.get(name) for name in frame.f_code.co_varnames[:count]]
-    plain = (ValueProxy, bool, int, float, str, type(None))
-    return all(type(leaf) in plain for leaf in tree_leaves(values))
+    plain = (*_SYMBOLIC, bool, int, float, str, type(None))
+    return all(isinstance(leaf, plain) for leaf in tree_leaves(values))

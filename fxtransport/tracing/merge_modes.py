@@ -1,102 +1,86 @@
 """Make one graph of a train trace and an eval trace of a model.
 
-Where an argument is another constant in train mode, it becomes a choice at run time. What
-runs in train mode only, such as the auxiliary classifiers of Inception, becomes conditional.
+Where an argument is another one in train mode, it becomes a choice at run time. What runs in one
+mode only, such as the auxiliary classifiers of Inception, becomes conditional. What decides at
+run time are the flags that the model's code asked for.
 """
 
+import operator
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import fx
 
-from fxtransport.errors import TraceError
-from fxtransport.runtime import IfTraining, choose, run_if
+from fxtransport.runtime import Conditional, agreed, choose, run_if
+from fxtransport.tracing.alignment import align
 from fxtransport.tracing.tracer import ValueTracer
 
-Choices = Mapping[tuple[str, str], str]
-"""For a node and one of its arguments, what stands in the argument's place in both modes."""
+
+@dataclass(frozen=True)
+class Merged:
+    """What became of the eval graph."""
+
+    choices: Mapping[tuple[str, str], str]
+    """For a node and one of its arguments, what stands in the argument's place in both modes."""
+    conditional: frozenset[str]
+    """The nodes that run in one mode only."""
 
 
-def merge_modes(in_eval: ValueTracer, in_train: ValueTracer) -> Choices:
+def merge_modes(in_eval: ValueTracer, in_train: ValueTracer) -> Merged:
     """Let the eval graph compute what the train graph does when its modules train.
-
-    At run time the choice follows the ``training`` flag of the module whose code made the node.
 
     Args:
         in_eval: The eval trace, whose graph is changed in place.
         in_train: The train trace of the same model.
-
-    Returns:
-        Which arguments of the eval graph were replaced by a choice.
-
-    Raises:
-        TraceError: eval mode runs something that train mode does not.
     """
-    found = _twins(in_eval, in_train)
-    if found is None:
-        branches = sorted({b or "the model" for b in in_eval.mode_branches})
-        raise TraceError(
-            f"the forward of {', '.join(branches)} runs operations in eval mode that it does "
-            "not run in train mode, so there is not one graph for both; move them into a "
-            "submodule, which keeps its own mode"
-        )
-    merge = _Merge(in_eval, in_train, found)
+    merge = _Merge(in_eval, in_train)
     merge.run()
-    return merge.choices
+    return Merged(merge.choices, frozenset(merge.conditional))
 
 
-def _twins(in_eval: ValueTracer, in_train: ValueTracer) -> dict[fx.Node, fx.Node] | None:
-    """For each train node that runs in eval too, its twin; None if eval runs anything else.
-
-    Twins do the same in one module, in the same order, and if possible at the same place in
-    the code.
-    """
-    train = list(in_train.graph.nodes)
-    alike: dict[tuple[object, ...], list[int]] = {}
-    for i, node in enumerate(train):
-        alike.setdefault(_action(in_train, node), []).append(i)
-    twins: dict[fx.Node, fx.Node] = {}
-    last = -1
-    for node in in_eval.graph.nodes:
-        if node.op == "get_attr":
-            continue
-        ahead = [i for i in alike.get(_action(in_eval, node), ()) if i > last]
-        if not ahead:
-            return None
-        site = in_eval.sites.get(node)
-        last = next((i for i in ahead if in_train.sites.get(train[i]) == site), ahead[0])
-        twins[train[last]] = node
-    return twins
-
-
-def _action(tracer: ValueTracer, node: fx.Node) -> tuple[object, ...]:
-    return node.op, node.target, tracer.owners.get(node.name)
+def _twins(in_eval: ValueTracer, in_train: ValueTracer) -> dict[fx.Node, fx.Node]:
+    """For each train node that runs in eval too, its twin."""
+    sequences = [
+        [node for node in tracer.graph.nodes if node.op != "get_attr"]
+        for tracer in (in_train, in_eval)
+    ]
+    keys = [
+        [((n.op, n.target, tracer.owners.get(n.name)), tracer.sites.get(n)) for n in nodes]
+        for tracer, nodes in zip((in_train, in_eval), sequences, strict=True)
+    ]
+    return {sequences[0][i]: sequences[1][j] for i, j in align(*keys)}
 
 
 class _Merge:
     """The eval graph of a model, on its way to serve both modes."""
 
-    def __init__(
-        self, in_eval: ValueTracer, in_train: ValueTracer, twins: dict[fx.Node, fx.Node]
-    ) -> None:
+    def __init__(self, in_eval: ValueTracer, in_train: ValueTracer) -> None:
         self.in_eval = in_eval
         self.in_train = in_train
         self.graph = in_eval.graph
-        self.twins = twins
+        self.twins = _twins(in_eval, in_train)
         self.choices: dict[tuple[str, str], str] = {}
+        self.conditional: list[str] = []
+        self._flags: dict[tuple[tuple[str, ...], bool], fx.Node] = {}
+        self._last_flag: fx.Node
 
     def run(self) -> None:
         """Go through the train graph in order."""
         inputs = [node for node in self.graph.nodes if node.op == "placeholder"]
         attributes = self._hoist_attributes(inputs[-1])
-        last = [*inputs, *attributes.values()][-1]
+        self._last_flag = [*inputs, *attributes.values()][-1]
+        twins = set(self.twins.values())
+        alone = [n for n in self.graph.nodes if n.op.startswith("call_") and n not in twins]
+        for node in alone:
+            self._run_in_eval(node)
+        last: fx.Node | None = None
         for node in self.in_train.graph.nodes:
             if node.op == "get_attr":
                 self.twins[node] = attributes[str(node.target)]
             elif node not in self.twins:
-                with self.graph.inserting_after(last):
-                    last = self.twins[node] = self._conditional(node)
+                last = self.twins[node] = self._run_in_train(node, last)
             elif node.op != "placeholder":
                 last = self.twins[node]
                 self._merge(last, node)
@@ -131,13 +115,42 @@ class _Merge:
                     last = found[target] = self._register(self.graph.get_attr(target), node)
         return found
 
-    def _conditional(self, node: fx.Node) -> fx.Node:
-        """A node that runs in train mode only, and is None otherwise."""
+    def _run_in_eval(self, node: fx.Node) -> None:
+        """Make a node of the eval graph one that runs in eval mode only, and is None otherwise."""
+        flag = self._flag(self.in_eval.modes.deciding(node), node, training=False)
+        if node.op == "call_module":
+            with self.graph.inserting_before(node):
+                module = self.graph.get_attr(str(node.target))
+            node.args = (flag, module, *node.args)
+            node.op, node.target = "call_function", run_if
+        else:
+            node.target = Conditional(_function(node))
+            node.op, node.args = "call_function", (flag, *node.args)
+        self.conditional.append(node.name)
+
+    def _run_in_train(self, node: fx.Node, last: fx.Node | None) -> fx.Node:
+        """A node that runs in train mode only, and is None otherwise.
+
+        Args:
+            node: Of the train graph.
+            last: After which it runs; None for the first, which runs after the flags.
+        """
         args = fx.map_arg(node.args, self.twins.__getitem__)
         kwargs = fx.map_arg(node.kwargs, self.twins.__getitem__)
-        flag = self.graph.get_attr(self._flag_name(node))
-        with self.graph.inserting_after(flag):
-            return self._register(self._call(node, flag, args, kwargs), node)
+        flag = self._flag(self.in_train.modes.deciding(node), node, training=True)
+        place = last or self._last_flag
+        function: Any = run_if
+        given = (flag, *args)
+        if node.op == "call_module":
+            with self.graph.inserting_after(place):
+                place = self.graph.get_attr(str(node.target))
+            given = (flag, place, *args)
+        else:
+            function = Conditional(_function(node))
+        with self.graph.inserting_after(place):
+            made = self.graph.call_function(function, given, kwargs)
+        self.conditional.append(made.name)
+        return self._register(made, node)
 
     def _register(self, made: fx.Node, node: fx.Node) -> fx.Node:
         """A node that was made after one of the train graph, with its value and owner."""
@@ -145,41 +158,63 @@ class _Merge:
         self.in_eval.owners[made.name] = self._owner(node)
         return made
 
-    def _call(self, node: fx.Node, flag: fx.Node, args: Any, kwargs: Any) -> fx.Node:
-        """A call that is made if a flag is set."""
-        if node.op == "call_module":
-            module = self.graph.get_attr(str(node.target))
-            with self.graph.inserting_after(module):
-                return self.graph.call_function(run_if, (flag, module, *args), kwargs)
-        function: Any = node.target
-        if node.op == "call_method":
-            function = getattr(torch.Tensor, str(node.target))
-        return self.graph.call_function(IfTraining(function), (flag, *args), kwargs)
-
     def _merge_argument(self, twin: fx.Node, in_eval: Any, in_train: Any, node: fx.Node) -> Any:
         """An argument that serves both modes."""
         if in_eval == in_train:
             return in_eval
-        if isinstance(in_eval, dict) and isinstance(in_train, dict):
+        if (
+            isinstance(in_eval, dict)
+            and isinstance(in_train, dict)
+            and in_eval.keys() == in_train.keys()
+        ):
             return {k: self._merge_argument(twin, v, in_train[k], node) for k, v in in_eval.items()}
         if (
             isinstance(in_eval, tuple | list)
             and isinstance(in_train, tuple | list)
             and len(in_eval) == len(in_train)
+            and type(in_eval) is type(in_train)
         ):
             pairs = zip(in_eval, in_train, strict=True)
             return type(in_eval)([self._merge_argument(twin, a, b, node) for a, b in pairs])
+        deciding = (*self.in_train.modes.deciding(node), *self.in_eval.modes.deciding(twin))
+        flag = self._flag(tuple(dict.fromkeys(deciding)), node, training=True)
         with self.graph.inserting_before(twin):
-            flag = self.graph.get_attr(self._flag_name(node))
             choice = self.graph.call_function(choose, (flag, in_train, in_eval))
         if isinstance(in_eval, fx.Node):
             self.choices[twin.name, in_eval.name] = choice.name
             self.in_eval.values[choice] = self.in_eval.values[in_eval]
         return choice
 
-    def _flag_name(self, node: fx.Node) -> str:
-        return f"{self._owner(node)}.training".lstrip(".")
+    def _flag(self, flags: tuple[str, ...], node: fx.Node, *, training: bool) -> fx.Node:
+        """The node of whether modules are in a mode: those whose flags decide about a node."""
+        flags = flags or (f"{self._owner(node)}.training".lstrip("."),)
+        if (flags, training) not in self._flags:
+            made = (
+                self._agreed(flags)
+                if training
+                else self._negated(self._flag(flags, node, training=True))
+            )
+            self._flags[flags, training] = made
+        return self._flags[flags, training]
+
+    def _agreed(self, flags: tuple[str, ...]) -> fx.Node:
+        read = [self._after_flags(lambda f=f: self.graph.get_attr(f)) for f in flags]
+        if len(read) == 1:
+            return read[0]
+        return self._after_flags(lambda: self.graph.call_function(agreed, tuple(read)))
+
+    def _negated(self, flag: fx.Node) -> fx.Node:
+        return self._after_flags(lambda: self.graph.call_function(operator.not_, (flag,)))
+
+    def _after_flags(self, make: Any) -> fx.Node:
+        with self.graph.inserting_after(self._last_flag):
+            self._last_flag = make()
+        return self._last_flag
 
     def _owner(self, node: fx.Node) -> str:
         """The path of the module whose code made a node."""
-        return self.in_train.owners.get(node.name, "")
+        return self.in_train.owners.get(node.name) or self.in_eval.owners.get(node.name, "")
+
+
+def _function(node: fx.Node) -> Any:
+    return getattr(torch.Tensor, str(node.target)) if node.op == "call_method" else node.target

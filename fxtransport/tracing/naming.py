@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from fxtransport.ir import (
     Addition,
+    Kind,
     Layer,
     Layers,
     Origins,
@@ -57,12 +58,12 @@ def _residual(addition: Addition, stage: int, origins: Origins) -> Residual:
 
     skip, branch = node_of(addition.skip), [node_of(t) for t in addition.branch]
     known = tuple(b for b in branch if b is not None)
-    assert not addition.tapped or (skip is not None and len(known) == len(branch)), (
-        f"{addition.path} was opened for its residual, whose operands are not nodes"
-    )
+    # operands inside of one node, such as a stack of the pieces of a split, cannot be tapped
+    in_the_open = skip is not None and len(known) == len(branch)
+    kind = Kind.INNER if addition.tapped and not in_the_open else addition.kind
     return Residual(
         path=addition.path,
-        kind=addition.kind,
+        kind=kind,
         node=origins.op_nodes[addition.op],
         skip=skip,
         branch=known,

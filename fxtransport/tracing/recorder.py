@@ -15,19 +15,12 @@ from unittest import mock
 
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch._C._functorch import is_functorch_wrapped_tensor
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from fxtransport.ir import ALIAS, Call, Op, Recording
-
-READS_VALUES = frozenset(
-    {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim", "equal"}
-)
-"""Operations whose result is not a tensor, or one whose shape depends on values."""
-
-
-class DataDependentError(RuntimeError):
-    """A forward pass on the meta device needs the values of a tensor."""
+from fxtransport.tracing.constants import READS_VALUES, Constants, DataDependentError, on_meta
 
 
 def tensors_in(value: Any) -> list[torch.Tensor]:
@@ -68,6 +61,9 @@ class Recorder(TorchDispatchMode):
         self._storage: dict[int, int] = {}
         self._written: dict[int, int] = {}
         self._stack: list[int] = []
+        self.constants = Constants()
+        self._same: dict[int, torch.Tensor] = {}
+        self._elsewhere: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def mark_inputs(self, inputs: Sequence[torch.Tensor]) -> None:
         """Declare the model's inputs, on which other values depend."""
@@ -96,7 +92,8 @@ class Recorder(TorchDispatchMode):
     @contextmanager
     def calling(self, path: str, arguments: Any) -> Iterator[None]:
         """The operations inside belong to a run of the module at ``path``."""
-        inputs = frozenset(map(self._read, tensors_in(arguments)))
+        given = (t for t in tensors_in(arguments) if not is_functorch_wrapped_tensor(t))
+        inputs = frozenset(map(self._read, given))
         parent = self._stack[-1] if self._stack else None
         self.calls.append(Call(path, parent, len(self.ops), inputs))
         self._stack.append(len(self.calls) - 1)
@@ -108,6 +105,33 @@ class Recorder(TorchDispatchMode):
             self._stack.pop()
             if not returned and self.failed_path is None:
                 self.failed_path = path
+
+    def _run(self, func: Any, args: Any, kwargs: dict[str, Any], real: Any) -> Any:
+        """What an operation computes on the meta device, or of known values."""
+        name = func.overloadpacket.__name__
+        if name in READS_VALUES:
+            if real is None:
+                raise DataDependentError(f"the value of a tensor is asked for ({name})")
+            return on_meta(real)
+        try:
+            return func(*args, **kwargs)
+        except NotImplementedError as error:  # for one, a mask as an index
+            if real is not None:
+                return on_meta(real)
+            raise DataDependentError(f"the value of a tensor is asked for ({name})") from error
+
+    def same_value(self, tensor: torch.Tensor, other: torch.Tensor) -> None:
+        """Another object has the value of a tensor."""
+        self._same[id(other)] = self._same.get(id(tensor), tensor)
+        real = self.constants.real(tensor)
+        if real is not None:
+            self.constants.add(other, real)
+        self._kept.append(other)
+
+    @property
+    def current_call(self) -> int | None:
+        """The number of the module call that is running."""
+        return self._stack[-1] if self._stack else None
 
     @property
     def current_path(self) -> str:
@@ -121,27 +145,35 @@ class Recorder(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
+        # unseen by modes that tell code of another device
+        with torch._C.DisableTorchFunction():
+            return self._dispatch(func, args, kwargs or {})
+
+    def _dispatch(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         tensors = tuple(tensors_in((args, kwargs) if kwargs else args))
+        if "device" in kwargs or not all(t.is_meta for t in tensors):
+            args, kwargs = self._on_meta(args, kwargs)
+            tensors = tuple(tensors_in((args, kwargs)))
         name = func.overloadpacket.__name__
-        if name in READS_VALUES:
-            raise DataDependentError(f"the value of a tensor is asked for ({name})")
         inputs = tuple(self._read(t) for t in tensors)
-        try:
-            out = func(*args, **(kwargs or {}))
-        except NotImplementedError as error:  # for one, a mask as an index
-            raise DataDependentError(f"the value of a tensor is asked for ({name})") from error
-        index = len(self.ops)
         depends = any(self.depends[v] for v in inputs)
+        real = None if depends else self.constants.computed(func, tensors, args, kwargs)
+        out = self._run(func, args, kwargs, real)
+        if not isinstance(out, torch.Tensor) and name in READS_VALUES and not tensors_in(out):
+            return out
+        self.constants.follow(out, real)
+        index = len(self.ops)
         outputs, writes = [], False
-        for t in tensors_in(out):
+        for t in (out,) if isinstance(out, torch.Tensor) else tensors_in(out):
+            t = self._same.get(id(t), t)  # noqa: PLW2901
             written = id(t) in self._value
             value = self._new_value(t, depends=depends, producer=index)
             outputs.append(value)
             if written:
                 writes = True
                 self._written[self._storage[id(t)]] = value
-        constants = tuple(a for a in args if not tensors_in(a))
-        keywords = {k: v for k, v in (kwargs or {}).items() if isinstance(v, int | float)}
+        constants = tuple(a for a in args if not _holds_tensors(a))
+        keywords = {k: v for k, v in kwargs.items() if isinstance(v, int | float)}
         self.ops.append(
             Op(name, inputs, tuple(outputs), self._stack[-1], constants, writes, keywords)
         )
@@ -149,8 +181,26 @@ class Recorder(TorchDispatchMode):
             self.observe(index, tensors)
         return out
 
+    def _on_meta(self, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """Arguments on the meta device, where the example is: constants of the code may not be."""
+        if kwargs.get("device") is not None:
+            kwargs = {**kwargs, "device": torch.device("meta")}
+        moved: tuple[Any, dict[str, Any]] = tree_map_only(torch.Tensor, self._moved, (args, kwargs))
+        return moved
+
+    def _moved(self, tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.is_meta:
+            return tensor
+        if id(tensor) not in self._elsewhere:
+            with _disable_current_modes():
+                moved = tensor.detach().to("meta")
+            self._elsewhere[id(tensor)] = (tensor, moved)
+            self.constants.add(moved, tensor.detach())
+        return self._elsewhere[id(tensor)][1]
+
     def _read(self, tensor: torch.Tensor) -> int:
         """The value that a tensor has now."""
+        tensor = self._same.get(id(tensor), tensor)
         value = self._value.get(id(tensor))
         if value is None:
             return self._new_value(tensor, depends=False, producer=None)
@@ -166,13 +216,21 @@ class Recorder(TorchDispatchMode):
     def _new_value(self, tensor: torch.Tensor, *, depends: bool, producer: int | None) -> int:
         value = len(self.shapes)
         self._value[id(tensor)] = value
-        self._storage[id(tensor)] = tensor.untyped_storage()._cdata
+        with torch._C.DisableTorchFunction():  # not seen by a tracer
+            self._storage[id(tensor)] = tensor.untyped_storage()._cdata
+            shape = tuple(tensor.shape)
         self._kept.append(tensor)
-        self.shapes.append(tuple(tensor.shape))
+        self.shapes.append(shape)
         self.storages.append(self._storage[id(tensor)])
         self.depends.append(depends)
         self.producer.append(producer)
         return value
+
+
+def _holds_tensors(argument: Any) -> bool:
+    if isinstance(argument, list | tuple):
+        return any(isinstance(inner, torch.Tensor) for inner in argument)
+    return isinstance(argument, torch.Tensor)
 
 
 @contextmanager

@@ -14,6 +14,8 @@ import torch
 from torch import nn
 from torch.utils import checkpoint
 
+from fxtransport.tracing.caches import without_caches
+
 
 def shadow_of(model: nn.Module, device: torch.device | str = "meta") -> nn.Module:
     """The model's shadow, in eval mode. Tied tensors stay tied.
@@ -27,7 +29,7 @@ def shadow_of(model: nn.Module, device: torch.device | str = "meta") -> nn.Modul
     for tensor in _tensors(model):
         if id(tensor) not in memo:
             memo[id(tensor)] = _without_data(tensor, device)
-    return copy.deepcopy(model, memo).eval()
+    return without_caches(copy.deepcopy(model, memo).eval())
 
 
 def _without_data(tensor: torch.Tensor, device: torch.device | str) -> torch.Tensor:

@@ -12,13 +12,13 @@ Site = tuple[tuple[CodeType, int], ...]
 
 
 def input_names(root_fn: Callable[..., Any], count: int) -> list[str]:
-    """The names of a forward's first positional arguments, without ``self``.
+    """The names of the first positional arguments of a bound forward.
 
     Raises:
         ValueError: the forward takes fewer.
     """
     names: list[str] = []
-    for p in list(inspect.signature(root_fn).parameters.values())[1:]:
+    for p in inspect.signature(root_fn).parameters.values():
         if p.kind is p.VAR_POSITIONAL:
             names.extend(f"{p.name}_{i}" for i in range(count - len(names)))
         elif p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD):
@@ -47,7 +47,7 @@ def attribute_of(root: nn.Module, path: str) -> Any:
 
 def node_name(owner: str, target: Any, args: tuple[Any, ...]) -> str:
     """What the node of a call is named: the path of the module that runs it, and the operation."""
-    name = target if isinstance(target, str) else target.__name__
+    name = target if isinstance(target, str) else getattr(target, "__name__", "call")
     if target is getattr:
         name = str(args[1])
     return f"{owner}.{name.strip('_')}".strip(".").replace(".", "_")

@@ -1,349 +1,322 @@
-"""A symbolic tracer whose proxies know an example value.
+"""A tracer that runs the model's own code on meta tensors, and makes a node of each call.
 
-Every node is evaluated on meta tensors as it is made. So shapes are known while tracing,
-control flow on shapes follows the example (and is guarded), and what depends on data is
-refused, with the line of the code. Only the modules that are named are opened; every other one
-is a node, with its own code and its own mode.
+Traced code is given real tensors on the meta device. A node is found by the identity of the
+tensor that it computes, so nothing pretends to be a tensor. So shapes are known while tracing,
+control flow on shapes follows the example (and is guarded), and what depends on data is refused,
+with the line of the code. Only the modules that are named are opened; every other one is a node,
+with its own code and its own mode.
 """
 
-import builtins
 import operator
 import sys
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, fields, is_dataclass
-from functools import partial
-from types import FrameType, FunctionType
-from typing import Any, NoReturn
-from unittest import mock
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any
 
 import torch
 from torch import fx, nn
-from torch.fx.node import map_arg
+from torch.utils._pytree import tree_leaves
 
-from fxtransport.example import Example
-from fxtransport.runtime import call_without_gradient, guard, without_gradient
-from fxtransport.tracing.error_context import describe_module, source_line
-from fxtransport.tracing.free_functions import FreeFunction, free_function, record_calls
-from fxtransport.tracing.recorder import DataDependentError, Recorder, tensors_in
-from fxtransport.tracing.sites import Site, attribute_of, input_names, node_name, site_of
-from fxtransport.tracing.value_proxy import ProxyTracer, ValueProxy
-
-FACTORIES = (
-    "arange empty eye full linspace logspace ones rand randint randn randperm scalar_tensor "
-    "tensor as_tensor tril_indices triu_indices zeros"
-).split()
-"""Functions of torch that make tensors from numbers, which would be constants otherwise."""
-
-_len = len
-
-
-@dataclass(frozen=True)
-class _Decision:
-    """Where code looked at a number."""
-
-    where: str
-    function: FreeFunction | None
+from fxtransport.errors import TraceError
+from fxtransport.tracing.arguments import node_argument
+from fxtransport.tracing.attributes import Attributes
+from fxtransport.tracing.constants import DataDependentError, readable
+from fxtransport.tracing.contexts import Contexts
+from fxtransport.tracing.devices import PretendDevice
+from fxtransport.tracing.draws import Draws
+from fxtransport.tracing.evaluation import evaluate
+from fxtransport.tracing.free_functions import FreeFunction, record_calls
+from fxtransport.tracing.global_variables import GlobalVariables
+from fxtransport.tracing.guards import GuardingTracer
+from fxtransport.tracing.identities import Identities, tensors_with_steps
+from fxtransport.tracing.modes import Modes
+from fxtransport.tracing.patches import patched
+from fxtransport.tracing.pieces import Pieces
+from fxtransport.tracing.recorder import Recorder
+from fxtransport.tracing.sites import Site, node_name, site_of
+from fxtransport.tracing.torch_calls import TorchCalls
+from fxtransport.tracing.value_proxy import proxy_of
+from fxtransport.watched import Watched
 
 
-class ValueTracer(ProxyTracer):
+class ValueTracer(GuardingTracer):
     """Traces a shadow into one graph, opening only the modules at the given paths.
 
-    Calls of the functions in ``whole`` become nodes, too.
-
     After :meth:`trace`, ``values`` has the example value of every node, ``owners`` the path
-    of the module whose code made it, ``sites`` the place in the code that did, and
-    ``mode_branches`` the places where the code took a decision on a ``training`` flag, and
-    ``deciding`` the functions outside of modules that decided on shapes.
+    of the module whose code made it, ``sites`` the place in the code that did, ``results`` what
+    each opened module returned last, ``deciding`` the functions outside of modules that decided
+    on shapes, ``questions`` what was asked of gradients, and ``counts_pieces`` whether a number
+    of pieces was looked at.
+
+    Args:
+        root: The shadow.
+        opened: The paths of the modules whose code is traced.
+        recorder: Records the operations that the nodes run.
+        device: Where the model's parameters are, which code may ask.
+        gradients: What traced code is told of whether gradients are computed.
     """
 
     def __init__(
         self,
+        root: nn.Module,
         opened: frozenset[str],
-        example: Example,
         recorder: Recorder,
-        whole: Sequence[FreeFunction] = (),
+        device: torch.device,
+        *,
+        gradients: bool = True,
     ) -> None:
         super().__init__()
+        self.root = root
         self.opened = opened
-        self.example, self.inputs = example, example.inputs
         self.recorder = recorder
-        self.whole = whole
+        self.device = device
+        self.graph = fx.Graph()
         self.values: dict[fx.Node, Any] = {}
         self.owners: dict[str, str] = {}
         self.results: dict[str, fx.Node] = {}
         self.sites: dict[fx.Node, Site] = {}
-        self.node_of_tensor: dict[int, fx.Node] = {}
+        self.questions: list[str] = []
         self.current: fx.Node | None = None
-        self.mode_branches: list[str] = []
-        self.deciding: list[FreeFunction] = []
-        self._mode_nodes: set[fx.Node] = set()
-        self._parameter_names: dict[int, str] = {}
-        self._pending: list[tuple[ValueProxy, FrameType, int, _Decision]] = []
-        self._evaluating = False
+        self.evaluating = False
+        self.is_returning = False
+        self.modes = Modes(self)
+        self.contexts = Contexts()
+        self.attributes = Attributes(self, root, self.modes.flag)
+        self.globals = GlobalVariables()
+        self._known = Identities()
+        self._draws = Draws(self)
+        self._gradients = gradients
+        self._failed = ""
+        self._refusal: Exception | None = None
 
-    def trace(  # type: ignore[override]
-        self, root: nn.Module, concrete_args: dict[str, Any] | None = None
+    def trace(
+        self, run: Callable[["ValueTracer"], Any], whole: Sequence[FreeFunction] = ()
     ) -> fx.Graph:
-        """The graph of a shadow's forward."""
-        named = [*root.named_parameters(), *root.named_buffers()]
-        self._parameter_names = {id(t): name for name, t in reversed(named)}
-        flags = {m: path for path, m in root.named_modules() if path in self.opened}
+        """The graph of the shadow's forward.
+
+        Args:
+            run: Makes placeholders, and calls the shadow with them.
+            whole: Functions whose calls are nodes, too.
+
+        Raises:
+            TraceError: a graph cannot hold what the code does.
+        """
         with ExitStack() as stack:
-            for name in FACTORIES:
-                stack.enter_context(mock.patch.object(torch, name, self._factory(name)))
-            stack.enter_context(mock.patch.object(builtins, "len", self._length))
-            for module, path in flags.items():
-                stack.enter_context(_training_as_proxy(self, module, path))
-            stack.enter_context(record_calls(self.whole, self._call_whole))
+            stack.enter_context(PretendDevice(self.device, self.recorder.constants))
             stack.enter_context(self.recorder)
+            stack.enter_context(self.attributes.seen())
+            stack.enter_context(self.contexts.seen(self))
+            stack.enter_context(patched(self))
+            stack.enter_context(readable(self.recorder.constants, lambda: self.evaluating))
+            stack.enter_context(record_calls(whole, self._call_whole))
+            stack.enter_context(TorchCalls(self))
             stack.enter_context(self.recorder.calling("", ()))
-            return super().trace(root)
+            given = run(self)
+            self._refuse_caught()
+            returned = self.returned(given)
+            self._draws.check()
+            self.flush_guards()
+            self.graph.output(returned)
+            self.attributes.refuse_changes(self.guarded)
+        self.attributes.settle()
+        return self.graph
 
-    def create_args_for_root(
-        self, root_fn: Any, is_module: bool, concrete_args: Any = None
-    ) -> tuple[Any, list[Any]]:
-        """Placeholders for the example's inputs; other arguments keep their defaults."""
-        names = self.example.names or input_names(root_fn, len(self.inputs))
-        proxies = [self.create_proxy("placeholder", name, (), {}) for name in names]
-        # what is no tensor is a constant of the graph
-        given = [
-            proxy if tensors_in(value) else value
-            for proxy, value in zip(proxies, self.inputs, strict=True)
-        ]
-
-        def call(root: nn.Module, *inputs: Any) -> Any:
-            return self.example.call(partial(root_fn, root), inputs)
-
-        return call, [self.root, *given]
-
-    def proxy(self, node: fx.Node) -> ValueProxy:
-        """A proxy that knows its value."""
-        return ValueProxy(node, self)
-
-    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
-        """Parameters and buffers become nodes under the user's names."""
-        name = self._parameter_names.get(id(attr_val))
-        if self._evaluating or name is None:
-            return attr_val
-        if name not in parameter_proxy_cache:
-            parameter_proxy_cache[name] = self.create_proxy("get_attr", name, (), {})
-        return parameter_proxy_cache[name]
-
-    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        """Open a module, or make it a node."""
-        assert self.submodule_paths is not None
-        path = self.submodule_paths.get(m)
-        if path is None:
-            return forward(*args, **kwargs)
-        if not self._evaluating and path not in self.opened:
-            return self.create_proxy("call_module", path, args, kwargs)
-        with self.recorder.calling(path, ()):
-            returned = forward(*args, **kwargs)
-        if type(returned) is ValueProxy:
-            self.results[path] = returned.node
-        return returned
+    def placeholder(self, name: str, value: Any) -> Any:
+        """What traced code is given for an argument of the forward."""
+        default = (None,) if value is None else ()
+        node = self.graph.create_node("placeholder", name, default, {}, name)
+        self._enter(node, "", value)
+        if value is None:
+            return proxy_of(node, self).pinned()
+        return self.wrapped(node, value)
 
     def create_proxy(
-        self,
-        kind: str,
-        target: Any,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        name: str | None = None,
-        type_expr: Any = None,
-        proxy_factory_fn: Any = None,
+        self, kind: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
+        """A new node, evaluated, and what traced code is given for it."""
+        self.flush_guards()
+        node = self.create_node(kind, target, args, kwargs)
+        return self.wrapped(node, self.values[node])
+
+    def create_node(
+        self, kind: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> fx.Node:
         """A new node, evaluated."""
-        self._flush_guards()
-        if not torch.is_grad_enabled() and kind.startswith("call_"):
-            kind, target, args = self._without_gradient(kind, target, args)
+        self._refuse_caught()
+        kind, target, args = self.contexts.applied(self, kind, target, args)
         owner = self.recorder.current_path
-        if kind in ("call_function", "call_method"):
-            name = node_name(owner, target, args)
-        node = self.create_node(
-            kind, target, self.create_arg(args), self.create_arg(kwargs), name, type_expr
-        )
-        self.owners[node.name] = owner
-        self.sites[node] = site_of(sys._getframe(1), ValueTracer.trace.__code__)
-        self._evaluate(node)
-        inputs = node.all_input_nodes
-        if inputs and all(n in self._mode_nodes for n in inputs):
-            self._mode_nodes.add(node)
-        proxy = self.proxy(node)
-        if self.values[node] is None and (kind == "call_module" or target is operator.getitem):
-            # code asks whether something is None, which no proxy is
-            self.mode_branches.append(owner)
-            return self.pinned(proxy)
-        return proxy
+        given = tuple(map(self.argument, args))
+        named = {key: self.argument(value) for key, value in kwargs.items()}
+        name = node_name(owner, target, given) if kind in ("call_function", "call_method") else None
+        node = self.graph.create_node(kind, target, given, named, name)
+        frame, outermost = sys._getframe(1), ValueTracer.trace.__code__
+        self.sites[node] = site_of(frame, outermost)
+        self.globals.note(frame, outermost, owner)
+        self.current = node
+        value = self._evaluated(node)
+        self._enter(node, owner, value)
+        return node
 
-    def _without_gradient(
-        self, kind: str, target: Any, args: tuple[Any, ...]
-    ) -> tuple[str, Any, tuple[Any, ...]]:
-        """A call that the model's code makes under ``torch.no_grad``."""
-        if target in (getattr, guard, call_without_gradient):
-            return kind, target, args
-        if kind == "call_module":
-            module = self.create_proxy("get_attr", target, (), {})
-            return "call_function", call_without_gradient, (module, *args)
-        function = getattr(torch.Tensor, target) if kind == "call_method" else target
-        return "call_function", without_gradient(function), args
-
-    def create_arg(self, a: Any) -> Any:
-        """A node's argument."""
-        if type(a) is ValueProxy:
-            return a.node
-        if is_dataclass(a) and not isinstance(a, type):
-            made = {f.name: getattr(a, f.name) for f in fields(a)}
-            return self.create_proxy("call_function", type(a), (), made).node
-        if isinstance(a, tuple) and hasattr(a, "_fields"):
-            return self.create_proxy("call_function", type(a), tuple(a), {}).node
-        if type(a) is OrderedDict:
-            # fx would make a plain dict of it
-            return self.create_proxy("call_function", OrderedDict, (list(a.items()),), {}).node
-        if isinstance(a, torch.Tensor):
-            known = id(a) in self._parameter_names or a in self.tensor_attrs
-            if not known:
-                raise DataDependentError(
-                    "a tensor is made in a way that would freeze it into the graph; "
-                    "make it a buffer of the module"
-                )
-        return super().create_arg(a)
-
-    def to_bool(self, obj: fx.Proxy) -> bool:
-        """Decide as the example does, and guard the decision."""
-        assert isinstance(obj, ValueProxy)
-        if isinstance(obj.example, torch.Tensor):
-            self._refuse("the truth of a tensor decides")
-        return bool(self.pinned(obj))
-
-    def number(self, proxy: ValueProxy) -> Any:
-        """A proxy's value, which must not be a tensor."""
-        if isinstance(proxy.example, torch.Tensor):
-            self._refuse("a tensor is turned into a number")
-        return proxy.example
-
-    def pinned(self, proxy: ValueProxy) -> Any:
-        """A proxy's value; the graph refuses inputs for which it is another."""
-        value = self.number(proxy)
-        if proxy.node in self._mode_nodes:
-            self.mode_branches.append(self.recorder.current_path or "the model")
-            return value
-        self._guard(proxy, self._decision(sys._getframe(1)))
+    def _evaluated(self, node: fx.Node) -> Any:
+        self._draws.check()
+        done = False
+        try:
+            value = evaluate(self, self._known, node)
+            done = True
+        finally:
+            if not done and not self._failed:
+                self.graph.erase_node(node)
+                place = self.place(sys._getframe(2))
+                self._failed = f"goes on after an exception that {node.name} raised at {place}"
+        if node.op == "call_module":
+            self._draws.accept()
         return value
 
-    def expect_guard(self, proxy: ValueProxy, frame: FrameType) -> None:
-        """A number was asked for: guard it, unless torch only looks at its type.
+    def _enter(self, node: fx.Node, owner: str, value: Any) -> None:
+        self.owners[node.name] = owner
+        self.values[node] = value
+        self._known.add(node, value)
+        self.modes.follow(node)
 
-        The parser of torch's arguments asks a proxy for its number, then hands it back by
-        ``__torch_function__`` from the same instruction of the same frame.
+    # -- what traced code is given, and gives ------------------------------------------------
+
+    def wrapped(self, node: fx.Node, value: Any) -> Any:
+        """What traced code is given for a node of some value."""
+        if value is None:
+            return self.missing(node)
+        if isinstance(value, torch.Tensor):
+            return value
+        if value not in self._known:
+            return proxy_of(node, self)
+        if type(value) is tuple:
+            return Pieces.of([self._piece(node, i, v) for i, v in enumerate(value)], node, self)
+        made: Any = value
+        if type(value) is list:
+            self.guard_count(node)
+            made = [self._piece(node, i, v) for i, v in enumerate(value)]
+        elif type(value) is dict:
+            keys = self.create_node("call_function", tuple, (node,), {})
+            self.decided(self.values[keys], keys)
+            made = {key: self._piece(node, key, v) for key, v in value.items()}
+        self._known.remember(node, made)
+        return made
+
+    def _piece(self, node: fx.Node, key: Any, value: Any) -> Any:
+        """What a structure holds, with a proxy for a number."""
+        if value is None or any(isinstance(leaf, torch.Tensor) for leaf in tree_leaves(value)):
+            return value
+        piece = self.create_node("call_function", operator.getitem, (node, key), {})
+        return self.wrapped(piece, value)
+
+    def missing(self, node: fx.Node) -> Any:
+        """None, of which code asks whether it is there; it may depend on the mode."""
+        if node.op == "call_module" or node.target is operator.getitem:
+            self.modes.decide(*self.modes.of_module(node))
+            self.decided(None, node)
+
+    def argument(self, value: Any) -> Any:
+        """What a node is given for a value of traced code.
+
+        Raises:
+            TraceError: a graph cannot hold it.
         """
-        self.number(proxy)
-        self._pending.append((proxy, frame, frame.f_lasti, self._decision(frame)))
+        return node_argument(self, value)
 
-    def drop_guards(self, frame: FrameType) -> None:
-        """Forget the numbers that the argument parser asked for in this instruction."""
-        self._pending = [p for p in self._pending if not (p[1] is frame and p[2] == frame.f_lasti)]
+    def returned(self, value: Any) -> Any:
+        """What the graph returns.
 
-    def _guard(self, proxy: ValueProxy, decision: "_Decision") -> None:
-        """A node that refuses inputs for which a number is another than for the example."""
-        if decision.function is not None:
-            self.deciding.append(decision.function)
-        self.create_proxy("call_function", guard, (proxy, proxy.example, decision.where), {})
+        Raises:
+            TraceError: it is an object that a graph cannot make.
+        """
+        self.is_returning = True
+        return self.argument(value)
 
-    def _decision(self, frame: FrameType) -> "_Decision":
-        path = self.recorder.current_path
-        return _Decision(
-            f"{describe_module(self.root, path)} at {source_line(frame)}", free_function(frame)
-        )
+    def node_of(self, value: Any) -> fx.Node | None:
+        """The node that computes a tensor or another object; None if there is none."""
+        found = self._known.node_of(value)
+        if found is not None:
+            return found
+        if isinstance(value, torch.Tensor):
+            held = self._known.held(value)
+            if held is not None:
+                node = held.node
+                for function, key in held.steps:
+                    node = self.create_node("call_function", function, (node, key), {})
+                self._known.add(node, value)
+                return node
+        return self.attributes.node_of(value)
 
-    def training_flag(self, path: str) -> Any:
-        """The proxy of a module's ``training`` flag."""
-        target = f"{path}.training" if path else "training"
-        proxy = self.create_proxy("get_attr", target, (), {})
-        self._mode_nodes.add(proxy.node)
-        return proxy
+    def name_of(self, tensor: torch.Tensor) -> str | None:
+        """The name of the node that computes a tensor; None where it is in a structure only."""
+        node = self._known.node_of(tensor)
+        return None if node is None else node.name
 
     @property
-    def evaluating(self) -> bool:
-        """Whether a node's value is being computed, so that nothing must be traced."""
-        return self._evaluating
+    def watched(self) -> tuple[Watched, ...]:
+        """The attributes and global variables that traced code read."""
+        return (*self.attributes.watched.values(), *self.globals.watched.values())
 
-    def _flush_guards(self) -> None:
-        pending, self._pending = self._pending, []
-        for proxy, _, _, decision in pending:
-            if proxy.node in self._mode_nodes:
-                self.pinned(proxy)
-            else:
-                self._guard(proxy, decision)
+    def is_structure(self, value: Any) -> bool:
+        """Whether a value is a structure of tensors that a node computes."""
+        return value in self._known
 
-    def _evaluate(self, node: fx.Node) -> None:
-        args = map_arg(node.args, self.values.__getitem__)
-        kwargs = map_arg(node.kwargs, self.values.__getitem__)
-        self.current, self._evaluating = node, True
-        try:
-            with torch.device("meta"), torch.no_grad():
-                value = self._run(node, args, kwargs)
-        finally:
-            self._evaluating = False
-        self.values[node] = value
-        for tensor in tensors_in(value):
-            self.node_of_tensor[id(tensor)] = node
+    def call_module(
+        self, call: Callable[..., Any], module: nn.Module, args: Any, kwargs: dict[str, Any]
+    ) -> Any:
+        """Open a module, or make it a node."""
+        path = self.attributes.paths.get(module)
+        if path is None:
+            if not self.evaluating and not self.attributes.holds_all(module):
+                raise self.refuse(
+                    f"calls a {type(module).__name__} that is not a submodule",
+                    "make it in __init__ and assign it to self, or use an nn.ModuleList",
+                )
+            return call(module, *args, **kwargs)
+        if not self.evaluating and path not in self.opened:
+            return self.create_proxy("call_module", path, args, kwargs)
+        given = [tensor for _, tensor in tensors_with_steps((args, kwargs))]
+        with self.recorder.calling(path, given):
+            returned = call(module, *args, **kwargs)
+        if not self.evaluating and isinstance(returned, torch.Tensor):
+            node = self.node_of(returned)
+            if node is not None:
+                self.results[path] = node
+        return returned
 
-    def _run(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
-        match node.op:
-            case "placeholder":
-                position = sum(n.op == "placeholder" for n in self.values)
-                return self.inputs[position]
-            case "get_attr":
-                return attribute_of(self.root, str(node.target))
-            case "call_module":
-                return self.root.get_submodule(str(node.target))(*args, **kwargs)
-            case "call_method":
-                return getattr(args[0], str(node.target))(*args[1:], **kwargs)
-        assert callable(node.target), f"a node of kind {node.op} has no value"
-        return node.target(*args, **kwargs)
+    def modes_set(self, module: nn.Module) -> None:
+        """Code has set the mode of a module: its flags are what it set."""
+        self.attributes.flags_set(module)
 
-    def _factory(self, name: str) -> Callable[..., Any]:
-        function = getattr(torch, name)
-
-        def make(*args: Any, **kwargs: Any) -> Any:
-            if self._evaluating:
-                return function(*args, **kwargs)
-            return self.create_proxy("call_function", function, args, kwargs)
-
-        return make
-
-    def _call_whole(self, function: FunctionType, args: Any, kwargs: Any) -> Any:
+    def _call_whole(self, function: Any, args: Any, kwargs: Any) -> Any:
+        if self.evaluating:
+            return function(*args, **kwargs)
         return self.create_proxy("call_function", function, args, kwargs)
 
-    def _length(self, x: Any) -> Any:
-        """``len``, which for a tensor is a node, because it varies with the batch."""
-        if type(x) is ValueProxy and isinstance(x.example, torch.Tensor):
-            return x.shape[0]
-        return _len(x)
+    # -- what traced code decides by ---------------------------------------------------------
 
-    def _refuse(self, what: str) -> NoReturn:
-        raise DataDependentError(what)
+    def ask_gradients(self, what: str) -> bool:
+        """The answer to a question whether gradients are computed."""
+        self.questions.append(f"{what} in {self.decision(sys._getframe(1)).where}")
+        return self._gradients
 
+    def refuse(self, what: str, remedy: str) -> TraceError:
+        """The error that refuses the code that runs now."""
+        error = TraceError(f"{self.place(sys._getframe(1))} {what}; {remedy}")
+        self._refusal = error
+        return error
 
-@contextmanager
-def _training_as_proxy(tracer: ValueTracer, module: nn.Module, path: str) -> Iterator[None]:
-    """While active, ``module.training`` read by traced code is a node.
+    def refuse_data(self, what: str) -> Exception:
+        """The error that refuses code that looks at the values of tensors."""
+        self._refusal = DataDependentError(what)
+        return self._refusal
 
-    A subclass of the module's own class, made for this shadow alone, has the flag as a
-    property; ``isinstance`` and ``super`` work as before.
-    """
-    value = module.training
+    def _refuse_caught(self) -> None:
+        """Refuse code that went on after something was refused, or raised by a call.
 
-    def read(_: nn.Module) -> Any:
-        return value if tracer.evaluating else tracer.training_flag(path)
-
-    cls = type(module)
-    members = {"training": property(read), "__module__": cls.__module__}
-    object.__setattr__(module, "__class__", type(cls.__name__, (cls,), members))
-    try:
-        yield
-    finally:
-        object.__setattr__(module, "__class__", cls)
+        Raises:
+            TraceError: it did.
+        """
+        if self._refusal is not None:
+            raise self._refusal
+        if self._failed:
+            raise self.refuse(self._failed, "decide by shapes or flags instead")

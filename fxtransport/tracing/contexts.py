@@ -1,0 +1,124 @@
+"""Calls that the model's code makes in a context: ``torch.no_grad``, ``torch.autocast``."""
+
+import operator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest import mock
+
+import torch
+
+from fxtransport.runtime import (
+    assign,
+    call_under_autocast,
+    call_without_gradient,
+    guard,
+    under_autocast,
+    without_gradient,
+)
+from fxtransport.tracing.interface import Tracer
+
+_PASSIVE = (getattr, guard, len, tuple, assign, operator.getitem, operator.not_)
+"""What does the same in every context."""
+
+Island = tuple[Any, Any, bool, Any]
+"""The arguments of ``torch.autocast``: device type, dtype, whether enabled, cached."""
+
+
+class Contexts:
+    """The contexts that traced code has entered."""
+
+    def __init__(self) -> None:
+        self.islands: list[Island] = []
+        self.entered_autocast = False
+
+    def applied(
+        self, tracer: Tracer, kind: str, target: Any, args: tuple[Any, ...]
+    ) -> tuple[str, Any, tuple[Any, ...]]:
+        """A call as it is made in the contexts that are entered."""
+        if not kind.startswith("call_"):
+            return kind, target, args
+        if not torch.is_grad_enabled() and target not in (getattr, guard, assign):
+            kind, target, args = _wrapped(
+                tracer, kind, target, args, without_gradient, call_without_gradient
+            )
+        if self.islands and not _is_passive(target):
+            islands = tuple(self.islands)
+            kind, target, args = _wrapped(
+                tracer, kind, target, args, under_autocast, call_under_autocast
+            )
+            args = (islands, *args)
+        return kind, target, args
+
+    @contextmanager
+    def seen(self, tracer: Tracer) -> Iterator[None]:
+        """While active, autocast that traced code enters becomes part of nodes."""
+
+        def begin(context: Any, *args: Any, **kwargs: Any) -> None:
+            context.island = _island(*args, **kwargs)
+
+        def enter(context: Any) -> Any:
+            if not tracer.evaluating:
+                self.entered_autocast = True
+                self.islands.append(_island_of(context))
+            return context
+
+        def leave(*_: Any) -> bool:
+            if not tracer.evaluating:
+                self.islands.pop()
+            return False
+
+        with patched_autocast(begin, enter, leave):
+            yield
+
+
+@contextmanager
+def patched_autocast(
+    begin: Callable[..., None], enter: Callable[..., Any], leave: Callable[..., bool]
+) -> Iterator[None]:
+    """Replace what ``torch.autocast`` does; on the meta device it would do nothing."""
+    cls = torch.amp.autocast_mode.autocast
+    with ExitStack() as stack:
+        for name, function in (("__init__", begin), ("__enter__", enter), ("__exit__", leave)):
+            stack.enter_context(mock.patch.object(cls, name, function))
+        yield
+
+
+@contextmanager
+def without_autocast() -> Iterator[None]:
+    """While active, ``torch.autocast`` does nothing, as on the meta device."""
+    with patched_autocast(lambda *_, **__: None, lambda context: context, lambda *_: False):
+        yield
+
+
+def _island(
+    device_type: Any, dtype: Any = None, enabled: bool = True, cache_enabled: Any = None
+) -> Island:
+    return device_type, dtype, enabled, cache_enabled
+
+
+def _island_of(context: Any) -> Island:
+    """The arguments of a context, which may have been made before the trace."""
+    found: Island | None = vars(context).get("island")
+    if found is not None:
+        return found
+    return context.device, context.fast_dtype, context._enabled, context._cache_enabled
+
+
+def _is_passive(target: Any) -> bool:
+    return any(target is passive for passive in _PASSIVE)
+
+
+def _wrapped(
+    tracer: Tracer,
+    kind: str,
+    target: Any,
+    args: tuple[Any, ...],
+    wrap: Callable[[Any], Any],
+    call: Callable[..., Any],
+) -> tuple[str, Any, tuple[Any, ...]]:
+    if kind == "call_module":
+        module = tracer.create_node("get_attr", target, (), {})
+        return "call_function", call, (module, *args)
+    function = getattr(torch.Tensor, target) if kind == "call_method" else target
+    return "call_function", wrap(function), args

@@ -1,0 +1,109 @@
+"""The value of a node for the example, on the meta device."""
+
+import operator
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import fx
+from torch.utils._python_dispatch import _disable_current_modes
+from torch.utils._pytree import tree_map_only
+
+from fxtransport.tracing.identities import Identities
+from fxtransport.tracing.interface import Tracer
+from fxtransport.tracing.recorder import tensors_in
+from fxtransport.tracing.sites import attribute_of
+
+_set_grad_enabled = torch._C._set_grad_enabled
+"""Itself: while traced code runs, another function stands in its place."""
+_LOOKS = (operator.getitem, getattr)
+"""What reads a structure, which holds the very tensors that traced code has."""
+
+
+def evaluate(tracer: Tracer, known: Identities, node: fx.Node) -> Any:
+    """What a node computes for the example.
+
+    A tensor that was there before is returned as another object, unless the node wrote it: at
+    run time, what it computes may be a tensor of its own.
+    """
+    args = _value(tracer, node.args)
+    kwargs = _value(tracer, node.kwargs)
+    with _evaluating(tracer):
+        versions = {id(t): _version(t) for t in tensors_in((args, kwargs))}
+        value = _run(tracer, node, args, kwargs)
+        if node.op == "get_attr" or node.target in _LOOKS:
+            return value
+
+        def own(leaf: torch.Tensor) -> torch.Tensor:
+            if leaf not in known:
+                return leaf
+            written = id(leaf) in versions and _version(leaf) > versions[id(leaf)]
+            return leaf if written else _another(tracer, leaf)
+
+        if isinstance(value, torch.Tensor):
+            return own(value)
+        if type(value) in (tuple, list, dict):
+            return tree_map_only(torch.Tensor, own, value)
+        return value
+
+
+def _version(tensor: torch.Tensor) -> int:
+    """How often a tensor was written, which those of inference mode do not count."""
+    return 0 if tensor.is_inference() else tensor._version
+
+
+def _another(tracer: Tracer, tensor: torch.Tensor) -> torch.Tensor:
+    """Another object for the same tensor."""
+    with _disable_current_modes():
+        other = tensor.detach()
+    tracer.recorder.same_value(tensor, other)
+    return other
+
+
+@contextmanager
+def _evaluating(tracer: Tracer) -> Iterator[None]:
+    before, tracer.evaluating = tracer.evaluating, True
+    gradients = torch.is_grad_enabled()
+    switch_gradients(False)
+    try:
+        yield
+    finally:
+        switch_gradients(gradients)
+        tracer.evaluating = before
+
+
+def switch_gradients(mode: bool) -> None:
+    """Switch gradients on or off, unseen by modes of torch."""
+    with torch._C.DisableTorchFunction():
+        _set_grad_enabled(mode)
+
+
+def _value(tracer: Tracer, argument: Any) -> Any:
+    """The value of an argument of a node: that of nodes in it, in containers of their own."""
+    if isinstance(argument, fx.Node):
+        return tracer.values[argument]
+    if isinstance(argument, slice):
+        bounds = (argument.start, argument.stop, argument.step)
+        return slice(*(_value(tracer, bound) for bound in bounds))
+    if isinstance(argument, list):
+        return [_value(tracer, inner) for inner in argument]
+    if isinstance(argument, dict):
+        return {key: _value(tracer, inner) for key, inner in argument.items()}
+    if isinstance(argument, tuple) and not isinstance(argument, torch.Size):
+        return tuple(_value(tracer, inner) for inner in argument)
+    return argument
+
+
+def _run(tracer: Tracer, node: fx.Node, args: Any, kwargs: Any) -> Any:
+    target: Any = node.target
+    if isinstance(kwargs.get("generator"), torch.Generator):
+        kwargs["generator"] = None  # it may be of another device
+    match node.op:
+        case "get_attr":
+            return attribute_of(tracer.root, str(target))
+        case "call_module":
+            return tracer.root.get_submodule(str(target))(*args, **kwargs)
+        case "call_method":
+            return getattr(args[0], target)(*args[1:], **kwargs)
+    return target(*args, **kwargs)
