@@ -19,8 +19,8 @@ MAPPED = {"passes": "fxtransport.passes", "cli": "fxtransport.cli"}
 
 BASE = "ir errors files"
 RUNS = (
-    f"{BASE} origin randomness process outputs example arguments unit lowered runtime residue "
-    "heads shells part program weights"
+    f"{BASE} functions hooks opened origin outputs randomness process example arguments unit "
+    "lowered runtime residue heads shells part program watched weights"
 )
 """What a program is made of, and what it calls while it runs."""
 MAY_IMPORT = {
@@ -35,6 +35,7 @@ MAY_IMPORT = {
     "heads": "ir",
     "residue": "ir",
     "hooks": "",
+    "functions": "",
     "watched": "errors",
     "lowered": "watched",
     "opened": "errors hooks watched",
@@ -42,15 +43,15 @@ MAY_IMPORT = {
     "example": "",
     "arguments": "errors",
     "unit": "errors example",
-    "shells": "errors lowered",
-    "part": "errors lowered origin residue shells",
+    "shells": "lowered",
+    "part": "errors hooks lowered opened origin residue shells watched",
     "program": "errors ir lowered origin part residue shells arguments example",
     "weights": "errors program",
     "data": "errors files randomness",
     "nets": "errors heads",
     "objectives": "ir errors outputs residue",
     "training": f"{RUNS} objectives data",
-    "tracing": "ir errors example unit runtime",
+    "tracing": "functions hooks ir errors example process unit runtime watched",
     "analysis": "ir errors example outputs process unit runtime heads tracing",
     "passes": f"{RUNS} tracing analysis",
     "report": f"{RUNS} passes training data objectives zoo names",
@@ -59,8 +60,8 @@ MAY_IMPORT = {
 
 COMPILES = {"passes", "tracing", "analysis", "compiler", "models", "cli"}
 DOES_NOT_COMPILE = (
-    "ir errors files origin randomness process example arguments lowered runtime residue shells "
-    "part program weights objectives training data"
+    "ir errors files functions hooks opened origin outputs randomness process example arguments "
+    "lowered runtime residue shells part program watched weights objectives training data"
 ).split()
 """Rooms from which nothing of the compiler is reached, directly or through others."""
 

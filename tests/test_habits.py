@@ -116,6 +116,8 @@ CHECKS = {
     "fail",
     "raises",
     "refused",
+    "refused_as_a_whole",
+    "remedied",
     "verified",
     "warns",
 }

@@ -8,7 +8,7 @@ from fxtransport.errors import GuardError
 from fxtransport.ir import Kind
 from fxtransport.residue import Measures, Residue
 from fxtransport.runtime import (
-    IfTraining,
+    Conditional,
     add_out_of_place,
     call_without_gradient,
     choose,
@@ -35,9 +35,9 @@ def test_what_depends_on_the_mode() -> None:
     assert run_if(True, max, 1, 2) == 2
     assert run_if(False, max, 1, 2) is None
     assert (choose(True, "train", "eval"), choose(False, "train", "eval")) == ("train", "eval")
-    only = IfTraining(max)
+    only = Conditional(max)
     assert (only(True, 1, 2), only(False, 1, 2)) == (2, None)
-    assert only.__name__ == "max_if_training"
+    assert only.__name__ == "max_if"
 
 
 def test_what_the_model_calls_without_gradients() -> None:

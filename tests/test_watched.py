@@ -92,7 +92,7 @@ PAIRS: list[tuple[Any, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("value", "other"), PAIRS, ids=repr)
+@pytest.mark.parametrize(("value", "other"), PAIRS, ids=range(len(PAIRS)))
 def test_a_picture_is_that_of_a_copy_and_not_of_another(value: Any, other: Any) -> None:
     """Also after the picture itself was copied and pickled."""
     taken = snapshot(value)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from fxtransport.compiler import transportify
 from fxtransport.ir import Layers, Residuals, Taps
 from fxtransport.lowered import Lowered
 from fxtransport.passes.lower import Lower
@@ -268,3 +269,27 @@ def test_a_graph_that_is_tapped_is_not_tapped_again(
     again = run_passes(tapped, [TapResidues(), Lower()])
     assert again.graph is tapped.graph
     assert again.fact(Lowered).text() == compiled(model, 6).fact(Lowered).text()
+
+
+class AddsToItsInput(nn.Module):
+    """In eval mode, dropout returns its input itself, to which the block then adds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drop, self.linear = nn.Dropout(0.5), nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.drop(x)
+        h += self.linear(h)
+        return x + h
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_what_is_written_under_two_names_is_written(training: bool) -> None:
+    model = nn.Sequential(nn.Linear(8, 8), AddsToItsInput(), nn.Linear(8, 3)).train(training)
+    program = transportify(model, torch.zeros(2, 8), verify=False).train(training)
+    x = torch.randn(4, 8)
+    torch.manual_seed(0)
+    expected = model(x)
+    torch.manual_seed(0)
+    assert torch.equal(program(x), expected)

@@ -108,20 +108,31 @@ def test_factories_are_nodes() -> None:
     assert torch.ones in functions
 
 
-class Remembers(nn.Module):
+class Bias(nn.Module):
     """Keeps a tensor of its last forward, as levit and efficientformer keep attention biases."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.linear = nn.Linear(8, 8)
+        self.weight = nn.Parameter(torch.ones(8))
         self.cache: dict[str, Tensor] = {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        if str(x.device) not in self.cache:
+            self.cache[str(x.device)] = self.weight * 2
+        return x * self.cache[str(x.device)]
+
+
+class Remembers(nn.Module):
+    """Counts its calls, and has a module with a cache."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.bias = nn.Linear(8, 8), Bias()
         self.calls = 0
 
     def forward(self, x: Tensor) -> Tensor:
         self.calls += 1
-        if str(x.device) not in self.cache:
-            self.cache[str(x.device)] = self.linear.weight[0] * 2
-        return x + self.linear(x).relu()
+        return x + self.bias(self.linear(x)).relu()
 
 
 def snapshot(model: nn.Module) -> dict[str, Any]:

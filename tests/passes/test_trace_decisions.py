@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from fxtransport.errors import GuardError, TraceError
 from fxtransport.models import build, resolve
-from fxtransport.runtime import guard
+from fxtransport.runtime import Conditional, guard
 from tests.compiling import assert_identical, compiled, forward
 from tests.passes.tracing import BranchesOnMode, Dropping, Wrapped, assert_same, line_of, traced
 
@@ -66,12 +66,16 @@ class MoreInEval(BranchesOnMode):
         return x if self.training else x.tanh()
 
 
-def test_what_runs_in_eval_only_is_refused() -> None:
-    with pytest.raises(TraceError) as caught:
-        traced(Wrapped(MoreInEval(0, 0)), 8)
-    assert "the forward of stage.0" in str(caught.value)
-    assert "runs operations in eval mode" in str(caught.value)
-    assert "move them into a submodule" in str(caught.value)
+@pytest.mark.parametrize("training", [True, False])
+def test_what_runs_in_eval_only_is_conditional(training: bool) -> None:
+    model = Wrapped(MoreInEval(0, 0))
+    assert_same(model, torch.randn(3, 8), training=training)
+    assert sum(isinstance(n.target, Conditional) for n in traced(model, 8).nodes) == 1
+    # and a submodule keeps a mode of its own
+    unit = compiled(model, 8)
+    model.train(training).stage.train(not training)
+    x = torch.randn(3, 8)
+    assert_identical(forward(unit)(model, x), model(x))
 
 
 class Moody(nn.Module):

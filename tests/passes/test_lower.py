@@ -1,0 +1,91 @@
+"""Generated code: what crosses a cut is what the next part is given."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fxtransport import transportify
+from tests.compiling import assert_identical
+
+
+class Block(nn.Module):
+    """A residual block that returns a tuple, as those of transformers do."""
+
+    def __init__(self, *, residual: bool) -> None:
+        super().__init__()
+        self.linear, self.residual = nn.Linear(8, 8), residual
+
+    def forward(self, x: Tensor) -> Any:
+        y = self.linear(x).relu()
+        return (x + y if self.residual else y,)
+
+
+class Closed(nn.Module):
+    """The tuple comes out of a module that is not opened."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Any:
+        return (self.linear(x).relu(),)
+
+
+class Tuples(nn.Module):
+    """Blocks that return tuples, read before or after the next."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        of = {"opened": lambda: Block(residual=True), "closed": Closed}
+        self.blocks = nn.ModuleList(of.get(kind, Closed)() for _ in range(4))
+        self.after = nn.ModuleList(Block(residual=True) for _ in range(4 * (kind == "both")))
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Any:
+        for i, block in enumerate(self.blocks):
+            x = block(self.after[i](x)[0] if len(self.after) else x)[0]
+        return self.head(x.mean(-2))
+
+
+CUTS: list[dict[str, Any]] = [{"modules": 2}, {"cuts": ("blocks.0",)}, {"cuts": ("blocks.1",)}]
+
+
+@pytest.mark.parametrize("verify", [True, False])
+@pytest.mark.parametrize("cuts", CUTS, ids=str)
+@pytest.mark.parametrize("kind", ["opened", "closed", "both"])
+def test_a_tuple_crosses_whole(kind: str, cuts: dict[str, Any], verify: bool) -> None:
+    model = Tuples(kind)
+    program = transportify(model, torch.zeros(2, 5, 8), head="none", verify=verify, **cuts)
+    x = torch.randn(4, 5, 8)
+    hidden: Any = x
+    for part in program.parts:
+        hidden = part(hidden).hidden
+    assert len(program.parts) == 2
+    assert_identical(hidden, model(x))
+    assert_identical(program(x), model(x))
+
+
+class Several(nn.Module):
+    """Two tensors cross, or a dict of them."""
+
+    def __init__(self, *, as_dict: bool) -> None:
+        super().__init__()
+        self.first, self.second = Block(residual=True), Block(residual=True)
+        self.as_dict = as_dict
+
+    def forward(self, x: Tensor) -> Any:
+        [y] = self.first(x)
+        state = {"x": x, "y": y} if self.as_dict else (x, y)
+        [z] = self.second(state["y"] if isinstance(state, dict) else state[1])
+        return z * (state["x"] if isinstance(state, dict) else state[0])
+
+
+@pytest.mark.parametrize("as_dict", [True, False])
+def test_several_tensors_cross(as_dict: bool) -> None:
+    model = Several(as_dict=as_dict)
+    program = transportify(model, torch.zeros(2, 8), head="none", cuts=("first",))
+    x = torch.randn(4, 8)
+    hidden: Any = program.parts[0](x).hidden
+    assert_identical(program.parts[1](hidden).hidden, model(x))

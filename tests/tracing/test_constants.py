@@ -1,0 +1,82 @@
+"""Tensors that follow from sizes alone: code may look at their values, which are guarded."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from fxtransport.tracing.constants import Constants
+from tests.tracing.blocks import Function, check, guarded, net, program_of, x
+
+
+def window(m: Any, x: Tensor, y: Tensor) -> Tensor:
+    """Rolls where some distance is large, as windowed attention does."""
+    distance = (torch.arange(x.shape[1])[:, None] - torch.arange(x.shape[1])[None]).abs()
+    return y.roll(1, 1) if distance.max() > 4 else y * 2
+
+
+KNOWN: dict[str, Function] = {
+    "a decision": window,
+    "item": lambda m, x, y: y * torch.arange(x.shape[1]).sum().item(),
+    "tolist": lambda m, x, y: y * sum(torch.linspace(0, 1, x.shape[1]).tolist()),
+    "nonzero": lambda m, x, y: y[:, (torch.arange(8) % 2).nonzero().flatten()].repeat(1, 2),
+    "loop": lambda m, x, y: sum((y * i for i in torch.arange(3).tolist()), torch.zeros(())),
+    "rates": lambda m, x, y: y * [r.item() for r in torch.linspace(0, 0.5, 3)][-1],
+}
+OF_NUMBERS: dict[str, Function] = {
+    "float": lambda m, x, y: y * float(torch.tensor(0.5)),
+    "int": lambda m, x, y: y * int(torch.tensor([3, 4]).prod()),
+    "shapes in tensors": lambda m, x, y: y.view(-1, int(torch.tensor(x.shape[1:]).prod())),
+    "mask": lambda m, x, y: y * torch.arange(8.0)[torch.arange(8) > 3].sum(),
+}
+
+
+@pytest.mark.parametrize("name", OF_NUMBERS)
+def test_values_that_follow_from_numbers(name: str) -> None:
+    check(OF_NUMBERS[name])
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_values_that_follow_from_sizes(name: str) -> None:
+    check(KNOWN[name])
+
+
+def test_sizes_that_such_values_follow_from_are_guarded() -> None:
+    def branch(m: Any, x: Tensor, y: Tensor) -> Tensor:
+        return y * 2 if torch.arange(len(x)).sum() > 2 else y
+
+    model = net(branch)
+    program = program_of(model, x(2))
+    assert "compile again" in guarded(program, model, x(5))
+
+
+@pytest.mark.parametrize("made", ["of a parameter", "of the input", "random"])
+def test_other_values_are_refused(made: str) -> None:
+    def branch(m: Any, x: Tensor, y: Tensor) -> Tensor:
+        of = {"of a parameter": m.linear.weight, "of the input": x, "random": torch.rand(8)}
+        return y * 2 if of[made].sum() > 0 else y
+
+    with pytest.raises(Exception, match="data-dependent control flow"):
+        program_of(net(branch))
+
+
+def test_what_is_written_is_not_known_any_more() -> None:
+    def branch(m: Any, x: Tensor, y: Tensor) -> Tensor:
+        mask = torch.zeros(8)
+        view = mask[:4]
+        view += x[0, :4]
+        return y * 2 if mask.sum() > 0 else y
+
+    with pytest.raises(Exception, match="data-dependent control flow"):
+        program_of(net(branch))
+
+
+def test_values_belong_to_one_tensor() -> None:
+    known, tensor = Constants(), torch.empty(3, device="meta")
+    assert known.real(tensor) is None
+    known.add(tensor, torch.arange(3.0))
+    found = known.real(tensor)
+    assert found is not None
+    assert found.tolist() == [0, 1, 2]
+    assert known.real(tensor.clone()) is None

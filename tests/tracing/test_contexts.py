@@ -1,0 +1,151 @@
+"""Contexts that code enters: autocast and no_grad are part of the calls inside them."""
+
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from fxtransport.errors import TraceError
+from tests.tracing.blocks import Apart, assert_equal, check, net, program_of, x
+
+KINDS: dict[str, Any] = {
+    "enabled": lambda x: torch.autocast("cpu", dtype=torch.bfloat16),
+    "disabled": lambda x: torch.autocast("cpu", enabled=False),
+    "of the input's device": lambda x: torch.autocast(x.device.type, enabled=False),
+    "device_type=": lambda x: torch.autocast(device_type=x.device.type, dtype=torch.bfloat16),
+    "torch.amp": lambda x: torch.amp.autocast("cpu", dtype=torch.bfloat16, cache_enabled=False),
+    "by size": lambda x: torch.autocast("cpu", dtype=torch.bfloat16, enabled=x.shape[1] > 4),
+    "none": lambda x: nullcontext(),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("outer", [False, True])
+def test_islands_of_autocast(kind: str, outer: bool) -> None:
+    def branch(m: Any, x: Tensor, y: Tensor) -> Tensor:
+        with KINDS[kind](x):
+            inner = m.linear(x.float()).tanh()
+        return inner @ m.linear.weight.to(inner.dtype)
+
+    model = net(branch)
+    program = program_of(model, x(2))
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=outer):
+        assert_equal(program, model, x(5))
+        residue = program.eval().transport(x(5)).residues[0]
+        first = model.eval()[0]
+        assert isinstance(first, nn.Module)
+        assert torch.equal(residue, branch(first, x(5), first.linear(x(5))))
+
+
+def test_the_residue_of_an_island_has_its_dtype() -> None:
+    def branch(m: Any, x: Tensor, y: Tensor) -> Tensor:
+        with torch.autocast("cpu", enabled=False):
+            return m.linear(x.float()).tanh()
+
+    program = program_of(net(branch))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert program.transport(x(5)).residues[0].dtype == torch.float32
+
+
+def test_islands_are_nested_and_entered_again() -> None:
+    def branch(m: Any, x: Tensor, y: Tensor) -> Tensor:
+        context = torch.autocast("cpu", dtype=torch.bfloat16)
+        with context:
+            a = x @ x.mT
+            with torch.autocast("cpu", enabled=False):
+                b = m.linear(a.float() @ x)
+            c = b @ x.mT
+        with context:
+            return c.float().mean() * m.linear(b)
+
+    check(branch)
+
+
+@pytest.mark.xfail(reason="casts of weights are not shared inside an island", strict=True)
+def test_a_weight_is_cast_once_in_an_island() -> None:
+    """Its gradient is the sum of two in the island's dtype."""
+
+    def branch(m: Any, x: Tensor, y: Tensor) -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return m.linear(m.linear(x).tanh())
+
+    check(branch)
+
+
+class Decorated(nn.Module):
+    """A residual block whose forward is decorated."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(8, 8)
+
+    @torch.autocast("cpu", dtype=torch.bfloat16)
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.linear(x).tanh()
+
+
+def test_a_decorated_forward() -> None:
+    model = nn.Sequential(Decorated(), Decorated(), nn.Linear(8, 3))
+    program = program_of(model)
+    assert_equal(program, model, x(5))
+
+
+def test_autocast_is_asked_for() -> None:
+    """What code decides by whether autocast is on holds in both, or is refused in one."""
+
+    def branch(m: Any, x: Tensor, y: Tensor) -> Tensor:
+        return y.float().exp() if torch.is_autocast_enabled("cpu") else y.exp()
+
+    model = net(branch).eval()
+    program = program_of(model).eval()
+    assert torch.equal(program(x(5)), model(x(5)))
+
+
+def test_code_without_gradients() -> None:
+    def branch(m: Any, x: Tensor, y: Tensor) -> Tensor:
+        with torch.no_grad():
+            target = m.linear(x).tanh() * 2
+            with torch.enable_grad():
+                also = m.linear(x)
+        with torch.set_grad_enabled(x.shape[0] > 0):
+            return y + also - target
+
+    check(branch)
+
+
+def test_the_kernel_of_attention() -> None:
+    def branch(m: Any, x: Tensor, y: Tensor) -> Tensor:
+        with sdpa_kernel(SDPBackend.MATH):
+            return F.scaled_dot_product_attention(y[None], y[None], y[None])[0]
+
+    with pytest.raises(TraceError, match=r"changes settings of torch.*do so outside"):
+        program_of(net(branch))
+    model = net(branch, Apart)
+    assert_equal(program_of(model), model, x(5))
+
+
+class Frozen(nn.Module):
+    """A residual block whose branch is not trained, by a decorated method."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(8, 8)
+
+    @torch.no_grad()
+    def branch(self, x: Tensor) -> Any:
+        return self.linear(x).relu()
+
+    def forward(self, x: Tensor) -> Any:
+        return x + self.branch(x)
+
+
+def test_a_method_without_gradients() -> None:
+    model = nn.Sequential(Frozen(), nn.Linear(8, 3))
+    program = program_of(model)
+    assert_equal(program, model, x(5))
+    program(x(5)).sum().backward()
+    assert program.get_parameter("0.linear.weight").grad is None
