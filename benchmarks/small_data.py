@@ -104,8 +104,9 @@ def compile_network(device: str) -> Program:
 
 def train(job: Job) -> list[float]:
     """Accuracies in % after each epoch."""
+    network = copy.deepcopy(compile_network(job.device))
     torch.manual_seed(job.seed)
-    program = initialize(copy.deepcopy(compile_network(job.device)), "orthogonal", GAIN)
+    program = initialize(network, "orthogonal", GAIN)
     objective = METHODS[job.method].objective(*job.choice.options)
     given = digits(job.images, job.seed, job.device)
     learner = Learners((program.whole,), objective, Recipe(job.choice.lr, BATCH), job.seed)

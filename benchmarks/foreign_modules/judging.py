@@ -69,7 +69,8 @@ class Judgment:
 
 def chain(program: Program, inputs: Any) -> Any:
     """What the parts compute, one after the other."""
-    given = tuple(inputs.values()) if isinstance(inputs, Mapping) else inputs
+    names = program.facts.example.names
+    given = tuple(inputs[name] for name in names or ()) if isinstance(inputs, Mapping) else inputs
     state = given[0] if isinstance(given, tuple) and len(given) == 1 else given
     for part in program.parts:
         state = part(state, measure=None, head=False).hidden

@@ -6,7 +6,6 @@ from typing import Any
 from foreign_modules import Case
 from foreign_modules.transformers_text import (
     SKIPS,
-    WARNS,
     alone,
     build,
     labeled,
@@ -45,7 +44,7 @@ MODELS: dict[str, tuple[dict[str, Any], Callable[[int], Any]]] = {
     "GPT2Model sdpa": ({**GPT2, **SDPA}, alone),
     "GPT2LMHeadModel": (GPT2, alone),
     "GPT2Model cache": ({**GPT2, "use_cache": True}, alone),
-    "GPT2ForSequenceClassification": ({**GPT2, "pad_token_id": 0}, labeled),
+    "GPT2ForSequenceClassification": (GPT2, labeled),
     "OpenAIGPTModel": ({**GPT2, "use_cache": None}, alone),
     "GPTNeoModel": (
         {**PLAIN, "num_layers": 2, "num_heads": 2, "attention_types": [[["global", "local"], 1]]}
@@ -145,10 +144,17 @@ RESIDUALS = {
 }
 """Two layers: one addition after attention and one after the MLP, or one for both in parallel."""
 
-REFUSED = {"LlamaModel sdpa mask": SKIPS, "GPT2Model padding": WARNS}
+REFUSED = dict.fromkeys(("LlamaModel sdpa mask",), SKIPS)
 
 
 def cases() -> Iterator[Case]:
     """All of them."""
     for name, (options, inputs) in MODELS.items():
         yield Case(name, lambda n=name, o=options: build(n, o, **NET), inputs)
+
+
+REFUSED |= {
+    "GPT2Model cache": "returns a DynamicCache, an object of a class of its own",
+    "GPT2Model padding": "asks whether a token is padding: (ids == pad).any()",
+    "RwkvModel": "rescales its weights where the mode changes, and notes that it did",
+}
