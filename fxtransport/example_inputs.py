@@ -100,7 +100,7 @@ def _checked(value: Any, where: str) -> Any:
 
 
 def is_accepted(value: Any) -> bool:
-    """Whether a value that is no container may be given to a program."""
+    """Whether a value other than a container may be given to a program."""
     return value is None or isinstance(value, torch.Tensor | bool | int | float | str)
 
 

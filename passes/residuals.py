@@ -95,7 +95,7 @@ def _classify(flow: Dataflow, op: int, terms: list[Summand], streams: set[int]) 
     for find in (_identity, _shortcut, _inner):
         for skip in full:
             if skip.term.factor is None:
-                continue  # it is no value that the code holds
+                continue  # the code holds no such value
             others = tuple(t for t in terms if t is not skip)
             match = find(_Candidate(flow, op, skip, others, streams))
             if match is not None:

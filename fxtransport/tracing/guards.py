@@ -75,10 +75,6 @@ class GuardingTracer:
         """The node that computes a tensor or another object; None if there is none."""
 
     @abstractmethod
-    def is_structure(self, value: Any) -> bool:
-        """Whether a value is a structure of tensors that a node computes."""
-
-    @abstractmethod
     def missing(self, node: fx.Node) -> None:
         """Code sees that a node's value is None."""
 

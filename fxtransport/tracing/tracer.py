@@ -256,10 +256,6 @@ class ValueTracer(GuardingTracer):
         """The attributes and global variables that traced code read."""
         return (*self.attributes.watched.values(), *self.globals.watched.values())
 
-    def is_structure(self, value: Any) -> bool:
-        """Whether a value is a structure of tensors that a node computes."""
-        return value in self._known
-
     def call_module(
         self, call: Callable[..., Any], module: nn.Module, args: Any, kwargs: dict[str, Any]
     ) -> Any:

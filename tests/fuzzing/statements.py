@@ -254,7 +254,7 @@ OF_LAYOUT: dict[int, tuple[str, ...]] = {
         "h = h + $g[0] / 8",
     ),
 }
-"""Statements for tensors of so many dimensions."""
+"""Statements for tensors, by their number of dimensions."""
 
 COMPOUND: tuple[str, ...] = (
     "if <cond>:\n    <block>",

@@ -1,4 +1,4 @@
-"""Residual additions found by dataflow: where a branch may start, and what is no block."""
+"""Residual additions found by dataflow: where a branch may start, and what does not count."""
 
 import pytest
 import torch
