@@ -1,0 +1,5 @@
+"""Detectors of adversarial and out-of-distribution inputs, from the trajectory of an image."""
+
+from fxtransport.detection.observations import Observations
+
+__all__ = ["Observations"]
