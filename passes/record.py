@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from typing import ClassVar
-from unittest import mock
 
 import torch
 
@@ -39,7 +38,6 @@ class Record(Pass):
             without_fast_paths(),
             without_autocast(),
             torch.no_grad(),
-            mock.patch.object(torch._C, "_set_grad_enabled", lambda _: None),
             PretendDevice(device_of(unit.model), recorder.constants),
             readable(recorder.constants),
             module_calls(recorder, shadow),

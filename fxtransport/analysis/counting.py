@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 from unittest import mock
 
 import torch
@@ -29,6 +29,8 @@ from fxtransport.tracing.shadow import shadow_of
 @dataclass
 class Ledger(TorchDispatchMode):
     """Books floating-point operations and saved storages on the node that is running."""
+
+    supports_higher_order_operators: ClassVar[bool] = True
 
     module: nn.Module
     """What runs, with fake tensors. Its parameters and buffers are never booked as saved."""
@@ -55,7 +57,7 @@ class Ledger(TorchDispatchMode):
         # what autograd is given to keep must not be the tensor, whose graph would then hold itself
         # transforms of torch.func refuse hooks, because these would see their wrapped tensors
         unrefused = mock.patch.object(graph, "disable_saved_tensors_hooks", lambda _: nullcontext())
-        with unrefused, self, saved_tensors_hooks(self.save, lambda kept: kept):
+        with unrefused, self, saved_tensors_hooks(self.save, self.load):
             try:
                 yield
             finally:
@@ -64,17 +66,17 @@ class Ledger(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        count = flop_registry.get(func.overloadpacket)
+        count = flop_registry.get(getattr(func, "overloadpacket", func))
         if count is not None:
             flops = count(*args, **(kwargs or {}), out_val=out)
             self.flops[self.node] = self.flops.get(self.node, 0) + int(flops)
         return out
 
-    def save(self, tensor: torch.Tensor) -> torch.Tensor | None:
-        """Book a tensor that autograd keeps for backward, which never comes.
+    def save(self, tensor: torch.Tensor) -> torch.Tensor | int:
+        """Book a tensor that autograd keeps for backward.
 
-        What it is given to keep instead is nothing, except in a transform of ``torch.func``,
-        which runs a backward of its own.
+        What it is given to keep instead is a number, except in a transform of ``torch.func``.
+        Backward comes only where the model's own code differentiates.
         """
         if torch._C._functorch.peek_interpreter_stack() is not None:
             return tensor
@@ -84,7 +86,11 @@ class Ledger(TorchDispatchMode):
         if number not in self._owned:
             size = tensor.untyped_storage().nbytes()
             self.saved.setdefault(self.node, {})[number] = size
-        return None
+        return len(self._alive) - 1
+
+    def load(self, kept: torch.Tensor | int) -> torch.Tensor:
+        """The tensor that :meth:`save` was given."""
+        return self._alive[kept] if isinstance(kept, int) else kept
 
     def compute(self, tensor: torch.Tensor) -> None:
         """Book what the node has computed."""

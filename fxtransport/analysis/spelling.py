@@ -215,22 +215,45 @@ def _add_at_indices(writer: _Writer) -> bool:
 def _add_stacked(writer: _Writer) -> bool:
     """``torch.stack([x, f]).sum(0)`` is x + f; the mean is x/2 + f/2."""
     op, recording = writer.op, writer.recording
-    producer = recording.producer[op.inputs[0]]
-    if producer is None or len(op.inputs) != 1:
+    found = _stack_of(recording, op.inputs[0])
+    if found is None or len(op.inputs) != 1:
         return False
-    stack = recording.ops[producer]
-    rank = len(recording.shapes[op.inputs[0]])
-    numbers = [c for c in stack.constants if isinstance(c, int)]
+    stack, along = found
     dims = next((c for c in op.constants if isinstance(c, list | tuple)), ())
-    if stack.base_name not in ("stack", "cat") or len(dims) != 1:
+    rank = len(recording.shapes[op.inputs[0]])
+    if len(dims) != 1 or dims[0] % rank != along or recording.ops[stack].call != op.call:
         return False
-    if dims[0] % rank != (numbers or [0])[0] % rank or stack.call != op.call:
-        return False
-    terms = _stacked(writer.recording, producer, dims[0] % rank, op.outputs[0])
+    terms = _stacked(recording, stack, along, op.outputs[0])
     if terms is None or len(terms) < 2:
         return False
     factor = 1 / len(terms) if op.base_name == "mean" else 1.0
     return writer.add([writer.multiple(replace(t, factor=factor)) for t in terms])
+
+
+def _stack_of(recording: Recording, value: int) -> tuple[int, int] | None:
+    """The operation that stacks or concatenates tensors, and along which dimension.
+
+    A concatenation whose pieces a view takes apart, as in ``torch.cat([x, f]).view(2, -1)``, is
+    a stack.
+    """
+    producer = recording.producer[value]
+    if producer is None:
+        return None
+    op, shape = recording.ops[producer], recording.shapes[value]
+    if op.base_name in ("stack", "cat"):
+        return producer, _along(op) % len(shape)
+    source = recording.producer[op.inputs[0]] if op.base_name in _RESHAPES else None
+    if source is None or recording.ops[source].base_name != "cat":
+        return None
+    pieces = [recording.shapes[v] for v in recording.ops[source].inputs]
+    along = _along(recording.ops[source]) % len(pieces[0])
+    apart = (*pieces[0][:along], len(pieces), *pieces[0][along:])
+    return (source, along) if shape == apart and len(set(pieces)) == 1 else None
+
+
+def _along(op: Op) -> int:
+    """The dimension of a stack or of a concatenation."""
+    return next((c for c in op.constants if isinstance(c, int)), 0)
 
 
 def _stacked(recording: Recording, stack: int, dim: int, total: int) -> list[Term] | None:

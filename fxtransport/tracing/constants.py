@@ -10,6 +10,7 @@ from typing import Any
 from unittest import mock
 
 import torch
+from torch._ops import HigherOrderOperator
 from torch._subclasses.fake_tensor import DynamicOutputShapeException
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
@@ -100,6 +101,8 @@ def on_meta(real: Any) -> Any:
 class KnownValues(TorchDispatchMode):
     """Lets code look at values that follow from sizes alone, also of fake tensors."""
 
+    supports_higher_order_operators = True
+
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.constants = Constants()
@@ -112,6 +115,8 @@ class KnownValues(TorchDispatchMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
+        if isinstance(func, HigherOrderOperator):
+            return func(*args, **kwargs)
         tensors = tensors_among((args, kwargs))
         real = self.constants.computed(func, tensors, args, kwargs)
         if real is not None and func.overloadpacket.__name__ in READS_VALUES:

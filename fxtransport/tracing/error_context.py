@@ -1,9 +1,11 @@
 """Say where in the user's code a forward pass failed: module path, file, line."""
 
 import copy
+import logging
 import os
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import CodeType, FrameType
 
@@ -55,17 +57,30 @@ class LocateErrors:
         ) from error
 
 
-def advise_on_meta(model: nn.Module, example: Example) -> Callable[[Exception], str]:
-    """What to do about an error of a forward on the meta device, by trying it on the real one."""
+def advise_on_meta(
+    model: nn.Module, example: Example, *, trained: bool = False
+) -> Callable[[Exception], str]:
+    """What to do about an error of a forward on the meta device, by trying it on the real one.
+
+    Args:
+        model: The user's model.
+        example: What it was called with.
+        trained: Whether it was called as in training, with gradients.
+    """
 
     def advice(error: Exception) -> str:
-        raised = _error_of(model, example)
+        raised = _error_of(model, example, trained)
         if raised is None:
             return (
                 "The model itself runs on this example; its forward must run on the meta device, "
                 "too: implement it, and give each operator of your own a kernel for meta tensors."
             )
         if type(raised) is type(error) and first_line(raised) == first_line(error):
+            if trained and _error_of(model, example, trained=False) is None:
+                return (
+                    "The model itself raises this where gradients are computed: on this device it "
+                    "cannot be trained; compile it on a device on which it can."
+                )
             return "The model itself raises this for an example of this shape; give another one."
         return (
             f"The model itself raises {type(raised).__name__} for an example of this shape: "
@@ -84,6 +99,21 @@ def advise_on_code(_: Exception) -> str:
     )
 
 
+@contextmanager
+def unlogged(name: str) -> Iterator[None]:
+    """Keep a logger of torch silent about errors that are raised, too."""
+    logger = logging.getLogger(name)
+    logger.addFilter(_none)
+    try:
+        yield
+    finally:
+        logger.removeFilter(_none)
+
+
+def _none(_: logging.LogRecord) -> bool:
+    return False
+
+
 class _Tried:
     """A context that keeps what is raised in it."""
 
@@ -97,12 +127,12 @@ class _Tried:
         return self.error is not None
 
 
-def _error_of(model: nn.Module, example: Example) -> Exception | None:
+def _error_of(model: nn.Module, example: Example, trained: bool) -> Exception | None:
     """What a copy of the model raises for the example on the model's own device."""
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    with _Tried() as tried, _disable_current_modes(), torch.no_grad():
+    with _Tried() as tried, _disable_current_modes(), torch.set_grad_enabled(trained):
         inputs = example.map(lambda x, v: torch.zeros_like(x, device=device) if v is None else v)
-        example.call(copy.deepcopy(model).eval(), inputs)
+        example.call(copy.deepcopy(model).train(trained), inputs)
     return tried.error
 
 

@@ -55,7 +55,7 @@ def patched(tracer: Tracer) -> Iterator[None]:
             (torch, "finfo", _unless_plain(tracer, torch.finfo)),
             (torch, "iinfo", _unless_plain(tracer, torch.iinfo)),
             (torch, "is_grad_enabled", _is_grad_enabled(tracer)),
-            (torch._C, "_set_grad_enabled", _set_grad_enabled(tracer)),
+            (torch._C, "_set_grad_enabled", _set_grad_enabled),
             *((torch, name, _question(tracer, getattr(torch, name))) for name in _QUESTIONS),
             *(
                 (owner, name, _refuse_seeding(tracer, getattr(owner, name), name))
@@ -230,14 +230,9 @@ def _is_grad_enabled(tracer: Tracer) -> Callable[[], bool]:
     return asking
 
 
-def _set_grad_enabled(tracer: Tracer) -> Callable[[Any], None]:
-    """What is evaluated is so without gradients, whatever a module asks for."""
-
-    def switching(mode: Any) -> None:
-        if not tracer.evaluating:
-            switch_gradients(mode.pinned() if is_proxy(mode) else mode)
-
-    return switching
+def _set_grad_enabled(mode: Any) -> None:
+    """Traced code may decide by a number of its input."""
+    switch_gradients(mode.pinned() if is_proxy(mode) else mode)
 
 
 def _length(x: Any) -> Any:

@@ -10,12 +10,13 @@ import operator
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any
+from typing import Any, ClassVar
 from unittest import mock
 
 import torch
 from torch import nn
 from torch._C._functorch import is_functorch_wrapped_tensor
+from torch._ops import HigherOrderOperator
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map_only
 
@@ -41,6 +42,8 @@ class Recorder(TorchDispatchMode):
     Tensors live as long as the recorder, so that no two share an identity; meta tensors cost
     nothing.
     """
+
+    supports_higher_order_operators: ClassVar[bool] = True
 
     ops: list[Op] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
@@ -147,7 +150,23 @@ class Recorder(TorchDispatchMode):
     ) -> Any:
         # unseen by modes that tell code of another device
         with torch._C.DisableTorchFunction():
+            if isinstance(func, HigherOrderOperator):
+                return self._dispatch_whole(func, args, kwargs or {})
             return self._dispatch(func, args, kwargs or {})
+
+    def _dispatch_whole(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """An operator that is given functions, such as ``torch.cond``, as one operation."""
+        inputs = tuple(self._read(t) for t in tensors_in((args, kwargs)))
+        if func is torch.ops.higher_order.cond:
+            _, true, _, operands = args  # both functions return tensors of the same shapes
+            out = true(*operands)
+        else:
+            out = func(*args, **kwargs)
+        depends = any(self.depends[v] for v in inputs)
+        index = len(self.ops)
+        outputs = [self._new_value(t, depends=depends, producer=index) for t in tensors_in(out)]
+        self.ops.append(Op(func.name(), inputs, tuple(outputs), self._stack[-1]))
+        return out
 
     def _dispatch(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         tensors = tuple(tensors_in((args, kwargs) if kwargs else args))

@@ -1,5 +1,7 @@
 """What the model's own errors become: where, what, and what to do."""
 
+import logging
+import sys
 from decimal import Decimal
 from typing import Any
 
@@ -53,6 +55,38 @@ def test_decisions_on_data() -> None:
         assert "choose with torch.where" in str(caught.value)
         model = net(by_where, *kinds)
         assert_equal(program_of(model), model, x(5))
+
+
+def test_what_cannot_be_trained() -> None:
+    """An operator without a backward for this device raises only where gradients are computed."""
+
+    def branch(m: Any, x: Tensor, y: Tensor) -> Tensor:
+        if y.requires_grad:
+            raise NotImplementedError("no backward on this device")
+        return y.relu()
+
+    message = failure(branch, Apart)
+    assert "no backward on this device. The model itself raises this where gradients" in message
+    assert "cannot be trained" in message
+
+
+def test_torch_logs_nothing_of_what_is_tried(capfd: pytest.CaptureFixture[str]) -> None:
+    """A number of rows that the code has gone through holds for no other batch size."""
+
+    def branch(m: Any, x: Tensor, y: Tensor) -> Tensor:
+        return torch.stack([row * k for k, row in enumerate(y)])
+
+    handler = logging.StreamHandler(sys.stderr)
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    logger.addHandler(handler)
+    try:
+        program_of(net(branch), x(3))
+        logger.error("said of something else")
+    finally:
+        logger.removeHandler(handler)
+    said = capfd.readouterr().err
+    assert "said of something else" in said
+    assert "failed while attempting to run meta" not in said
 
 
 DATA: dict[str, Function] = {

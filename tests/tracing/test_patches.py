@@ -137,6 +137,15 @@ def test_calls_are_nodes(name: str) -> None:
 TRANSFORMS: dict[str, Function] = {
     "func.grad": lambda m, x, y: y * torch.func.grad(lambda v: v.square().sum())(x),
 }
+
+
+def test_a_gradient_may_be_the_residue() -> None:
+    def branch(m: Any, x: Tensor, y: Tensor) -> Tensor:
+        return torch.func.grad(lambda v: m.linear(v).square().sum())(x)
+
+    assert len(program_of(net(branch)).facts.residuals) == 2
+
+
 SCRIPTS: dict[str, Function] = {
     "a script": lambda m, x, y: scripted(y),
     "a script of numbers": lambda m, x, y: scripted(y, by=0.5),

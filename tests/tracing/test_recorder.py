@@ -1,11 +1,13 @@
 """Recordings: every operation with its module, values in single-assignment form."""
 
+import pytest
 import torch
 from torch import Tensor, nn
 
+from fxtransport import transportify
 from fxtransport.ir import ALIAS, Recording
 from fxtransport.passes.record import Record
-from tests.compiling import run_on
+from tests.compiling import assert_identical, run_on
 
 
 def recorded(model: nn.Module, *shape: int) -> Recording:
@@ -120,3 +122,53 @@ def test_nothing_is_kept_running() -> None:
     recorded(Block(), 4, 8, 8)
     assert nn.Module.__call__ is before
     assert torch.empty(1).device.type == "cpu"
+
+
+class Chooses(nn.Module):
+    """A module that chooses between two functions by the values of its input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        chosen: Tensor = torch.cond(x.sum() > 0, torch.sin, torch.cos, (self.linear(x),))
+        return chosen
+
+
+class Differentiates(nn.Module):
+    """A module that computes the gradient of what its layer makes, as networks of energies do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.enable_grad():
+            point = x.detach().requires_grad_()
+            (slope,) = torch.autograd.grad(self.linear(point).pow(2).sum(), point)
+        return self.linear(slope)
+
+
+class Skips(nn.Module):
+    """A residual block around a module."""
+
+    def __init__(self, branch: nn.Module) -> None:
+        super().__init__()
+        self.branch = branch
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.branch(x)
+
+
+# torch.cond looks at the gradients of its operands, and torch warns of that
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
+@pytest.mark.parametrize("kind", [Chooses, Differentiates])
+def test_modules_that_choose_or_differentiate(kind: type[nn.Module]) -> None:
+    """The operator that is given functions is one operation; gradients are computed."""
+    model = nn.Sequential(Skips(kind()), Skips(kind()), nn.Linear(4, 2))
+    x = torch.randn(5, 4)
+    program = transportify(model, x)
+    assert len(program.facts.residuals) == 2
+    assert_identical(program(x), model(x))
+    assert_identical(program(-x), model(-x))
