@@ -1,7 +1,8 @@
 """What must stay as it is of modules whose code is in a program's graph."""
 
+import operator
 from collections.abc import Container, Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import nn
 
@@ -26,6 +27,8 @@ class Opened(NamedTuple):
     watched: tuple[Watched, ...] = ()
     runs_hooks: bool = False
     """Whether it is called, and only attributes of it were read."""
+    forwards: tuple[Any, ...] = ()
+    """The forward of its class, and its own, if any."""
 
     @property
     def is_current(self) -> bool:
@@ -44,6 +47,11 @@ class Opened(NamedTuple):
         kind = None if self.runs_hooks else hook_of(self.module)
         if kind is not None:
             raise GuardError(hook_error(self.path, self.module, kind))
+        if not self.runs_hooks and any(map(operator.is_not, self.forwards, _forwards(self.module))):
+            raise GuardError(
+                f"{self.path or 'the model'} ({type(self.module).__name__}) has another forward "
+                "than when the program was compiled; set it back, or compile again"
+            )
         check_watched(self.watched, self.module, camera)
 
     def check_compiled(self) -> None:
@@ -85,7 +93,8 @@ def opened_modules(
     attributes: dict[str, list[Watched]] = {}
     for entry in watched:
         attributes.setdefault(entry.path, []).append(entry)
-    found = {"": Opened("", None, "", model, tuple(attributes.pop("", ())))}
+    own = tuple(attributes.pop("", ()))
+    found = {"": Opened("", None, "", model, own, forwards=_forwards(model))}
     for path, kind in kinds.items():
         around, name = _around(source, path)
         module = around._modules.get(name)
@@ -96,8 +105,13 @@ def opened_modules(
                 "compile again"
             )
         own = tuple(attributes.get(path, ()))
-        found[path] = Opened(path, around, name, module, own, path in called)
+        forwards = _forwards(module)
+        found[path] = Opened(path, around, name, module, own, path in called, forwards)
     return tuple(found.values())
+
+
+def _forwards(module: nn.Module) -> tuple[Any, Any]:
+    return type(module).forward, module.__dict__.get("forward")
 
 
 def _around(source: nn.Module, path: str) -> tuple[nn.Module, str]:

@@ -62,6 +62,18 @@ class Number(Enum):
 NUMBER: Final = Number.NUMBER
 
 
+class Held(Enum):
+    """Stands for a parameter or buffer, which may be any but None; a part may lack it."""
+
+    TENSOR = "a tensor"
+
+    def __repr__(self) -> str:
+        return "a tensor"
+
+
+TENSOR: Final = Held.TENSOR
+
+
 class BoundMethod:
     """Stands for the class of bound methods, which cannot be pickled."""
 
@@ -206,6 +218,8 @@ def check_watched(watched: Iterable[Watched], origin: nn.Module, camera: Camera)
         value = entry.value
         live = live_value(entry, origin)
         if value is NUMBER and type(live) in (int, float):
+            continue
+        if value is TENSOR and live is not None:
             continue
         if live is value or (type(live) is type(value) and type(live) in PLAIN and live == value):
             continue

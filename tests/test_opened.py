@@ -58,3 +58,20 @@ def test_attributes_are_checked_where_they_were_read() -> None:
         root.check(Camera())
     with pytest.raises(GuardError, match=r"inner\.1 \(ReLU\) reads self\.inplace"):
         last.check(Camera())
+
+
+def test_another_forward_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the module, and of its class; the one that was compiled is no other."""
+    model = Outer()
+    model.inner[1].forward = nn.GELU().forward  # type: ignore[method-assign]
+    _, inner, last = opened_modules(model, model, KINDS)
+    inner.check(Camera())
+    last.check(Camera())
+    model.inner.forward = nn.GELU().forward  # type: ignore[method-assign]
+    with pytest.raises(GuardError, match=r"inner \(Sequential\) has another forward"):
+        inner.check(Camera())
+    del model.inner.forward
+    inner.check(Camera())
+    monkeypatch.setattr(nn.ReLU, "forward", nn.GELU.forward)
+    with pytest.raises(GuardError, match=r"inner\.1 \(ReLU\) has another forward"):
+        last.check(Camera())

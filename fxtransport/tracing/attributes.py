@@ -21,7 +21,7 @@ from fxtransport.tracing.error_context import describe_module
 from fxtransport.tracing.identities import Step, tensors_with_steps
 from fxtransport.tracing.interface import Tracer
 from fxtransport.tracing.value_proxy import is_proxy, proxy_of
-from fxtransport.watched import MISSING, NUMBER, Watched, snapshot
+from fxtransport.watched import MISSING, NUMBER, TENSOR, Watched, snapshot
 
 _INTERNAL = frozenset(vars(nn.Module())) | frozenset(dir(nn.Module))
 """What torch's own code reads on modules."""
@@ -93,8 +93,8 @@ class Attributes:
 
         def finding(module: nn.Module, name: str) -> Any:
             path = self.paths.get(module)
-            if not self._tracer.evaluating and path is not None and not _holds(module, name):
-                self._watch(path, name, MISSING)
+            if not self._tracer.evaluating and path is not None:
+                self._watch_presence(path, name, _registered(module, name))
             return find(module, name)
 
         def reading(module: nn.Module, name: str) -> Any:
@@ -162,6 +162,13 @@ class Attributes:
         if target not in self.written and (path, name) not in self.watched:
             self.watched[path, name] = Watched(path, name, snapshot(value))
 
+    def _watch_presence(self, path: str, name: str, value: Any) -> None:
+        """Code may ask whether an attribute is there, and whether it is None."""
+        if isinstance(value, torch.Tensor):
+            self._watch(path, name, TENSOR)
+        elif value is None or value is MISSING:
+            self._watch(path, name, value)
+
     def _read_flag(self, module: nn.Module, value: bool) -> Any:
         path = self._path(module)
         if path is None or f"{path}.training".lstrip(".") in self.written:
@@ -211,7 +218,7 @@ class Attributes:
         deciding = {
             f"{path}.{name}".lstrip(".")
             for (path, name), entry in self.watched.items()
-            if entry.value is not NUMBER
+            if entry.value is not NUMBER and entry.value is not TENSOR
         }
         values = self._tracer.values
         read = {t: n for t, n in self._nodes.items() if t in self.written}
@@ -249,9 +256,12 @@ def _is_guarded(node: fx.Node, guarded: Container[fx.Node], values: dict[fx.Node
     return False
 
 
-def _holds(module: nn.Module, name: str) -> bool:
-    registries = (module._parameters, module._buffers, module._modules)
-    return any(name in registry for registry in registries)
+def _registered(module: nn.Module, name: str) -> Any:
+    """A parameter, a buffer or a submodule."""
+    for registry in (module._parameters, module._buffers, module._modules):
+        if name in registry:
+            return registry[name]
+    return MISSING
 
 
 def _tensor_places(root: nn.Module) -> dict[int, tuple[str, tuple[Step, ...]]]:

@@ -8,12 +8,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from fxtransport import transportify
 from fxtransport.errors import GuardError, TraceError
+from tests.compiling import assert_identical
 from tests.tracing.blocks import (
     Apart,
     Function,
     assert_equal,
     check,
+    guarded,
     net,
     program_of,
     refused,
@@ -275,3 +278,34 @@ def test_settings_of_modules_are_not_made_in_forward() -> None:
         return y
 
     remedied(branch, "assigns to .requires_grad of a tensor")
+
+
+class Optional(nn.Module):
+    """A residual block with a parameter and a buffer that may be missing."""
+
+    def __init__(self, *, scale: bool, mean: bool) -> None:
+        super().__init__()
+        self.linear = nn.Linear(8, 8)
+        self.register_parameter("scale", nn.Parameter(torch.full((8,), 0.5)) if scale else None)
+        self.register_buffer("mean", torch.ones(8) if mean else None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.linear(x)
+        y = y if self.scale is None else y * self.scale
+        return x + (y if self.mean is None else y - self.mean)
+
+
+@pytest.mark.parametrize("has", [False, True])
+@pytest.mark.parametrize("name", ["scale", "mean"])
+def test_tensors_that_come_or_go_are_guarded(name: str, has: bool) -> None:
+    model = nn.Sequential(Optional(scale=has, mean=has), nn.Linear(8, 3))
+    program = transportify(model, x())
+    assert_identical(program(x()), model(x()))
+    tensor = nn.Parameter(torch.ones(8)) if name == "scale" else torch.ones(8)
+    setattr(model[0], name, None if has else tensor)
+    said = guarded(program, model, x())
+    was, now = ("a tensor", "None") if has else ("None", f"a {type(tensor).__name__}")
+    assert f"0 (Optional) reads self.{name}, which was {was} when" in said
+    assert f"is {now} now" in said
+    setattr(model[0], name, tensor if has else None)
+    assert_identical(program(x()), model(x()))
