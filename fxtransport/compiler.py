@@ -152,8 +152,9 @@ def _accepts(program: Program, example: Example) -> bool:
 def program_of(unit: Unit) -> Program:
     """The program of a unit that has been lowered."""
     plan = unit.fact(HeadPlan)
+    devices = _devices(unit.model)
     heads = {
-        k: build_head(spec).to(_device_of_part(unit, k))
+        k: build_head(spec).to(_device_of_part(unit.fact(Lowered).parts[k].owned, devices))
         for k, spec in enumerate(plan.heads)
         if spec.kind not in (HeadKind.NONE, HeadKind.MODEL)
     }
@@ -172,13 +173,17 @@ def program_of(unit: Unit) -> Program:
     return Program(unit.model, unit.fact(Lowered), facts, heads)
 
 
-def _device_of_part(unit: Unit, index: int) -> torch.device:
+def _devices(model: nn.Module) -> dict[str, torch.device]:
+    """The devices of all parameters and buffers."""
+    named = (*model.named_parameters(), *model.named_buffers())
+    return {name: tensor.device for name, tensor in named}
+
+
+def _device_of_part(owned: Sequence[str], devices: dict[str, torch.device]) -> torch.device:
     """The device of the last tensor that a part holds; of the model's first if it has none."""
-    model, part = unit.model, unit.fact(Lowered).parts[index]
-    named = [*model.named_parameters(), *model.named_buffers()]
-    own = [tensor for name, tensor in named if _is_inside(name, part.owned)]
-    found = own[-1:] or [tensor for _, tensor in named]
-    return found[0].device if found else torch.get_default_device()
+    own = (device for name, device in reversed(devices.items()) if _is_inside(name, owned))
+    found = next(own, None) or next(iter(devices.values()), None)
+    return found or torch.get_default_device()
 
 
 def _is_inside(name: str, paths: Sequence[str]) -> bool:

@@ -88,8 +88,8 @@ def _count(unit: Unit, batch_size: int, *, known: bool) -> Ledger:
 
     device = device_to_count_for(unit.model)
     # constants of the code, and scripted modules, have real tensors
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        shadow = shadow_of(unit.model, device).train()
+    with FakeTensorMode(allow_non_fake_inputs=True) as fake:
+        shadow = shadow_of(unit.model, device, fake).train()
         ledger = Ledger(shadow)
         inputs = unit.example.resized(batch_size, device)
         interpreter = CountingInterpreter(shadow, unit.traced(), ledger)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
 from enum import Enum
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypedDict, get_args, get_origin, get_type_hints
 
@@ -325,6 +326,11 @@ class ProgramSetting:
 
 def program_settings() -> dict[str, ProgramSetting]:
     """The options of programs by name, those that users set most first."""
+    return dict(_program_settings())
+
+
+@cache
+def _program_settings() -> dict[str, ProgramSetting]:
     found = {}
     for name in CONFIGURABLE:
         declared = pass_class(name)

@@ -155,8 +155,8 @@ def count_head(
     if device.type == "cpu":
         # its operators save the same for meta tensors, on which they are several times faster
         return _count_head(head, shapes, batch_size, dtype, torch.device("meta"))
-    with FakeTensorMode():
-        return _count_head(shadow_of(head, device).train(), shapes, batch_size, dtype, device)
+    with FakeTensorMode() as fake:
+        return _count_head(shadow_of(head, device, fake).train(), shapes, batch_size, dtype, device)
 
 
 def _count_head(

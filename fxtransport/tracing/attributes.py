@@ -25,6 +25,7 @@ from fxtransport.watched import MISSING, NUMBER, TENSOR, Watched, snapshot
 
 _INTERNAL = frozenset(vars(nn.Module())) | frozenset(dir(nn.Module))
 """What torch's own code reads on modules."""
+_UNSEEN = _INTERNAL - {"training"}
 
 
 class Attributes:
@@ -88,6 +89,7 @@ class Attributes:
     @contextmanager
     def seen(self) -> Iterator[None]:
         """While active, what traced code reads and writes on modules is seen."""
+        tracer = self._tracer
         read, find = nn.Module.__getattribute__, nn.Module.__getattr__
         write, remove = nn.Module.__setattr__, nn.Module.__delattr__
 
@@ -99,7 +101,7 @@ class Attributes:
 
         def reading(module: nn.Module, name: str) -> Any:
             value = read(module, name)
-            if self._tracer.evaluating or name.startswith("__"):
+            if name in _UNSEEN or tracer.evaluating or name.startswith("__"):
                 return value
             return self._read(module, name, value)
 

@@ -3,6 +3,7 @@
 import copy
 import functools
 import sys
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from types import FunctionType, ModuleType
@@ -15,6 +16,8 @@ _Cached = type(functools.lru_cache(lambda: None))
 _LIBRARIES = frozenset({"torch", "numpy", "sympy", "scipy", "sklearn", "networkx", "rich", "PIL"})
 """Whose cached functions make no tensors of models; nor do those of Python's own library."""
 _CONTAINERS = (dict, list, set)
+_PLAIN = frozenset({*_CONTAINERS, OrderedDict, tuple, int, float, bool, str, type(None)})
+"""Most of what modules hold; none of it is a function."""
 _LARGE = 10_000
 
 
@@ -32,7 +35,7 @@ def untouched_caches(model: nn.Module) -> Iterator[None]:
     classes = {cls for kind in kinds for cls in kind.__mro__ if not is_library(cls.__module__)}
     defining = {cls.__module__ for cls in classes}
     held = (value for module in model.modules() for value in vars(module).values())
-    defining |= {_defined_in(value) for value in held}
+    defining |= {_defined_in(value) for value in held if type(value) not in _PLAIN}
     kept = [_contents(sys.modules[name]) for name in defining if name in sys.modules]
     with ExitStack() as stack:
         modules = _reached(defining)

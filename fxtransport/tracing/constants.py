@@ -14,7 +14,9 @@ from torch._ops import HigherOrderOperator
 from torch._subclasses.fake_tensor import DynamicOutputShapeException
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_map_only
+
+from fxtransport.tracing.leaves import leaves_of
 
 READS_VALUES = frozenset(
     "_local_scalar_dense nonzero masked_select _unique2 unique_dim equal allclose".split()
@@ -162,7 +164,7 @@ class _MadeOfNumbers(TorchFunctionMode):
 
 def tensors_among(values: Any) -> list[torch.Tensor]:
     """The tensors in nested containers."""
-    return [leaf for leaf in tree_leaves(values) if isinstance(leaf, torch.Tensor)]
+    return [leaf for leaf in leaves_of(values) if isinstance(leaf, torch.Tensor)]
 
 
 @contextmanager

@@ -6,9 +6,9 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._device import DeviceContext, _device_constructors
 from torch.utils._python_dispatch import _disable_current_modes
-from torch.utils._pytree import tree_leaves
 
 from fxtransport.tracing.constants import Constants
+from fxtransport.tracing.leaves import leaves_of
 
 META = torch.device("meta")
 _MOVES = frozenset({"to", "cpu", "cuda", "type"})
@@ -50,7 +50,7 @@ class PretendDevice(DeviceContext):
     def _made(self, args: Any, kwargs: dict[str, Any]) -> torch.Tensor:
         """A tensor of numbers that the code gives, which are known."""
         made: torch.Tensor = torch.tensor(*args, **{**kwargs, "device": META})
-        if not any(isinstance(leaf, torch.Tensor) for leaf in tree_leaves(args)):
+        if not any(isinstance(leaf, torch.Tensor) for leaf in leaves_of(args)):
             with _disable_current_modes():
                 self.constants.add(made, torch.tensor(*args, **kwargs).detach())
         return made

@@ -1,5 +1,7 @@
 """Random numbers that traced code draws elsewhere than in torch: a graph would freeze them."""
 
+import ctypes
+import pickle
 import random
 from typing import Any
 
@@ -10,6 +12,15 @@ from fxtransport.tracing.interface import Tracer
 
 GENERATORS = (random.Random, np.random.Generator, np.random.RandomState)
 """Objects that draw numbers, other than those of torch."""
+_WHAT = (
+    "draws from Python's random",
+    "draws from numpy.random",
+    "sets the seed of torch",
+    "changes settings of torch (torch.backends, default dtype)",
+)
+_MERSENNE_TWISTER = 624 * 4 + 4
+"""The bytes of the state of NumPy's first generator: its words and the position."""
+_WORDS = 8
 
 
 class Draws:
@@ -21,7 +32,8 @@ class Draws:
 
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
-        self._states = _states()
+        self._memory = _Memory()
+        self._states = self._now()
 
     def check(self) -> None:
         """Refuse code that has drawn since the last check.
@@ -29,19 +41,69 @@ class Draws:
         Raises:
             TraceError: it has.
         """
-        now = _states()
-        for what, before in self._states.items():
-            if now[what] != before:
-                remedy = "draw from torch (torch.rand)" if "draws" in what else "do so outside"
-                raise self._tracer.refuse(
-                    f"{what} in forward, which a graph would freeze",
-                    f"{remedy}, or move this code to a module without a residual addition, which "
-                    "keeps its own code",
-                )
+        now = self._now()
+        if now == self._states:
+            return
+        what = next(w for w, a, b in zip(_WHAT, now, self._states, strict=True) if a != b)
+        remedy = "draw from torch (torch.rand)" if "draws" in what else "do so outside"
+        raise self._tracer.refuse(
+            f"{what} in forward, which a graph would freeze",
+            f"{remedy}, or move this code to a module without a residual addition, which "
+            "keeps its own code",
+        )
 
     def accept(self) -> None:
         """Closed modules may have drawn: at run time they do, too."""
-        self._states = _states()
+        if not self._memory.is_current():
+            self._memory = _Memory()
+        self._states = self._now()
+
+    def _now(self) -> tuple[Any, ...]:
+        """The states of all generators, and settings."""
+        seed = torch.default_generator.initial_seed()
+        return _python_state(), self._memory.state(), seed, _settings()
+
+
+class _Memory:
+    """The state of NumPy's generator, as it lies in memory.
+
+    NumPy takes long to make an array of it. A normal number that waits to be drawn lies
+    elsewhere; as long as there is one, and for generators other than NumPy's first, the
+    state is what NumPy says.
+    """
+
+    def __init__(self) -> None:
+        self._generator = np.random.get_bit_generator()
+        self._whole: Any = None
+        waiting = np.random.get_state(legacy=False)["has_gauss"]
+        if type(self._generator) is np.random.MT19937 and not waiting:
+            self._whole = self._read()
+
+    def _read(self) -> bytes:
+        address: Any = self._generator.ctypes.state_address
+        return ctypes.string_at(address, _MERSENNE_TWISTER)
+
+    def is_current(self) -> bool:
+        """Whether nothing was drawn since this was made."""
+        return self._whole is not None and self.state() == self._whole
+
+    def state(self) -> Any:
+        """What changes whenever a number is drawn, or the generator is another one."""
+        if np.random.get_bit_generator() is not self._generator:
+            return None
+        if self._whole is not None:
+            return self._read()
+        found: Any = np.random.get_state(legacy=False)
+        return pickle.dumps(found)
+
+
+def _python_state() -> Any:
+    """What changes whenever Python's generator draws, or is set.
+
+    A draw changes the position, which is the last word, or all words; a seed, all words.
+    """
+    _, words, normal = random.getstate()
+    return words[:_WORDS], words[-_WORDS:], normal
 
 
 def _settings() -> tuple[Any, ...]:
@@ -53,13 +115,3 @@ def _settings() -> tuple[Any, ...]:
         (cudnn.enabled, cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32),
         torch.get_float32_matmul_precision(),
     )
-
-
-def _states() -> dict[str, Any]:
-    numpy_state: Any = np.random.get_state()
-    return {
-        "draws from Python's random": random.getstate(),
-        "draws from numpy.random": (numpy_state[1].tobytes(), *numpy_state[2:]),
-        "sets the seed of torch": torch.default_generator.initial_seed(),
-        "changes settings of torch (torch.backends, default dtype)": _settings(),
-    }

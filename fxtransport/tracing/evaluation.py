@@ -30,7 +30,9 @@ def evaluate(tracer: Tracer, known: Identities, node: fx.Node) -> Any:
     args = _value(tracer, node.args)
     kwargs = _value(tracer, node.kwargs)
     with _evaluating(tracer):
-        versions = {id(t): _version(t) for t in tensors_in((args, kwargs))}
+        # unseen by modes of torch, for each of which these questions would be calls
+        with torch._C.DisableTorchFunction():
+            versions = {id(t): _version(t) for t in tensors_in((args, kwargs))}
         value = _run(tracer, node, args, kwargs)
         if node.op == "get_attr" or node.target in _LOOKS:
             return value
@@ -38,7 +40,8 @@ def evaluate(tracer: Tracer, known: Identities, node: fx.Node) -> Any:
         def own(leaf: torch.Tensor) -> torch.Tensor:
             if leaf not in known:
                 return leaf
-            written = id(leaf) in versions and _version(leaf) > versions[id(leaf)]
+            with torch._C.DisableTorchFunction():
+                written = id(leaf) in versions and _version(leaf) > versions[id(leaf)]
             return leaf if written else _another(tracer, leaf)
 
         if isinstance(value, torch.Tensor):

@@ -13,9 +13,9 @@ from unittest import mock
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_leaves
 
 from fxtransport.tracing.error_context import is_own
+from fxtransport.tracing.leaves import leaves_of
 from fxtransport.tracing.value_proxy import ValueProxy
 
 _SYMBOLIC = (ValueProxy, torch.Tensor)
@@ -75,7 +75,7 @@ def record_calls(functions: Sequence[FreeFunction], make_node: MakeNode) -> Iter
 
 def _recording_call(function: FunctionType, make_node: MakeNode) -> Any:
     def call(*args: Any, **kwargs: Any) -> Any:
-        if any(isinstance(leaf, _SYMBOLIC) for leaf in tree_leaves((args, kwargs))):
+        if any(isinstance(leaf, _SYMBOLIC) for leaf in leaves_of((args, kwargs))):
             return make_node(function, args, kwargs)
         return function(*args, **kwargs)
 
@@ -92,4 +92,4 @@ def _is_callable_by_graph(frame: FrameType) -> bool:
     count = frame.f_code.co_argcount + frame.f_code.co_kwonlyargcount
     values = [frame.f_locals.get(name) for name in frame.f_code.co_varnames[:count]]
     plain = (*_SYMBOLIC, bool, int, float, str, type(None))
-    return all(isinstance(leaf, plain) for leaf in tree_leaves(values))
+    return all(isinstance(leaf, plain) for leaf in leaves_of(values))

@@ -10,16 +10,18 @@ from unittest import mock
 import torch
 from torch import nn
 from torch._functorch import apis, eager_transforms
-from torch.utils._pytree import tree_leaves
 
 from fxtransport.functions import Code, Transformed, apply_function, call_script
 from fxtransport.runtime import set_mode
 from fxtransport.tracing.error_context import is_own
 from fxtransport.tracing.evaluation import switch_gradients
 from fxtransport.tracing.interface import Tracer
+from fxtransport.tracing.leaves import leaves_of
 from fxtransport.tracing.value_proxy import is_proxy
 
 _len, _min, _max, _callable = len, min, max, callable
+_WITH_LENGTH = frozenset({tuple, list, dict, str, torch.Size})
+"""What code asks most often for its length."""
 _TRANSFORMS = (
     (apis, "vmap_impl"),
     (eager_transforms, "grad_impl"),
@@ -237,6 +239,8 @@ def _set_grad_enabled(mode: Any) -> None:
 
 def _length(x: Any) -> Any:
     """``len``, which for a tensor is a node, because it varies with the batch."""
+    if type(x) in _WITH_LENGTH:
+        return _len(x)
     return x.shape[0] if isinstance(x, torch.Tensor) and not is_proxy(x) else _len(x)
 
 
@@ -248,8 +252,10 @@ def _extreme(tracer: Tracer, function: Callable[..., Any]) -> Callable[..., Any]
     """``min`` and ``max``, which of numbers that may vary are nodes."""
 
     def choosing(*args: Any, **kwargs: Any) -> Any:
+        if tracer.evaluating:
+            return function(*args, **kwargs)
         values = args
-        if _len(args) == 1 and any(is_proxy(leaf) for leaf in tree_leaves(args)):
+        if _len(args) == 1 and any(is_proxy(leaf) for leaf in leaves_of(args)):
             values = tuple(args[0])
         if not kwargs and _len(values) > 1 and any(is_proxy(v) for v in values):
             return tracer.create_proxy("call_function", function, values, {})

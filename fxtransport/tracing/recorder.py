@@ -18,16 +18,17 @@ from torch import nn
 from torch._C._functorch import is_functorch_wrapped_tensor
 from torch._ops import HigherOrderOperator
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_map_only
 
 from fxtransport.ir import ALIAS, Call, Op, Recording
 from fxtransport.tracing.constants import READS_VALUES, Constants, DataDependentError, on_meta
+from fxtransport.tracing.leaves import leaves_of
 
 
 def tensors_in(value: Any) -> list[torch.Tensor]:
     """The tensors in nested tuples, lists, dicts and dataclasses, in order."""
     found: list[torch.Tensor] = []
-    for leaf in tree_leaves(value):
+    for leaf in leaves_of(value):
         if isinstance(leaf, torch.Tensor):
             found.append(leaf)
         elif is_dataclass(leaf) and not isinstance(leaf, type):
@@ -261,10 +262,10 @@ def module_calls(recorder: Recorder, root: nn.Module) -> Iterator[None]:
     def recorded_call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
         if module not in paths:
             return call(module, *args, **kwargs)
-        before = tree_leaves((args, kwargs))
+        before = leaves_of((args, kwargs))
         with recorder.calling(paths[module], before):
             returned = call(module, *args, **kwargs)
-        after = tree_leaves((args, kwargs))
+        after = leaves_of((args, kwargs))
         if len(before) != len(after) or any(map(operator.is_not, before, after)):
             recorder.mutators.add(paths[module])
         return returned

@@ -4,40 +4,57 @@ It has the model's structure, code, hooks and flags, and no data, so that passes
 instrument it freely while the user's model stays untouched.
 """
 
-import copy
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 from unittest import mock
 
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils import checkpoint
+from torch.utils._python_dispatch import _disable_current_modes
 
 from fxtransport.tracing.caches import without_caches
+from fxtransport.tracing.module_copies import copy_module
 
 
-def shadow_of(model: nn.Module, device: torch.device | str = "meta") -> nn.Module:
+def shadow_of(
+    model: nn.Module,
+    device: torch.device | str = "meta",
+    fake: FakeTensorMode | None = None,
+) -> nn.Module:
     """The model's shadow, in eval mode. Tied tensors stay tied.
 
     Args:
         model: What to copy.
         device: Where the copies of tensors are. Under a ``FakeTensorMode`` it may be a real
             one, and nothing is allocated.
+        fake: The mode that is active, of which the tensors are made directly.
     """
     memo: dict[int, Any] = {}
-    for tensor in _tensors(model):
-        if id(tensor) not in memo:
-            memo[id(tensor)] = _without_data(tensor, device)
-    return without_caches(copy.deepcopy(model, memo).eval())
+    with _disable_current_modes() if fake is not None else nullcontext():
+        for tensor in _tensors(model):
+            if id(tensor) not in memo:
+                memo[id(tensor)] = _without_data(tensor, device, fake)
+    return without_caches(copy_module(model, memo).eval())
 
 
-def _without_data(tensor: torch.Tensor, device: torch.device | str) -> torch.Tensor:
+def _without_data(
+    tensor: torch.Tensor, device: torch.device | str, fake: FakeTensorMode | None
+) -> torch.Tensor:
     shape, stride = tensor.shape, tensor.stride()
-    empty = torch.empty_strided(shape, stride, dtype=tensor.dtype, device=device)
-    if isinstance(tensor, nn.Parameter):
+    on = device if fake is None else "meta"
+    empty = torch.empty_strided(shape, stride, dtype=tensor.dtype, device=on)
+    if fake is not None:
+        empty = FakeTensor(fake, empty, torch.device(device))
+    if not isinstance(tensor, nn.Parameter):
+        return empty.requires_grad_(tensor.requires_grad and tensor.is_leaf)
+    if fake is None:
         return nn.Parameter(empty, requires_grad=tensor.requires_grad)
-    return empty.requires_grad_(tensor.requires_grad and tensor.is_leaf)
+    empty.requires_grad_(tensor.requires_grad)
+    empty._is_param = True  # as nn.Parameter does, which would make another tensor
+    return empty
 
 
 def _tensors(model: nn.Module) -> Iterator[torch.Tensor]:

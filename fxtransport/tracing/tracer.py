@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from torch import fx, nn
-from torch.utils._pytree import tree_leaves
 
 from fxtransport.errors import TraceError
 from fxtransport.tracing.arguments import node_argument
@@ -29,6 +28,7 @@ from fxtransport.tracing.free_functions import FreeFunction, record_calls
 from fxtransport.tracing.global_variables import GlobalVariables
 from fxtransport.tracing.guards import GuardingTracer
 from fxtransport.tracing.identities import Identities, tensors_with_steps
+from fxtransport.tracing.leaves import leaves_of
 from fxtransport.tracing.modes import Modes
 from fxtransport.tracing.patches import patched
 from fxtransport.tracing.pieces import Pieces
@@ -203,7 +203,7 @@ class ValueTracer(GuardingTracer):
 
     def _piece(self, node: fx.Node, key: Any, value: Any) -> Any:
         """What a structure holds, with a proxy for a number."""
-        if value is None or any(isinstance(leaf, torch.Tensor) for leaf in tree_leaves(value)):
+        if value is None or any(isinstance(leaf, torch.Tensor) for leaf in leaves_of(value)):
             return value
         piece = self.create_node("call_function", operator.getitem, (node, key), {})
         return self.wrapped(piece, value)
