@@ -3,7 +3,7 @@
 import copy
 import functools
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import FunctionType, ModuleType
 from typing import Any
@@ -16,6 +16,19 @@ _LIBRARIES = frozenset({"torch", "numpy", "sympy", "scipy", "sklearn", "networkx
 """Whose cached functions make no tensors of models; nor do those of Python's own library."""
 _CONTAINERS = (dict, list, set)
 _LARGE = 10_000
+
+
+_replacing: dict[int, Any] = {}
+"""The functions that stand in the place of those with a cache now, by identity."""
+
+
+def _by_id(functions: Iterable[Any]) -> dict[int, Any]:
+    return {id(function): function for function in functions}
+
+
+def replaces_cached(function: Any) -> bool:
+    """Whether a function stands in the place of one with a cache now."""
+    return id(function) in _replacing
 
 
 @contextmanager
@@ -41,6 +54,7 @@ def untouched_caches(model: nn.Module) -> Iterator[None]:
             found = _cached_functions(owner)
             if found:
                 stack.enter_context(mock.patch.multiple(owner, **found))
+                stack.enter_context(mock.patch.dict(_replacing, _by_id(found.values())))
         try:
             yield
         finally:

@@ -132,10 +132,15 @@ def error_location(error: BaseException) -> str:
 
 def is_own(frame: FrameType) -> bool:
     """Whether a frame runs the model's code, and not torch's or this library's."""
-    if frame.f_code.co_filename.startswith((_TORCH, "<")):
+    if not is_own_file(frame.f_code.co_filename):
         return False
     name = f"{frame.f_globals.get('__name__', '')}."
     return name.startswith(_OWN_MODELS) or not name.startswith("fxtransport.")
+
+
+def is_own_file(name: str) -> bool:
+    """Whether code of a file may be the model's, and not torch's or made in a run."""
+    return not name.startswith((_TORCH, "<"))
 
 
 def source_line(frame: FrameType | None, outermost: CodeType | None = None) -> str | None:

@@ -106,6 +106,9 @@ class ValueTracer(GuardingTracer):
             stack.enter_context(self.recorder)
             stack.enter_context(self.attributes.seen())
             stack.enter_context(self.contexts.seen(self))
+            stack.enter_context(
+                self.globals.seen(lambda: not self.evaluating, lambda: self.recorder.current_path)
+            )
             stack.enter_context(patched(self))
             stack.enter_context(readable(self.recorder.constants, lambda: self.evaluating))
             stack.enter_context(record_calls(whole, self._call_whole))
@@ -118,6 +121,7 @@ class ValueTracer(GuardingTracer):
             self.flush_guards()
             self.graph.output(returned)
             self.attributes.refuse_changes(self.guarded)
+            self.globals.refuse_changes(self.root)
         self.attributes.settle()
         return self.graph
 
@@ -270,6 +274,8 @@ class ValueTracer(GuardingTracer):
             return call(module, *args, **kwargs)
         if not self.evaluating and path not in self.opened:
             return self.create_proxy("call_module", path, args, kwargs)
+        if not self.evaluating:
+            self.globals.note_module(module, path)
         given = [tensor for _, tensor in tensors_with_steps((args, kwargs))]
         with self.recorder.calling(path, given):
             returned = call(module, *args, **kwargs)
