@@ -111,6 +111,11 @@ def _register_parameter(tracer: Tracer) -> Callable[..., Any]:
 
     def registering(module: nn.Module, name: str, parameter: Any) -> None:
         if not tracer.evaluating and parameter is not None:
+            held = tracer.node_of(parameter)
+            if tracer.node_of(module) is None and held is not None and held.op == "get_attr":
+                # a view of a container, such as a slice; torch would look at its history
+                module._parameters[name] = parameter
+                return
             raise tracer.refuse(
                 f"makes a {type(module).__name__}, with new parameters in each forward pass",
                 "make it in __init__ and assign it to self",
