@@ -125,7 +125,34 @@ class GuardingTracer:
             self.deciding.append(decision.function)
         if node not in self.guarded:
             self.guarded.add(node)
-            self.create_node("call_function", guard, (node, value, decision.where), {})
+            names = self._attributes_of(node)
+            arguments = (node, value, decision.where, *([names] if names else []))
+            self.create_node("call_function", guard, arguments, {})
+
+    def _attributes_of(self, node: fx.Node) -> str:
+        """The attributes of modules that a number follows from; a comma if it does not alone."""
+        sources: dict[fx.Node, None] = {}
+        ahead, seen = [node], {node}
+        while ahead:
+            found = ahead.pop()
+            inputs = [n for n in found.all_input_nodes if n not in seen]
+            if not found.all_input_nodes or isinstance(self.values.get(found), torch.Tensor):
+                sources[found] = None
+                continue
+            seen.update(inputs)
+            ahead += inputs
+        named = [n for n in sources if self._is_number(n)]
+        names = []
+        for target in sorted({str(n.target) for n in named}):
+            path, _, name = target.rpartition(".")
+            own = path == self.recorder.current_path
+            of = "" if own else f" of {describe_module(self.root, path)}"
+            names.append(f"self.{name}{of}")
+        return " and ".join(names) + ("," if names and len(named) < len(sources) else "")
+
+    def _is_number(self, node: fx.Node) -> bool:
+        """Whether a node reads a number that a module holds."""
+        return node.op == "get_attr" and isinstance(self.values.get(node), int | float)
 
     def flush_guards(self) -> None:
         """Guard the numbers that were asked for."""
