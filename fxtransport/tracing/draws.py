@@ -5,11 +5,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
+from torch.utils._python_dispatch import _disable_current_modes
 
+from fxtransport.tracing.error_context import describe_module
 from fxtransport.tracing.interface import Tracer
 
 GENERATORS = (random.Random, np.random.Generator, np.random.RandomState)
 """Objects that draw numbers, other than those of torch."""
+_UNLIKELY = 0x5EED_0F_FE1D
 
 
 class Draws:
@@ -21,7 +25,10 @@ class Draws:
 
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
-        self._states = _states()
+        self._generators = _generators_of(tracer.root)
+        for generator in self._generators.values():
+            generator.manual_seed(_UNLIKELY)  # so that it is seen where code sets the same seed
+        self._states = self._state()
 
     def check(self) -> None:
         """Refuse code that has drawn since the last check.
@@ -29,7 +36,7 @@ class Draws:
         Raises:
             TraceError: it has.
         """
-        now = _states()
+        now = self._state()
         for what, before in self._states.items():
             if now[what] != before:
                 remedy = "draw from torch (torch.rand)" if "draws" in what else "do so outside"
@@ -41,7 +48,25 @@ class Draws:
 
     def accept(self) -> None:
         """Closed modules may have drawn: at run time they do, too."""
-        self._states = _states()
+        self._states = self._state()
+
+    def _state(self) -> dict[str, Any]:
+        with _disable_current_modes(), torch._C.DisableTorchFunction():
+            generators = {
+                f"sets the state of {name}": generator.get_state().numpy().tobytes()
+                for name, generator in self._generators.items()
+            }
+        return _states() | generators
+
+
+def _generators_of(root: nn.Module) -> dict[str, torch.Generator]:
+    """The generators of torch that modules hold, by name."""
+    return {
+        f"self.{name} of {describe_module(root, path)}": value
+        for path, module in root.named_modules()
+        for name, value in vars(module).items()
+        if isinstance(value, torch.Generator)
+    }
 
 
 def _settings() -> tuple[Any, ...]:

@@ -1,6 +1,5 @@
 """Say where in the user's code a forward pass failed: module path, file, line."""
 
-import copy
 import os
 import traceback
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException
 from torch.utils._python_dispatch import _disable_current_modes
 
+from fxtransport.copies import copy_model
 from fxtransport.errors import FxTransportError, TraceError, first_line
 from fxtransport.example import Example
 from fxtransport.tracing.constants import DataDependentError
@@ -102,7 +102,7 @@ def _error_of(model: nn.Module, example: Example) -> Exception | None:
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     with _Tried() as tried, _disable_current_modes(), torch.no_grad():
         inputs = example.map(lambda x, v: torch.zeros_like(x, device=device) if v is None else v)
-        example.call(copy.deepcopy(model).eval(), inputs)
+        example.call(copy_model(model).eval(), inputs)
     return tried.error
 
 

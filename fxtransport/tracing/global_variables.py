@@ -145,9 +145,8 @@ class GlobalVariables:
         def reading(environment: Any, key: Any) -> Any:
             if environment is os.environ and is_traced() and _is_asked(sys._getframe(1)):
                 place = _Place("environ", "os", "environ").then(ITEM, key)
-                value = environment._data.get(environment.encodekey(key), MISSING)
-                found = value if value is MISSING else environment.decodevalue(value)
-                self._add(place.watched(path(), found))
+                value = dict(environment).get(key, MISSING)
+                self._add(place.watched(path(), value))
             return read(environment, key)
 
         with mock.patch.object(kind, "__getitem__", reading):
@@ -177,7 +176,9 @@ class GlobalVariables:
         """Search a function, or what wraps one."""
         if isinstance(value, MethodType):
             bound = value.__self__
-            first = first or _Known(bound, _place_of_class(bound) if _is_class(bound) else None)
+            first = first or _Known(
+                bound, _place_of_class(bound) if isinstance(bound, type) else None
+            )
             value = value.__func__
         elif isinstance(value, _WRAPPERS):
             value = value.func
@@ -297,10 +298,8 @@ class GlobalVariables:
         self._add(place.watched(self._path, value))
 
     def _add(self, entry: Watched) -> None:
-        key = (entry.module or id(entry.holder and entry.holder.held), entry.name)
-        if not entry.is_elsewhere:
-            key = (key, entry.path)
-        self.watched.setdefault(("global", *key), entry)
+        where = entry.module or id(entry.holder and entry.holder.held)
+        self.watched.setdefault(("global", where, entry.name), entry)
 
 
 def _root_of(own: _Code, read: Read) -> _Known | None:

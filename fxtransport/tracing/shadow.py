@@ -4,7 +4,6 @@ It has the model's structure, code, hooks and flags, and no data, so that passes
 instrument it freely while the user's model stays untouched.
 """
 
-import copy
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -14,7 +13,9 @@ import torch
 from torch import nn
 from torch.utils import checkpoint
 
+from fxtransport.copies import copy_model
 from fxtransport.tracing.caches import without_caches
+from fxtransport.tracing.identities import tensors_with_steps
 
 
 def shadow_of(model: nn.Module, device: torch.device | str = "meta") -> nn.Module:
@@ -29,7 +30,7 @@ def shadow_of(model: nn.Module, device: torch.device | str = "meta") -> nn.Modul
     for tensor in _tensors(model):
         if id(tensor) not in memo:
             memo[id(tensor)] = _without_data(tensor, device)
-    return without_caches(copy.deepcopy(model, memo).eval())
+    return without_caches(copy_model(model, memo).eval())
 
 
 def _without_data(tensor: torch.Tensor, device: torch.device | str) -> torch.Tensor:
@@ -41,21 +42,11 @@ def _without_data(tensor: torch.Tensor, device: torch.device | str) -> torch.Ten
 
 
 def _tensors(model: nn.Module) -> Iterator[torch.Tensor]:
-    """Every tensor that a module holds, also in plain attributes, lists and dicts."""
+    """Every tensor that a module holds, also in plain attributes, containers and objects."""
     for module in model.modules():
         for value in vars(module).values():
-            yield from _tensors_in(value)
-
-
-def _tensors_in(value: Any) -> Iterator[torch.Tensor]:
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _tensors_in(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _tensors_in(item)
+            for _, tensor in tensors_with_steps(value):
+                yield tensor
 
 
 @contextmanager
