@@ -33,7 +33,8 @@ def copy_model(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Modul
     """
     failed = _Failed()
     with failed:
-        return _copied(model, memo)
+        copied: nn.Module = _copied(model, memo)
+        return copied
     path = _culprit(model, memo or {})
     raise TraceError(
         f"{path} cannot be copied ({type(failed.error).__name__}: {failed.error}), and a program "
@@ -72,21 +73,21 @@ def copied_wholly() -> Iterator[None]:
 
 def _tensor(tensor: torch.Tensor, memo: dict[int, Any]) -> torch.Tensor:
     if tensor.is_leaf:
-        return tensor.__deepcopy__(memo)  # type: ignore[no-any-return, no-untyped-call]
+        return tensor.__deepcopy__(memo)  # type: ignore[no-any-return]
     copied = tensor.detach().clone(memory_format=torch.preserve_format)
     return copied.requires_grad_(tensor.requires_grad)
 
 
-def _generator(generator: torch.Generator, memo: object) -> torch.Generator:
+def _generator(generator: torch.Generator, _: object) -> torch.Generator:
     return generator.clone_state()
 
 
-def _same(value: Any, memo: object) -> Any:
+def _same(value: Any, _: object) -> Any:
     return value
 
 
 def _new(make: Callable[[], Any]) -> Callable[[Any, Any], Any]:
-    return lambda value, memo: make()
+    return lambda *_: make()
 
 
 _COPIERS: dict[type, Callable[[Any, Any], Any]] = {

@@ -19,8 +19,8 @@ MAPPED = {"passes": "fxtransport.passes", "cli": "fxtransport.cli"}
 
 BASE = "ir errors files"
 RUNS = (
-    f"{BASE} copies functions hooks opened origin outputs randomness process example arguments unit "
-    "lowered runtime residue heads shells part program watched weights"
+    f"{BASE} copies functions hooks opened origin outputs randomness process example arguments "
+    "unit lowered runtime residue heads shells part program watched weights"
 )
 """What a program is made of, and what it calls while it runs."""
 MAY_IMPORT = {
