@@ -100,6 +100,11 @@ def call_without_gradient(function: Callable[..., Value], *args: object, **kwarg
         return function(*args, **kwargs)
 
 
+def gradients_enabled() -> bool:
+    """Whether gradients are computed where the program runs."""
+    return torch.is_grad_enabled()
+
+
 class WithoutGradient:
     """A function that the model calls under ``torch.no_grad``, so that its graph does, too.
 

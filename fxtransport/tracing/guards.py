@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from fxtransport.runtime import guard, guard_rank
+from fxtransport.runtime import gradients_enabled, guard, guard_rank
 from fxtransport.tracing.error_context import describe_module, source_line
 from fxtransport.tracing.free_functions import FreeFunction, free_function
 from fxtransport.tracing.modes import Modes
@@ -58,6 +58,7 @@ class GuardingTracer:
         self.counts_pieces = False
         self.asked_rank = False
         self.guarded: set[fx.Node] = set()
+        self.questions: list[str] = []
         self._pending: list[_Pending] = []
 
     @abstractmethod
@@ -121,6 +122,10 @@ class GuardingTracer:
 
     def _guard(self, value: Any, node: fx.Node, decision: Decision) -> None:
         """A node that refuses inputs for which a number is another than for the example."""
+        if node.target is gradients_enabled:
+            # both answers are traced
+            self.questions.append(f"torch.is_grad_enabled() in {decision.where}")
+            return
         if decision.function is not None:
             self.deciding.append(decision.function)
         if node not in self.guarded:

@@ -13,7 +13,7 @@ from torch._functorch import apis, eager_transforms
 from torch.utils._pytree import tree_leaves
 
 from fxtransport.functions import Code, Transformed, apply_function, call_script
-from fxtransport.runtime import set_mode
+from fxtransport.runtime import gradients_enabled, set_mode
 from fxtransport.tracing.error_context import is_own
 from fxtransport.tracing.evaluation import switch_gradients
 from fxtransport.tracing.interface import Tracer
@@ -224,13 +224,14 @@ def _refuse_seeding(tracer: Tracer, function: Any, name: str) -> Callable[..., A
     return calling
 
 
-def _is_grad_enabled(tracer: Tracer) -> Callable[[], bool]:
+def _is_grad_enabled(tracer: Tracer) -> Callable[[], Any]:
+    """The answer may be handed back to torch; where code decides by it, it is a question."""
     ask = torch.is_grad_enabled
 
-    def asking() -> bool:
+    def asking() -> Any:
         if tracer.evaluating or not ask() or not is_own(sys._getframe(1)):
             return ask()
-        return tracer.ask_gradients("torch.is_grad_enabled()")
+        return tracer.create_proxy("call_function", gradients_enabled, (), {})
 
     return asking
 
@@ -239,7 +240,11 @@ def _set_grad_enabled(tracer: Tracer) -> Callable[[Any], None]:
     """What is evaluated is so without gradients, whatever a module asks for."""
 
     def switching(mode: Any) -> None:
-        if not tracer.evaluating:
+        if tracer.evaluating:
+            return
+        if is_proxy(mode) and mode.node.target is gradients_enabled:
+            switch_gradients(True)  # as they are where the program runs
+        else:
             switch_gradients(mode.pinned() if is_proxy(mode) else mode)
 
     return switching

@@ -75,7 +75,6 @@ class ValueTracer(GuardingTracer):
         self.owners: dict[str, str] = {}
         self.results: dict[str, fx.Node] = {}
         self.sites: dict[fx.Node, Site] = {}
-        self.questions: list[str] = []
         self.current: fx.Node | None = None
         self.evaluating = False
         self.is_returning = False
@@ -85,7 +84,7 @@ class ValueTracer(GuardingTracer):
         self.globals = GlobalVariables()
         self._known = Identities()
         self._draws = Draws(self)
-        self._gradients = gradients
+        self.gradients = gradients
         self._failed = ""
         self._refusal: Exception | None = None
 
@@ -299,7 +298,7 @@ class ValueTracer(GuardingTracer):
     def ask_gradients(self, what: str) -> bool:
         """The answer to a question whether gradients are computed."""
         self.questions.append(f"{what} in {self.decision(sys._getframe(1)).where}")
-        return self._gradients
+        return self.gradients
 
     def refuse(self, what: str, remedy: str) -> TraceError:
         """The error that refuses the code that runs now."""
