@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree
 
+from fxtransport.copies import copied_wholly
 from fxtransport.errors import GuardError
 from fxtransport.hooks import hook_error, hook_of
 from fxtransport.lowered import LoweredPart
@@ -299,8 +300,9 @@ class Part(nn.Module):
         model = self._around[1]
         # a memo of its own: in it the modules of other parts are empty
         own = placeholders(model, set(self.modules()))
-        alone = detach(self, model, own)
-        head = copy.deepcopy(self._head[0], own)
+        with copied_wholly():
+            alone = detach(self, model, own)
+            head = copy.deepcopy(self._head[0], own)
         copied = Part(alone, alone, self._lowered, self._place, head, self.provenance)
         memo[id(self)] = copied
         copied.copy_modes(self)

@@ -8,6 +8,7 @@ import torch
 from torch import fx, nn
 
 from fxtransport.arguments import arguments_of
+from fxtransport.copies import copied_wholly
 from fxtransport.errors import UsageError
 from fxtransport.example import Example
 from fxtransport.ir import HeadPlan, Layer, PartitionPlan, Residual, Shapes, VerificationReport
@@ -236,7 +237,8 @@ class Program(nn.Module):
         memo[id(self)] = copied
         views = ("_root", "_parts", "_whole", "_arguments")
         kept = {name: value for name, value in vars(self).items() if name not in views}
-        copied.__dict__.update(copy.deepcopy(kept, memo))
+        with copied_wholly():
+            copied.__dict__.update(copy.deepcopy(kept, memo))
         copied._share_tensors(copied._model[0])
         copied._make_parts()
         pairs = zip((*copied._parts, *copied._whole), (*self._parts, *self._whole), strict=True)

@@ -14,18 +14,36 @@ from fxtransport.residue import Measure, Measures, Residue
 Value = TypeVar("Value")
 
 
-def guard(value: object, expected: object, where: str) -> None:
-    """Refuse an input whose shape takes another path through the model.
+def guard(value: object, expected: object, where: str, attributes: str = "") -> None:
+    """Refuse an input whose shape takes another path through the model, or an attribute.
+
+    Args:
+        value: What code decides by.
+        expected: What it was for the example.
+        where: The module and the line.
+        attributes: Those that the value follows from; from sizes of inputs, too, if they end
+            with a comma.
 
     Raises:
         GuardError: the value differs from that of the example the graph was built on.
     """
     if value != expected:
+        if attributes:
+            raise GuardError(_on_attributes(value, expected, where, attributes))
         what, found = ("a value", type(value).__name__) if expected is None else ("a number", value)
         raise GuardError(
             f"this program was compiled for inputs where {what} in {where} is {expected!r}, "
             f"and this input makes it {found}; compile again with an example of this shape"
         )
+
+
+def _on_attributes(value: object, expected: object, where: str, attributes: str) -> str:
+    names = attributes.removesuffix(",")
+    also = "" if names == attributes else ", or with an example of this shape"
+    return (
+        f"{where} decides by {names}: what it asks was {expected!r} when the program was compiled "
+        f"and is {value!r} now; compile again after changing {names}{also}"
+    )
 
 
 def guard_rank(value: torch.Tensor, expected: int, where: str) -> None:
@@ -80,6 +98,11 @@ def call_without_gradient(function: Callable[..., Value], *args: object, **kwarg
     """What a function or module returns, cut off from the graph of autograd."""
     with torch.no_grad():
         return function(*args, **kwargs)
+
+
+def gradients_enabled() -> bool:
+    """Whether gradients are computed where the program runs."""
+    return torch.is_grad_enabled()
 
 
 class WithoutGradient:

@@ -32,6 +32,10 @@ CONSTANTS: Final = (
 """What is compared as it is. Functions and classes survive a deep copy as themselves."""
 OPAQUE: Final = (torch.Tensor, nn.Module, Logger, types.ModuleType)
 """What is known by its class only: tensors may change, and modules have guards of their own."""
+ATTRIBUTE: Final = "attribute"
+ITEM: Final = "item"
+Step = tuple[str, Any]
+"""How what an object holds is read: ``ATTRIBUTE`` or ``ITEM``, and a name or key."""
 DEPTH: Final = 8
 """How deep containers and objects are looked into."""
 SIZE: Final = 10_000
@@ -179,14 +183,41 @@ class Camera:
 
 
 def _attributes(value: Any) -> Mapping[str, Any]:
-    """What an object holds by name, in its dictionary and in slots."""
-    found = dict(getattr(value, "__dict__", {}))
+    """What an object holds by name, in its dictionary and in slots, and plain ones of its class."""
+    own = getattr(value, "__dict__", None)
+    found = {} if own is None else _of_class(type(value)) | dict(own)
     for kind in type(value).__mro__:
         slots = kind.__dict__.get("__slots__", ())
         for name in (slots,) if isinstance(slots, str) else slots:
             if name not in ("__dict__", "__weakref__") and hasattr(value, name):
                 found[name] = getattr(value, name)
     return found
+
+
+def _of_class(kind: type) -> dict[str, Any]:
+    """The plain attributes of a class, and of those that it is derived from."""
+    return {
+        name: value
+        for each in reversed(kind.__mro__)
+        for name, value in each.__dict__.items()
+        if type(value) in PLAIN and not name.startswith("__")
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class Holder:
+    """A class, or a variable of a closure, that no module of Python has by a name.
+
+    It is the same in a copy of a program. In another process it is not there.
+    """
+
+    held: type | types.CellType | None
+
+    def __deepcopy__(self, memo: object) -> "Holder":
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Holder, (None,)
 
 
 @dataclass(frozen=True)
@@ -200,6 +231,16 @@ class Watched:
     """What it was, from :func:`snapshot`; ``MISSING`` if it was not there."""
     module: str = ""
     """Of a global variable, the module of Python that has it."""
+    variable: str = ""
+    """Of what is inside a global variable, the variable."""
+    steps: tuple[Step, ...] = ()
+    """How it is read from the variable, from the holder, or from the class of the module."""
+    holder: Holder | None = None
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether it is no attribute of the module."""
+        return bool(self.module or self.holder)
 
 
 def check_watched(watched: Iterable[Watched], origin: nn.Module, camera: Camera) -> None:
@@ -235,16 +276,33 @@ def live_value(entry: Watched, origin: nn.Module) -> Any:
         entry: The attribute.
         origin: The module.
     """
+    if entry.holder is not None:
+        return entry.value if entry.holder.held is None else _inside(entry.holder.held, entry.steps)
     if not entry.module:
+        if entry.steps:
+            return _inside(type(origin), entry.steps)
         return getattr(origin, entry.name, MISSING)
     module = sys.modules.get(entry.module)
-    # in another process, the code that read it may not be there
-    return entry.value if module is None else getattr(module, entry.name, MISSING)
+    if module is None:
+        # in another process, the code that read it may not be there
+        return entry.value
+    found = getattr(module, entry.variable or entry.name, MISSING)
+    return _inside(found, entry.steps) if entry.steps else found
+
+
+def _inside(value: Any, steps: tuple[Step, ...]) -> Any:
+    """What is inside an object now; ``MISSING`` if it is not there."""
+    for kind, key in steps:
+        try:
+            value = getattr(value, key) if kind is ATTRIBUTE or kind == ATTRIBUTE else value[key]
+        except (AttributeError, LookupError, TypeError, ValueError):
+            return MISSING
+    return value
 
 
 def changed(entry: Watched, origin: nn.Module, place: str, before: str, now: str) -> str:
     """What to tell a user who changed an attribute."""
-    name = f"{entry.module}.{entry.name}" if entry.module else f"self.{entry.name}"
+    name = entry.name if entry.holder else f"{entry.module or 'self'}.{entry.name}"
     return (
         f"{entry.path or 'the model'} ({type(origin).__name__}) reads {name}{place}, "
         f"which was {before} when the program was compiled and is {now} now; set it back, or "

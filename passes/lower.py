@@ -139,18 +139,22 @@ def _attribute_of(node: fx.Node) -> set[str]:
 def _watched(unit: Unit, own: set[str], called: set[str]) -> tuple[Watched, ...]:
     """The attributes that the code of a part depends on.
 
+    What is no attribute may be read by every part, and is noted where it was read first.
+
     Args:
         unit: The model and its facts.
         own: The paths of the modules in the part.
         called: The paths of all that any part refers to.
     """
     elsewhere = called | unit.fact(Origins).opened
-    return tuple(
-        entry
-        for entry in unit.fact(WatchedAttributes).found
-        if entry.path in own
-        or (entry.path not in elsewhere and entry.path.rpartition(".")[0] in own)
-    )
+    found = []
+    for entry in unit.fact(WatchedAttributes).found:
+        around = entry.path.rpartition(".")[0]
+        if entry.path in own or (entry.path not in elsewhere and around in own):
+            found.append(entry)
+        elif entry.is_elsewhere:
+            found.append(replace(entry, path=""))
+    return tuple(found)
 
 
 def opened_paths(targets: Iterable[str]) -> tuple[str, ...]:

@@ -1,6 +1,5 @@
 """Compare the program with the model: outputs, gradients and buffers, in both modes."""
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,6 +9,7 @@ import torch
 from torch import nn
 
 from fxtransport.analysis.outcomes import Named, Outcome, draw_inputs, outcome_of
+from fxtransport.copies import copy_model
 from fxtransport.errors import UsageError, VerificationError
 from fxtransport.ir import Check, Constructs, VerificationReport
 from fxtransport.lowered import Lowered
@@ -80,7 +80,7 @@ class Verify(Pass):
         is_example = all(tuple(shape_of(x)) == x.shape for x in example.tensors)
 
         def measured(call: Callable[[nn.Module, Any], Any]) -> Outcome:
-            model = copy.deepcopy(unit.model)
+            model = copy_model(unit.model)
             setting.set_modes(model)
             within = None
             if setting.autocast:

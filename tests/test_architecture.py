@@ -19,8 +19,8 @@ MAPPED = {"passes": "fxtransport.passes", "cli": "fxtransport.cli"}
 
 BASE = "ir errors files"
 RUNS = (
-    f"{BASE} functions hooks opened origin outputs randomness process example arguments unit "
-    "lowered runtime residue heads shells part program watched weights"
+    f"{BASE} copies functions hooks opened origin outputs randomness process example arguments "
+    "unit lowered runtime residue heads shells part program watched weights"
 )
 """What a program is made of, and what it calls while it runs."""
 MAY_IMPORT = {
@@ -35,6 +35,8 @@ MAY_IMPORT = {
     "heads": "ir",
     "residue": "ir",
     "hooks": "",
+    "module_copies": "",
+    "copies": "errors module_copies",
     "functions": "",
     "watched": "errors",
     "lowered": "watched",
@@ -44,14 +46,14 @@ MAY_IMPORT = {
     "arguments": "errors",
     "unit": "errors example",
     "shells": "lowered",
-    "part": "errors hooks lowered opened origin residue shells watched",
-    "program": "errors ir lowered origin part residue shells arguments example",
+    "part": "copies errors hooks lowered opened origin residue shells watched",
+    "program": "copies errors ir lowered origin part residue shells arguments example",
     "weights": "errors program",
     "data": "errors files randomness",
     "nets": "errors heads",
     "objectives": "ir errors outputs residue",
     "training": f"{RUNS} objectives data",
-    "tracing": "functions hooks ir errors example process unit runtime watched",
+    "tracing": "copies functions hooks ir errors example process unit runtime watched",
     "analysis": "ir errors example outputs process unit runtime heads tracing",
     "passes": f"{RUNS} tracing analysis",
     "report": f"{RUNS} passes training data objectives zoo names",

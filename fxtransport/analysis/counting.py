@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any
 from unittest import mock
 
 import torch
@@ -30,7 +30,7 @@ from fxtransport.tracing.shadow import shadow_of
 class Ledger(TorchDispatchMode):
     """Books floating-point operations and saved storages on the node that is running."""
 
-    supports_higher_order_operators: ClassVar[bool] = True
+    supports_higher_order_operators = True
 
     module: nn.Module
     """What runs, with fake tensors. Its parameters and buffers are never booked as saved."""

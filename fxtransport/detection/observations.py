@@ -66,7 +66,8 @@ class Observations:
     @property
     def predicted(self) -> NDArray[np.int64]:
         """The predicted class of each image, N."""
-        return self["logits"].argmax(1)
+        predicted: NDArray[np.int64] = self["logits"].argmax(1)
+        return predicted
 
     def take(self, rows: Sequence[int] | NDArray[np.int64] | NDArray[np.bool_]) -> Self:
         """The observations of some images, given by their indices or a mask."""

@@ -4,7 +4,7 @@ import copy
 import functools
 import sys
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import FunctionType, ModuleType
 from typing import Any
@@ -19,6 +19,19 @@ _CONTAINERS = (dict, list, set)
 _PLAIN = frozenset({*_CONTAINERS, OrderedDict, tuple, int, float, bool, str, type(None)})
 """Most of what modules hold; none of it is a function."""
 _LARGE = 10_000
+
+
+_replacing: dict[int, Any] = {}
+"""The functions that stand in the place of those with a cache now, by identity."""
+
+
+def _by_id(functions: Iterable[Any]) -> dict[int, Any]:
+    return {id(function): function for function in functions}
+
+
+def replaces_cached(function: Any) -> bool:
+    """Whether a function stands in the place of one with a cache now."""
+    return id(function) in _replacing
 
 
 @contextmanager
@@ -44,6 +57,7 @@ def untouched_caches(model: nn.Module) -> Iterator[None]:
             found = _cached_functions(owner)
             if found:
                 stack.enter_context(mock.patch.multiple(owner, **found))
+                stack.enter_context(mock.patch.dict(_replacing, _by_id(found.values())))
         try:
             yield
         finally:

@@ -12,13 +12,14 @@ from fxtransport.runtime import (
     assign,
     call_under_autocast,
     call_without_gradient,
+    gradients_enabled,
     guard,
     under_autocast,
     without_gradient,
 )
 from fxtransport.tracing.interface import Tracer
 
-_PASSIVE = (getattr, guard, len, tuple, assign, operator.getitem, operator.not_)
+_PASSIVE = (getattr, guard, gradients_enabled, len, tuple, assign, operator.getitem, operator.not_)
 """What does the same in every context."""
 
 Island = tuple[Any, Any, bool, Any]

@@ -7,7 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
+from torch.utils._python_dispatch import _disable_current_modes
 
+from fxtransport.tracing.error_context import describe_module
 from fxtransport.tracing.interface import Tracer
 
 GENERATORS = (random.Random, np.random.Generator, np.random.RandomState)
@@ -21,6 +24,7 @@ _WHAT = (
 _MERSENNE_TWISTER = 624 * 4 + 4
 """The bytes of the state of NumPy's first generator: its words and the position."""
 _WORDS = 8
+_UNLIKELY = 0x5EED_0F_FE1D
 
 
 class Draws:
@@ -33,6 +37,9 @@ class Draws:
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
         self._memory = _Memory()
+        self._generators = _generators_of(tracer.root)
+        for generator in self._generators.values():
+            generator.manual_seed(_UNLIKELY)  # so that it is seen where code sets the same seed
         self._states = self._now()
 
     def check(self) -> None:
@@ -44,7 +51,8 @@ class Draws:
         now = self._now()
         if now == self._states:
             return
-        what = next(w for w, a, b in zip(_WHAT, now, self._states, strict=True) if a != b)
+        names = (*_WHAT, *(f"sets the state of {name}" for name in self._generators))
+        what = next(w for w, a, b in zip(names, now, self._states, strict=True) if a != b)
         remedy = "draw from torch (torch.rand)" if "draws" in what else "do so outside"
         raise self._tracer.refuse(
             f"{what} in forward, which a graph would freeze",
@@ -61,7 +69,22 @@ class Draws:
     def _now(self) -> tuple[Any, ...]:
         """The states of all generators, and settings."""
         seed = torch.default_generator.initial_seed()
-        return _python_state(), self._memory.state(), seed, _settings()
+        found = _python_state(), self._memory.state(), seed, _settings()
+        if not self._generators:
+            return found
+        with _disable_current_modes(), torch._C.DisableTorchFunction():
+            states = [g.get_state().numpy().tobytes() for g in self._generators.values()]
+        return (*found, *states)
+
+
+def _generators_of(root: nn.Module) -> dict[str, torch.Generator]:
+    """The generators of torch that modules hold, by name."""
+    return {
+        f"self.{name} of {describe_module(root, path)}": value
+        for path, module in root.named_modules()
+        for name, value in vars(module).items()
+        if isinstance(value, torch.Generator)
+    }
 
 
 class _Memory:
@@ -73,7 +96,7 @@ class _Memory:
     """
 
     def __init__(self) -> None:
-        self._generator = np.random.get_bit_generator()
+        self._generator = np.random.get_bit_generator()  # type: ignore[attr-defined]
         self._whole: Any = None
         waiting = np.random.get_state(legacy=False)["has_gauss"]
         if type(self._generator) is np.random.MT19937 and not waiting:
@@ -89,7 +112,7 @@ class _Memory:
 
     def state(self) -> Any:
         """What changes whenever a number is drawn, or the generator is another one."""
-        if np.random.get_bit_generator() is not self._generator:
+        if np.random.get_bit_generator() is not self._generator:  # type: ignore[attr-defined]
             return None
         if self._whole is not None:
             return self._read()

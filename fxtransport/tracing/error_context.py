@@ -1,6 +1,5 @@
 """Say where in the user's code a forward pass failed: module path, file, line."""
 
-import copy
 import logging
 import os
 import traceback
@@ -14,6 +13,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException
 from torch.utils._python_dispatch import _disable_current_modes
 
+from fxtransport.copies import copy_model
 from fxtransport.errors import FxTransportError, TraceError, first_line
 from fxtransport.example import Example
 from fxtransport.tracing.constants import DataDependentError
@@ -132,7 +132,7 @@ def _error_of(model: nn.Module, example: Example, trained: bool) -> Exception | 
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     with _Tried() as tried, _disable_current_modes(), torch.set_grad_enabled(trained):
         inputs = example.map(lambda x, v: torch.zeros_like(x, device=device) if v is None else v)
-        example.call(copy.deepcopy(model).train(trained), inputs)
+        example.call(copy_model(model).train(trained), inputs)
     return tried.error
 
 
@@ -162,10 +162,15 @@ def error_location(error: BaseException) -> str:
 
 def is_own(frame: FrameType) -> bool:
     """Whether a frame runs the model's code, and not torch's or this library's."""
-    if frame.f_code.co_filename.startswith((_TORCH, "<")):
+    if not is_own_file(frame.f_code.co_filename):
         return False
     name = f"{frame.f_globals.get('__name__', '')}."
     return name.startswith(_OWN_MODELS) or not name.startswith("fxtransport.")
+
+
+def is_own_file(name: str) -> bool:
+    """Whether code of a file may be the model's, and not torch's or made in a run."""
+    return not name.startswith((_TORCH, "<"))
 
 
 def source_line(frame: FrameType | None, outermost: CodeType | None = None) -> str | None:

@@ -10,6 +10,7 @@ from torch import fx
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_map_only
 
+from fxtransport.runtime import gradients_enabled
 from fxtransport.tracing.identities import Identities
 from fxtransport.tracing.interface import Tracer
 from fxtransport.tracing.recorder import tensors_in
@@ -102,6 +103,8 @@ def _run(tracer: Tracer, node: fx.Node, args: Any, kwargs: Any) -> Any:
     target: Any = node.target
     if isinstance(kwargs.get("generator"), torch.Generator):
         kwargs["generator"] = None  # it may be of another device
+    if target is gradients_enabled:
+        return tracer.gradients
     match node.op:
         case "get_attr":
             return attribute_of(tracer.root, str(target))

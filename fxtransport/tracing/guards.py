@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from fxtransport.runtime import guard, guard_rank
+from fxtransport.runtime import gradients_enabled, guard, guard_rank
 from fxtransport.tracing.error_context import describe_module, source_line
 from fxtransport.tracing.free_functions import FreeFunction, free_function
 from fxtransport.tracing.modes import Modes
@@ -58,6 +58,7 @@ class GuardingTracer:
         self.counts_pieces = False
         self.asked_rank = False
         self.guarded: set[fx.Node] = set()
+        self.questions: list[str] = []
         self._pending: list[_Pending] = []
 
     @abstractmethod
@@ -121,11 +122,42 @@ class GuardingTracer:
 
     def _guard(self, value: Any, node: fx.Node, decision: Decision) -> None:
         """A node that refuses inputs for which a number is another than for the example."""
+        if node.target is gradients_enabled:
+            # both answers are traced
+            self.questions.append(f"torch.is_grad_enabled() in {decision.where}")
+            return
         if decision.function is not None:
             self.deciding.append(decision.function)
         if node not in self.guarded:
             self.guarded.add(node)
-            self.create_node("call_function", guard, (node, value, decision.where), {})
+            names = self._attributes_of(node)
+            arguments = (node, value, decision.where, *([names] if names else []))
+            self.create_node("call_function", guard, arguments, {})
+
+    def _attributes_of(self, node: fx.Node) -> str:
+        """The attributes of modules that a number follows from; a comma if it does not alone."""
+        sources: dict[fx.Node, None] = {}
+        ahead, seen = [node], {node}
+        while ahead:
+            found = ahead.pop()
+            inputs = [n for n in found.all_input_nodes if n not in seen]
+            if not found.all_input_nodes or isinstance(self.values.get(found), torch.Tensor):
+                sources[found] = None
+                continue
+            seen.update(inputs)
+            ahead += inputs
+        named = [n for n in sources if self._is_number(n)]
+        names = []
+        for target in sorted({str(n.target) for n in named}):
+            path, _, name = target.rpartition(".")
+            own = path == self.recorder.current_path
+            of = "" if own else f" of {describe_module(self.root, path)}"
+            names.append(f"self.{name}{of}")
+        return " and ".join(names) + ("," if names and len(named) < len(sources) else "")
+
+    def _is_number(self, node: fx.Node) -> bool:
+        """Whether a node reads a number that a module holds."""
+        return node.op == "get_attr" and isinstance(self.values.get(node), int | float)
 
     def flush_guards(self) -> None:
         """Guard the numbers that were asked for."""

@@ -24,6 +24,8 @@ class Tracer(Protocol):
     evaluating: bool
     """Whether the value of a node is being computed, so that nothing must be traced."""
 
+    gradients: bool
+    """What traced code is told of whether gradients are computed."""
     is_returning: bool
     """Whether the model's forward is done, and what it returns is put together."""
 

@@ -12,7 +12,7 @@ from torch import nn
 from torch._functorch import apis, eager_transforms
 
 from fxtransport.functions import Code, Transformed, apply_function, call_script
-from fxtransport.runtime import set_mode
+from fxtransport.runtime import gradients_enabled, set_mode
 from fxtransport.tracing.error_context import is_own
 from fxtransport.tracing.evaluation import switch_gradients
 from fxtransport.tracing.interface import Tracer
@@ -113,6 +113,11 @@ def _register_parameter(tracer: Tracer) -> Callable[..., Any]:
 
     def registering(module: nn.Module, name: str, parameter: Any) -> None:
         if not tracer.evaluating and parameter is not None:
+            held = tracer.node_of(parameter)
+            if tracer.node_of(module) is None and held is not None and held.op == "get_attr":
+                # a view of a container, such as a slice; torch would look at its history
+                module._parameters[name] = parameter
+                return
             raise tracer.refuse(
                 f"makes a {type(module).__name__}, with new parameters in each forward pass",
                 "make it in __init__ and assign it to self",
@@ -221,20 +226,24 @@ def _refuse_seeding(tracer: Tracer, function: Any, name: str) -> Callable[..., A
     return calling
 
 
-def _is_grad_enabled(tracer: Tracer) -> Callable[[], bool]:
+def _is_grad_enabled(tracer: Tracer) -> Callable[[], Any]:
+    """The answer may be handed back to torch; where code decides by it, it is a question."""
     ask = torch.is_grad_enabled
 
-    def asking() -> bool:
+    def asking() -> Any:
         if tracer.evaluating or not ask() or not is_own(sys._getframe(1)):
             return ask()
-        return tracer.ask_gradients("torch.is_grad_enabled()")
+        return tracer.create_proxy("call_function", gradients_enabled, (), {})
 
     return asking
 
 
 def _set_grad_enabled(mode: Any) -> None:
-    """Traced code may decide by a number of its input."""
-    switch_gradients(mode.pinned() if is_proxy(mode) else mode)
+    """Traced code may decide by a number of its input, or set what was before."""
+    if is_proxy(mode) and mode.node.target is gradients_enabled:
+        switch_gradients(True)  # as they are where the program runs
+    else:
+        switch_gradients(mode.pinned() if is_proxy(mode) else mode)
 
 
 def _length(x: Any) -> Any:

@@ -10,7 +10,7 @@ import operator
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, ClassVar
+from typing import Any
 from unittest import mock
 
 import torch
@@ -44,7 +44,7 @@ class Recorder(TorchDispatchMode):
     nothing.
     """
 
-    supports_higher_order_operators: ClassVar[bool] = True
+    supports_higher_order_operators = True
 
     ops: list[Op] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)

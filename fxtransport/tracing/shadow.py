@@ -15,8 +15,9 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils import checkpoint
 from torch.utils._python_dispatch import _disable_current_modes
 
+from fxtransport.copies import copy_model
 from fxtransport.tracing.caches import without_caches
-from fxtransport.tracing.module_copies import copy_module
+from fxtransport.tracing.identities import tensors_with_steps
 
 
 def shadow_of(
@@ -37,7 +38,7 @@ def shadow_of(
         for tensor in _tensors(model):
             if id(tensor) not in memo:
                 memo[id(tensor)] = _without_data(tensor, device, fake)
-    return without_caches(copy_module(model, memo).eval())
+    return without_caches(copy_model(model, memo).eval())
 
 
 def _without_data(
@@ -58,21 +59,11 @@ def _without_data(
 
 
 def _tensors(model: nn.Module) -> Iterator[torch.Tensor]:
-    """Every tensor that a module holds, also in plain attributes, lists and dicts."""
+    """Every tensor that a module holds, also in plain attributes, containers and objects."""
     for module in model.modules():
         for value in vars(module).values():
-            yield from _tensors_in(value)
-
-
-def _tensors_in(value: Any) -> Iterator[torch.Tensor]:
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _tensors_in(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _tensors_in(item)
+            for _, tensor in tensors_with_steps(value):
+                yield tensor
 
 
 @contextmanager

@@ -57,7 +57,7 @@ def trace_model(unit: Unit, opened: frozenset[str]) -> Traced:
         pieces=tracer.counts_pieces,
     )
     found = WatchedAttributes(
-        tuple({(w.module, w.path, w.name): w for w in reversed(watched)}.values())
+        tuple({(w.module, w.holder, w.path, w.name): w for w in reversed(watched)}.values())
     )
     return Traced(graph, tracer, origins, merged, constructs, found)
 

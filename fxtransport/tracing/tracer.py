@@ -75,7 +75,6 @@ class ValueTracer(GuardingTracer):
         self.owners: dict[str, str] = {}
         self.results: dict[str, fx.Node] = {}
         self.sites: dict[fx.Node, Site] = {}
-        self.questions: list[str] = []
         self.current: fx.Node | None = None
         self.evaluating = False
         self.is_returning = False
@@ -85,7 +84,7 @@ class ValueTracer(GuardingTracer):
         self.globals = GlobalVariables()
         self._known = Identities()
         self._draws = Draws(self)
-        self._gradients = gradients
+        self.gradients = gradients
         self._failed = ""
         self._refusal: Exception | None = None
 
@@ -106,6 +105,9 @@ class ValueTracer(GuardingTracer):
             stack.enter_context(self.recorder)
             stack.enter_context(self.attributes.seen())
             stack.enter_context(self.contexts.seen(self))
+            stack.enter_context(
+                self.globals.seen(lambda: not self.evaluating, lambda: self.recorder.current_path)
+            )
             stack.enter_context(patched(self))
             stack.enter_context(readable(self.recorder.constants, lambda: self.evaluating))
             stack.enter_context(record_calls(whole, self._call_whole))
@@ -118,6 +120,7 @@ class ValueTracer(GuardingTracer):
             self.flush_guards()
             self.graph.output(returned)
             self.attributes.refuse_changes(self.guarded)
+            self.globals.refuse_changes(self.root)
         self.attributes.settle()
         return self.graph
 
@@ -270,6 +273,8 @@ class ValueTracer(GuardingTracer):
             return call(module, *args, **kwargs)
         if not self.evaluating and path not in self.opened:
             return self.create_proxy("call_module", path, args, kwargs)
+        if not self.evaluating:
+            self.globals.note_module(module, path)
         given = [tensor for _, tensor in tensors_with_steps((args, kwargs))]
         with self.recorder.calling(path, given):
             returned = call(module, *args, **kwargs)
@@ -293,7 +298,7 @@ class ValueTracer(GuardingTracer):
     def ask_gradients(self, what: str) -> bool:
         """The answer to a question whether gradients are computed."""
         self.questions.append(f"{what} in {self.decision(sys._getframe(1)).where}")
-        return self._gradients
+        return self.gradients
 
     def refuse(self, what: str, remedy: str) -> TraceError:
         """The error that refuses the code that runs now."""

@@ -117,6 +117,66 @@ def test_code_without_gradients() -> None:
     check(branch)
 
 
+def by_hand(m: Any, x: Tensor, y: Tensor) -> Tensor:
+    before = torch.is_grad_enabled()
+    torch.set_grad_enabled(False)
+    target = m.linear(x).tanh()
+    torch.set_grad_enabled(before)
+    return y * target
+
+
+def raising(m: Any, x: Tensor, y: Tensor) -> Tensor:
+    before = torch.is_grad_enabled()
+    try:
+        torch.set_grad_enabled(mode=False)
+        target = m.linear(x).tanh()
+    finally:
+        torch._C._set_grad_enabled(before)
+    return y * target
+
+
+def as_a_context(m: Any, x: Tensor, y: Tensor) -> Tensor:
+    before = torch.is_grad_enabled()
+    with torch.no_grad():
+        target = m.linear(x).tanh()
+        with torch.set_grad_enabled(before):
+            y = y * m.linear(x)
+        inner = torch.is_grad_enabled()
+        torch.set_grad_enabled(inner)
+        target = target + m.linear(target)
+    return y * target
+
+
+def twice(m: Any, x: Tensor, y: Tensor) -> Tensor:
+    return by_hand(m, x, by_hand(m, x, y))
+
+
+def in_one_mode(m: Any, x: Tensor, y: Tensor) -> Tensor:
+    return by_hand(m, x, y) if m.training else y
+
+
+@pytest.mark.parametrize("branch", [by_hand, raising, as_a_context, twice, in_one_mode])
+def test_gradients_are_switched_by_hand(branch: Any) -> None:
+    """And back to what they were, whatever that is where the program runs."""
+    program = check(branch)
+    model = net(branch)
+    model.load_state_dict(program.model_state_dict())
+    with torch.no_grad():
+        assert torch.equal(program(x(5)), model(x(5)))
+        assert not torch.is_grad_enabled()
+    assert program(x(5)).requires_grad
+
+
+def test_gradients_that_are_asked_for_and_decide() -> None:
+    def branch(m: Any, x: Tensor, y: Tensor) -> Tensor:
+        before = torch.is_grad_enabled()
+        return y * 2 if before else y
+
+    with pytest.raises(TraceError, match=r"asks for torch\.is_grad_enabled\(\) in 0 \(Adds\) at"):
+        program_of(net(branch))
+    check(lambda m, x, y: y * 2 if torch.is_grad_enabled() else y.mul(2))
+
+
 def test_the_kernel_of_attention() -> None:
     def branch(m: Any, x: Tensor, y: Tensor) -> Tensor:
         with sdpa_kernel(SDPBackend.MATH):

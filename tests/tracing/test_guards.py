@@ -107,3 +107,30 @@ def test_ranks_that_nobody_asks_for_are_free() -> None:
     program = check(lambda m, x, y: y.relu())
     assert guards(program) == 0
     assert program(x(2, 4, 8)).shape == (2, 4, 3)
+
+
+DECIDED: dict[str, tuple[Any, Any, Any, str]] = {
+    "number": (lambda m, x, y: y * 2 if m.scale > 0 else y, 1.0, -1.0, "self.scale: "),
+    "truth": (lambda m, x, y: y * 2 if m.scale else y, 1, 0, "self.scale: "),
+    "loop": (lambda m, x, y: sum(y for _ in range(m.scale)), 2, 3, "self.scale: "),
+    "computed": (lambda m, x, y: y if int(m.scale * 2) == 4 else x, 2.0, 3.0, "self.scale: "),
+    "with a size": (lambda m, x, y: y if m.scale < x.shape[1] else x * y, 2, 9, "self.scale: "),
+}
+
+
+@pytest.mark.parametrize("name", DECIDED)
+def test_attributes_that_decide_are_named(name: str) -> None:
+    """The remedy that is told works: compile again after changing it."""
+    function, before, after, words = DECIDED[name]
+    model = net(function, scale=before)
+    program = program_of(model)
+    assert_equal(program, model, x(5))
+    for block in (*model.children(), *program.children()):
+        if hasattr(block, "scale"):
+            block.scale = after
+    message = guarded(program, model, x(5))
+    assert f"decides by {words}" in message
+    assert "0 (Adds) at test_guards.py:" in message
+    assert "compile again after changing self.scale" in message
+    assert ("with an example of this shape" in message) == (name == "with a size")
+    assert_equal(program_of(model), model, x(5))

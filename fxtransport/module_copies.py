@@ -33,7 +33,8 @@ def copy_module(root: nn.Module, memo: dict[int, Any]) -> nn.Module:
         root: The module.
         memo: What is copied already, by identity, as for ``copy.deepcopy``.
     """
-    modules = [m for m in root.modules() if is_plain(type(m)) and "__deepcopy__" not in vars(m)]
+    kinds: dict[nn.Module, Any] = {m: type(m) for m in root.modules()}
+    modules = [m for m, kind in kinds.items() if is_plain(kind) and "__deepcopy__" not in vars(m)]
     for module in modules:
         memo[id(module)] = type(module).__new__(type(module))
     for module in reversed(modules):
@@ -45,12 +46,12 @@ def copy_module(root: nn.Module, memo: dict[int, Any]) -> nn.Module:
 
 
 @functools.cache
-def is_plain(cls: type[nn.Module]) -> bool:
+def is_plain(cls: type[Any]) -> bool:
     """Whether the modules of a class are copied attribute by attribute, as most are."""
     if cls in copyreg.dispatch_table or any(vars(c).get("__slots__") for c in cls.__mro__):
         return False
-    if not cls.__setstate__.__module__.startswith("torch.nn."):
-        return False  # those of torch look at no submodules
+    if not cls.__setstate__.__module__.startswith(("torch.nn.", "torch._dynamo.")):
+        return False  # those of torch look at no submodules; Dynamo wraps them
     return all(getattr(cls, name, None) is getattr(nn.Module, name, None) for name in _HOOKS)
 
 

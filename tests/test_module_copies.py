@@ -10,7 +10,7 @@ import timm
 import torch
 from torch import nn
 
-from fxtransport.tracing.module_copies import copy_module, is_plain
+from fxtransport.module_copies import copy_module, is_plain
 
 
 class Own(nn.Linear):
