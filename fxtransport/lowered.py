@@ -8,6 +8,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any, NamedTuple, Self
 
+from fxtransport.casts import keep_casts, with_own_casts
 from fxtransport.watched import Watched
 
 
@@ -41,7 +42,10 @@ class Function:
         linecache.cache[filename] = (len(source), None, lines, filename)
         namespace = dict(globals)
         exec(compile(source, filename, "exec"), namespace)
-        return cls(namespace["forward"], source, inputs, name, globals)
+        call = namespace["forward"]
+        if any(value is keep_casts for value in globals.values()):
+            call = with_own_casts(call)
+        return cls(call, source, inputs, name, globals)
 
     def __deepcopy__(self, memo: object) -> "Function":
         return self

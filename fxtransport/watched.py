@@ -6,6 +6,8 @@ flag or an entry of a configuration, is in the graph, so the attribute must keep
 
 import sys
 import types
+from array import array
+from collections import deque
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -157,10 +159,10 @@ class Camera:
                 )
             case set() | frozenset():
                 return frozenset(self._pictured((None, inner) for inner in value))
-            case list() | tuple():
+            case list() | tuple() | deque():
                 entries = enumerate(value)
-            case np.ndarray():
-                entries = (("shape", value.shape), ("data", value.tobytes()))
+            case bytearray() | array() | np.ndarray():
+                entries = (("shape", getattr(value, "shape", None)), ("data", bytes(value)))
             case types.MethodType():
                 entries = (("__func__", value.__func__), ("__self__", value.__self__))
             case partial():
@@ -168,6 +170,8 @@ class Camera:
                 entries = ((name, getattr(value, name)) for name in names)
             case _:
                 entries = sorted(_attributes(value).items())
+                if not entries and _is_comparable(value):
+                    return ((None, type(value).__qualname__, value),)
         found = tuple(self._pictured(entries))
         if isinstance(value, list | tuple | dict) and getattr(value, "__dict__", None):
             # of a subclass with attributes of its own
@@ -194,6 +198,12 @@ def _attributes(value: Any) -> Mapping[str, Any]:
     return found
 
 
+def _is_comparable(value: Any) -> bool:
+    """Whether a value cannot change and equals others of its value, as a Decimal does."""
+    own = type(value).__dict__.get("__hash__")
+    return own is not None and value == value
+
+
 def _of_class(kind: type) -> dict[str, Any]:
     """The plain attributes of a class, and of those that it is derived from."""
     return {
@@ -206,12 +216,12 @@ def _of_class(kind: type) -> dict[str, Any]:
 
 @dataclass(frozen=True, eq=False)
 class Holder:
-    """A class, or a variable of a closure, that no module of Python has by a name.
+    """A class, function or variable of a closure that no module of Python has by a name.
 
     It is the same in a copy of a program. In another process it is not there.
     """
 
-    held: type | types.CellType | None
+    held: type | types.FunctionType | types.CellType | None
 
     def __deepcopy__(self, memo: object) -> "Holder":
         return self

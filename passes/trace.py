@@ -61,12 +61,14 @@ class Trace(Pass):
             UsageError: an activation is not there.
         """
         from fxtransport.analysis.activations import find_activations
+        from fxtransport.tracing.contexts import remove_spare_casts
         from fxtransport.tracing.graph import remove_unused, shapes_of, sink_attributes
         from fxtransport.tracing.naming import name_layers, name_residuals
         from fxtransport.tracing.traced import trace_model
 
         traced = trace_model(unit, self._opened(unit))
         graph, origins, tracer = traced.graph, traced.origins, traced.tracer
+        remove_spare_casts(graph, unit.model)
         remove_unused(graph)
         sink_attributes(graph)
         residuals = name_residuals(unit.fact(RecordedAdditions), origins)

@@ -19,8 +19,8 @@ MAPPED = {"passes": "fxtransport.passes", "cli": "fxtransport.cli"}
 
 BASE = "ir errors files"
 RUNS = (
-    f"{BASE} copies functions hooks opened origin outputs randomness process example arguments "
-    "unit lowered runtime residue heads shells part program watched weights"
+    f"{BASE} casts copies functions hooks opened origin outputs randomness process example "
+    "arguments unit lowered runtime residue heads shells part program watched weights"
 )
 """What a program is made of, and what it calls while it runs."""
 MAY_IMPORT = {
@@ -37,9 +37,10 @@ MAY_IMPORT = {
     "hooks": "",
     "module_copies": "",
     "copies": "errors module_copies",
+    "casts": "",
     "functions": "",
     "watched": "errors",
-    "lowered": "watched",
+    "lowered": "casts watched",
     "opened": "errors hooks watched",
     "runtime": "ir errors residue",
     "example": "",
@@ -53,7 +54,7 @@ MAY_IMPORT = {
     "nets": "errors heads",
     "objectives": "ir errors outputs residue",
     "training": f"{RUNS} objectives data",
-    "tracing": "copies functions hooks ir errors example process unit runtime watched",
+    "tracing": "casts copies functions hooks ir errors example process unit runtime watched",
     "analysis": "ir errors example outputs process unit runtime heads tracing",
     "passes": f"{RUNS} tracing analysis",
     "report": f"{RUNS} passes training data objectives zoo names",

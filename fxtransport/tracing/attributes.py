@@ -7,6 +7,7 @@ has changed. What is written is written at run time, too.
 
 from collections.abc import Container, Iterator
 from contextlib import ExitStack, contextmanager
+from io import IOBase
 from typing import Any
 from unittest import mock
 
@@ -144,6 +145,12 @@ class Attributes:
             raise self._tracer.refuse(
                 f"draws from self.{name}, a {kind.__name__}, which a graph would freeze",
                 "draw from torch (torch.rand)",
+            )
+        if isinstance(value, Iterator) and not isinstance(value, IOBase):
+            raise self._tracer.refuse(
+                f"reads self.{name}, a {kind.__name__}, which goes on from call to call",
+                "make it in forward, or move this code to a module without a residual addition, "
+                "which keeps its own code",
             )
         self._watch(path, name, value)
         if not isinstance(value, nn.Module | str | bool | None | tuple):

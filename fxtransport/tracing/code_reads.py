@@ -89,6 +89,8 @@ class _Scan:
         elif name in _VARIABLES or name.startswith("LOAD_FAST"):
             self._local(value[-1] if isinstance(value, tuple) else value)
         elif name in _ATTRIBUTES:
+            if self._key is not _NOTHING:
+                self.end()  # of a constant
             self._step(ATTRIBUTE, value)
         elif name in ("LOAD_CONST", "LOAD_SMALL_INT"):
             self._key = value

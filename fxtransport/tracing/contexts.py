@@ -7,8 +7,12 @@ from typing import Any
 from unittest import mock
 
 import torch
+from torch import fx, nn
 
+from fxtransport.casts import drop_casts, keep_casts
 from fxtransport.runtime import (
+    ITSELF,
+    Conditional,
     assign,
     call_under_autocast,
     call_without_gradient,
@@ -18,8 +22,20 @@ from fxtransport.runtime import (
     without_gradient,
 )
 from fxtransport.tracing.interface import Tracer
+from fxtransport.tracing.sites import attribute_of
 
-_PASSIVE = (getattr, guard, gradients_enabled, len, tuple, assign, operator.getitem, operator.not_)
+_PASSIVE = (
+    keep_casts,
+    drop_casts,
+    getattr,
+    guard,
+    gradients_enabled,
+    len,
+    tuple,
+    assign,
+    operator.getitem,
+    operator.not_,
+)
 """What does the same in every context."""
 
 Island = tuple[Any, Any, bool, Any]
@@ -39,7 +55,13 @@ class Contexts:
         """A call as it is made in the contexts that are entered."""
         if not kind.startswith("call_"):
             return kind, target, args
-        if not torch.is_grad_enabled() and target not in (getattr, guard, assign):
+        if not torch.is_grad_enabled() and target not in (
+            getattr,
+            guard,
+            assign,
+            keep_casts,
+            drop_casts,
+        ):
             kind, target, args = _wrapped(
                 tracer, kind, target, args, without_gradient, call_without_gradient
             )
@@ -61,12 +83,16 @@ class Contexts:
         def enter(context: Any) -> Any:
             if not tracer.evaluating:
                 self.entered_autocast = True
+                if not self.islands:
+                    tracer.create_node("call_function", keep_casts, (), {})
                 self.islands.append(_island_of(context))
             return context
 
         def leave(*_: Any) -> bool:
             if not tracer.evaluating:
                 self.islands.pop()
+                if not self.islands:
+                    tracer.create_node("call_function", drop_casts, (), {})
             return False
 
         with patched_autocast(begin, enter, leave):
@@ -90,6 +116,37 @@ def without_autocast() -> Iterator[None]:
     """While active, ``torch.autocast`` does nothing, as on the meta device."""
     with patched_autocast(lambda *_, **__: None, lambda context: context, lambda *_: False):
         yield
+
+
+def remove_spare_casts(graph: fx.Graph, model: nn.Module) -> None:
+    """Let autocast keep casts only where a weight is used more than once meanwhile."""
+    first: fx.Node | None = None
+    used: list[int] = []
+    for node in list(graph.nodes):
+        target = node.target.function if isinstance(node.target, Conditional) else node.target
+        if target is keep_casts:
+            first, used = node, []
+        elif target is drop_casts:
+            if first is not None and len(used) == len(set(used)):
+                graph.erase_node(first)
+                graph.erase_node(node)
+            first = None
+        elif first is not None and node.op.startswith("call_"):
+            used += _weights_of(node, model)
+
+
+def _weights_of(node: fx.Node, model: nn.Module) -> set[int]:
+    """The parameters that a node is given, also in modules, by identity."""
+    targets = [str(n.target) for n in node.all_input_nodes if n.op == "get_attr"]
+    found: set[int] = set()
+    for target in [*targets, *([str(node.target)] if node.op == "call_module" else [])]:
+        if not target.endswith(ITSELF):
+            value = attribute_of(model, target)
+            if isinstance(value, nn.Module):
+                found.update(map(id, value.parameters()))
+            elif isinstance(value, nn.Parameter):
+                found.add(id(value))
+    return found
 
 
 def _island(

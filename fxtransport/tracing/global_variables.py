@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from io import IOBase
 from types import CellType, CodeType, FrameType, FunctionType, MethodType, ModuleType
 from typing import Any, Final
 from unittest import mock
@@ -32,6 +33,7 @@ from fxtransport.watched import (
     ITEM,
     MISSING,
     OPAQUE,
+    PLAIN,
     Holder,
     Step,
     Watched,
@@ -149,7 +151,17 @@ class GlobalVariables:
                 self._add(place.watched(path(), value))
             return read(environment, key)
 
-        with mock.patch.object(kind, "__getitem__", reading):
+        iterate = kind.__iter__
+
+        def iterating(environment: Any) -> Any:
+            if environment is os.environ and is_traced() and _is_asked(sys._getframe(1)):
+                self._add(_Place("environ", "os", "environ").watched(path(), environment))
+            return iterate(environment)
+
+        with (
+            mock.patch.object(kind, "__getitem__", reading),
+            mock.patch.object(kind, "__iter__", iterating),
+        ):
             yield
 
     def refuse_changes(self, root: nn.Module) -> None:
@@ -162,10 +174,12 @@ class GlobalVariables:
             live = live_value(entry, root.get_submodule(entry.path))
             if any(True for _ in tensors_with_steps(live)):
                 continue  # a cache, which is restored
-            if is_proxy(live) or snapshot(live) != entry.value:
+            goes_on = isinstance(live, Iterator) and not isinstance(live, IOBase)
+            if goes_on or is_proxy(live) or snapshot(live) != entry.value:
+                does = "reads an iterator," if goes_on else "changes"
                 name = f"{entry.module}.{entry.name}" if entry.module else entry.name
                 raise TraceError(
-                    f"{describe_module(root, entry.path)} changes {name} in forward, which a "
+                    f"{describe_module(root, entry.path)} {does} {name} in forward, which a "
                     "program would not do; keep it in an attribute of a module, or move this code "
                     "to a module without a residual addition, which keeps its own code"
                 )
@@ -198,7 +212,27 @@ class GlobalVariables:
             for cell in _cells_of(value).values():
                 self._follow(cell.value, first)
             return
+        self._note_defaults(value)
         self._note_code(_Code(value.__code__, value.__globals__, _cells_of(value), first))
+
+    def _note_defaults(self, function: FunctionType) -> None:
+        """What the defaults of its arguments hold, which may change."""
+        code = function.__code__
+        defaults = function.__defaults__ or ()
+        names = code.co_varnames[code.co_argcount - len(defaults) : code.co_argcount]
+        kept: list[tuple[str, str, Any, Any]] = [
+            ("__defaults__", name, i, value)
+            for i, (name, value) in enumerate(zip(names, defaults, strict=True))
+        ]
+        kept += [
+            ("__kwdefaults__", name, name, value)
+            for name, value in (function.__kwdefaults__ or {}).items()
+        ]
+        for attribute, name, key, value in kept:
+            if not isinstance(value, CONSTANTS):
+                steps = ((ATTRIBUTE, attribute), (ITEM, key))
+                text = f"{name} of {function.__qualname__}"
+                self._watch(_Known(value, _Place(text, holder=Holder(function), steps=steps)))
 
     def _note_code(self, own: _Code) -> None:
         self._seen.add(own.code)
@@ -233,6 +267,18 @@ class GlobalVariables:
                 return
             found = inner
         self._note_value(found, read.steps[-1][1] if read.steps else read.name)
+        self._note_parts(found, own.code)
+
+    def _note_parts(self, found: _Known, code: CodeType) -> None:
+        """What code may read of a class or a module of Python that it has by another name."""
+        value, place = found.value, found.place
+        own = isinstance(value, ModuleType) and not is_library(value.__name__)
+        if not own and not (_is_class(value) and not is_library(value.__module__)):
+            return
+        for name, inner in list(vars(value).items()):
+            named = isinstance(value, ModuleType) or name in code.co_names
+            if type(inner) in PLAIN and not name.startswith("__") and named:
+                self._watch(_step(found, ATTRIBUTE, name) or _Known(None, place))
 
     def _note_object(self, owner: _Known, key: Any) -> None:
         """An object that computes an attribute: by a method, a property, or otherwise."""
@@ -263,6 +309,8 @@ class GlobalVariables:
                 self._follow(found.fget, owner)
         else:
             self._follow(found, None if _is_class(owner.value) else owner)
+            if found is not None and hasattr(type(found), "__get__"):
+                self._follow(type(found).__get__, _Known(found, None))
 
     def _note_inherited(self, own: _Code, name: str) -> None:
         """A method of the classes that the class around the code is derived from."""
@@ -283,8 +331,10 @@ class GlobalVariables:
             plain = _is_class(value) and not issubclass(value, nn.Module)
             if plain and not is_library(value.__module__):
                 self._follow(value.__init__, None)
-            if getattr(value, "__name__", name) == name and not isinstance(value, _WRAPPERS):
+            if getattr(value, "__name__", None) == name:
                 return  # a definition
+            if not is_library(type(value).__module__):
+                self._follow(type(value).__call__, found)
         self._watch(found)
 
     def _watch(self, found: _Known) -> None:

@@ -67,6 +67,7 @@ def patched(tracer: Tracer) -> Iterator[None]:
             (builtins, "min", _extreme(tracer, _min)),
             (builtins, "max", _extreme(tracer, _max)),
             (builtins, "callable", _is_callable),
+            (builtins, "globals", _refuse_globals(tracer)),
         ]
         patches += [
             (torch.Tensor, name, _sizes(tracer, getattr(torch.Tensor, name), "call_method", name))
@@ -221,6 +222,20 @@ def _refuse_seeding(tracer: Tracer, function: Any, name: str) -> Callable[..., A
             f"calls torch.{name}, which is about the state of a generator",
             "call it outside of forward, or move this code to a module without a residual "
             "addition, which keeps its own code",
+        )
+
+    return calling
+
+
+def _refuse_globals(tracer: Tracer) -> Callable[[], Any]:
+    def calling() -> Any:
+        frame = sys._getframe(1)
+        if tracer.evaluating or not is_own(frame):
+            return frame.f_globals
+        raise tracer.refuse(
+            "looks up global variables by globals(), which nothing can watch",
+            "name the variable, or move this code to a module without a residual addition, which "
+            "keeps its own code",
         )
 
     return calling

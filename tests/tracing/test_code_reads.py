@@ -2,9 +2,13 @@
 
 import copy
 import functools
+import itertools
 import os
 import types
+from array import array
+from collections import deque
 from collections.abc import Callable
+from decimal import Decimal
 from os import environ
 from typing import Any, ClassVar
 
@@ -60,15 +64,61 @@ TREE: dict[str, Any] = {"a": {"scale": [2.0, 3.0]}, "act": torch.tanh}
 LARGE: dict[str, Any] = {str(i): float(i) for i in range(1000)}
 ACT = torch.tanh
 PARTIAL = functools.partial(F.leaky_relu, negative_slope=2.0)
+QUEUE = deque([1, 2])
+BYTES = bytearray(b"ab")
+ARRAY = array("d", [2.0])
+DECIMAL = Decimal(2)
+TREE_OF_DEFAULT = {"a": 2.0}
 SWITCH = types.SimpleNamespace(on=True)
+
+
+MORE = ("QUEUE", "BYTES", "ARRAY", "DECIMAL")
+
+
+class Described:
+    """An attribute that a descriptor computes."""
+
+    class Reads:
+        """The descriptor."""
+
+        def __get__(self, owner: Any, kind: Any = None) -> Any:
+            return CONFIG.beta
+
+    beta = Reads()
+
+
+class Scales:
+    """An object that is called."""
+
+    def __init__(self) -> None:
+        self.by = 2.0
+
+    def __call__(self, y: Tensor) -> Tensor:
+        return y * self.by
+
+
+DESCRIBED = Described()
+SCALES = Scales()
+
+
+def aliased() -> Any:
+    kind = Config
+    return kind.alpha
+
+
+def with_default(tree: Any = TREE_OF_DEFAULT) -> Any:
+    return tree["a"]
 
 
 @pytest.fixture(autouse=True)
 def _restored(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every test finds the values as they are above."""
-    for name in ("CONFIG", "EASY", "TREE", "LARGE", "ACT", "PARTIAL", "SWITCH"):
+    for name in ("CONFIG", "EASY", "TREE", "LARGE", "ACT", "PARTIAL", "SWITCH", *MORE):
         monkeypatch.setitem(globals(), name, copy.deepcopy(globals()[name]))
     monkeypatch.setattr(Config, "alpha", 2.0)
+    monkeypatch.setattr(blocks, "GAIN", 2.0, raising=False)
+    monkeypatch.setitem(TREE_OF_DEFAULT, "a", 2.0)
+    monkeypatch.setattr(SCALES, "by", 2.0)
     monkeypatch.setenv("SCALE", "2.0")
 
 
@@ -139,6 +189,36 @@ READ: dict[str, tuple[Function, Callable[[], None], str]] = {
     "in a function": (lambda m, x, y: y * helper(), BETA, "CONFIG.beta"),
     "in a lambda": (lambda m, x, y: (lambda z: z * CONFIG.beta)(y), BETA, "CONFIG.beta"),
     "in a loop": (lambda m, x, y: sum(y * CONFIG.beta for _ in range(2)), BETA, "CONFIG.beta"),
+    "class by another name": (lambda m, x, y: y * aliased(), ALPHA, "Config.alpha"),
+    "descriptor": (lambda m, x, y: y * DESCRIBED.beta, BETA, "CONFIG.beta"),
+    "object that is called": (
+        lambda m, x, y: SCALES(y),
+        _set(lambda: SCALES, "by", 3.0),
+        "SCALES.by",
+    ),
+    "default of an argument": (
+        lambda m, x, y: y * with_default(),
+        lambda: TREE_OF_DEFAULT.__setitem__("a", 3.0),
+        "tree of with_default['a']",
+    ),
+    "module by a name": (
+        lambda m, x, y: y * getattr(blocks, "gain".upper()),
+        lambda: setattr(blocks, "GAIN", 3.0),
+        "blocks.GAIN",
+    ),
+    "deque": (lambda m, x, y: y * sum(QUEUE), lambda: QUEUE.append(3), "QUEUE"),
+    "bytes": (lambda m, x, y: y * BYTES[0], lambda: BYTES.__setitem__(0, 9), "BYTES"),
+    "array": (lambda m, x, y: y * ARRAY[0], lambda: ARRAY.__setitem__(0, 9.0), "ARRAY"),
+    "decimal": (
+        lambda m, x, y: y * float(DECIMAL),
+        lambda: globals().__setitem__("DECIMAL", Decimal(3)),
+        "DECIMAL",
+    ),
+    "all of the environment": (
+        lambda m, x, y: y.exp() if any(k == "NOT_SET" for k in os.environ) else y,
+        _put(lambda: os.environ, "NOT_SET", "3.0"),
+        "os.environ",
+    ),
     "environ": (
         lambda m, x, y: y * float(os.environ["SCALE"]),
         _put(lambda: os.environ, "SCALE", "3.0"),
@@ -363,6 +443,23 @@ def test_what_forward_changes_is_refused() -> None:
     with pytest.raises(TraceError, match=r"0 \(Adds\) changes .*COUNTER\.calls in forward"):
         program_of(net(count), verify=False)
     COUNTER.calls = before
+
+
+COUNTS = itertools.count()
+
+
+def test_iterators_are_refused() -> None:
+    """They go on from call to call."""
+    with pytest.raises(TraceError, match=r"reads an iterator, .*COUNTS in forward"):
+        program_of(net(lambda m, x, y: y * next(COUNTS)))
+    with pytest.raises(TraceError, match=r"0 \(Adds\) at .* reads self\.counts, a count"):
+        program_of(net(lambda m, x, y: y * next(m.counts), counts=COUNTS))
+
+
+def test_globals_by_globals_are_refused() -> None:
+    words = r"0 \(Adds\) at .* looks up global variables by globals\(\)"
+    with pytest.raises(TraceError, match=words):
+        program_of(net(lambda m, x, y: y * globals()["TREE"]["a"]["scale"][0]))
 
 
 def reading(self: Any, key: Any, other: Any = None) -> Any:

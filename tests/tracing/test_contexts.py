@@ -1,6 +1,7 @@
 """Contexts that code enters: autocast and no_grad are part of the calls inside them."""
 
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fxtransport.errors import TraceError
-from tests.tracing.blocks import Apart, assert_equal, check, net, program_of, x
+from tests.tracing.blocks import Adds, Apart, assert_equal, check, net, program_of, x
 
 KINDS: dict[str, Any] = {
     "enabled": lambda x: torch.autocast("cpu", dtype=torch.bfloat16),
@@ -65,15 +66,117 @@ def test_islands_are_nested_and_entered_again() -> None:
     check(branch)
 
 
-@pytest.mark.xfail(reason="casts of weights are not shared inside an island", strict=True)
-def test_a_weight_is_cast_once_in_an_island() -> None:
+LOW = partial(torch.autocast, "cpu", dtype=torch.bfloat16)
+
+
+def by_module(m: Any, x: Tensor, y: Tensor) -> Tensor:
+    with LOW():
+        return m.linear(m.linear(x).tanh())
+
+
+def by_weight(m: Any, x: Tensor, y: Tensor) -> Tensor:
+    with LOW():
+        return F.linear(m.linear(x).tanh(), m.linear.weight)
+
+
+def by_nesting(m: Any, x: Tensor, y: Tensor) -> Tensor:
+    with LOW():
+        y = m.linear(x).tanh()
+        with torch.autocast("cpu", enabled=False):
+            y = m.linear(y.float())
+        with LOW():
+            y = m.linear(y)
+        return m.linear(y)
+
+
+def in_two_islands(m: Any, x: Tensor, y: Tensor) -> Tensor:
+    with LOW():
+        y = m.linear(m.linear(x)).tanh()
+    with LOW():
+        return y + m.linear(m.linear(y))
+
+
+def not_cached(m: Any, x: Tensor, y: Tensor) -> Tensor:
+    with LOW(cache_enabled=False):
+        return m.linear(m.linear(x).tanh())
+
+
+def while_training(m: Any, x: Tensor, y: Tensor) -> Tensor:
+    return by_module(m, x, y) if m.training else y
+
+
+def in_a_loop(m: Any, x: Tensor, y: Tensor) -> Tensor:
+    with LOW():
+        for _ in range(3):
+            y = m.linear(y).tanh()
+    return y
+
+
+CASTS = [
+    *(by_module, by_weight, by_nesting, in_two_islands, not_cached, while_training, in_a_loop),
+]
+
+
+@pytest.mark.parametrize("branch", CASTS)
+def test_a_weight_is_cast_once_in_an_island(branch: Any) -> None:
     """Its gradient is the sum of two in the island's dtype."""
+    program = check(branch)
+    model = net(branch)
+    model.load_state_dict(program.model_state_dict())
+    with LOW():
+        assert_equal(program, model, x(5))
+    with LOW(enabled=False):
+        assert_equal(program, model, x(5))
+    assert torch.autocast_increment_nesting() == 1
+    assert torch.autocast_decrement_nesting() == 0
 
-    def branch(m: Any, x: Tensor, y: Tensor) -> Tensor:
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            return m.linear(m.linear(x).tanh())
 
-    check(branch)
+def test_casts_are_kept_where_a_weight_is_used_twice() -> None:
+    assert "keep_casts" in check(by_module).code
+
+    def once(m: Any, x: Tensor, y: Tensor) -> Tensor:
+        with LOW():
+            return m.linear(x).tanh()
+
+    assert "keep_casts" not in check(once).code
+
+
+def test_weights_that_change_are_cast_again() -> None:
+    """Also after an error inside."""
+    program, model = check(by_module).eval(), net(by_module).eval()
+    model.load_state_dict(program.model_state_dict())
+    with pytest.raises(RuntimeError, match="shape"):
+        program(x(5, 7))
+    for each in (program, model):
+        with torch.no_grad():
+            for parameter in each.parameters():
+                parameter.mul_(1.5)
+    assert torch.equal(program(x(5)), model(x(5)))
+
+
+def test_a_cut_inside_an_island() -> None:
+    """Each part is right; what follows from no weight is not shared by both."""
+
+    class Whole(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.blocks = nn.ModuleList(Adds(lambda m, x, y: y.tanh()) for _ in range(4))
+            self.shared, self.head = nn.Linear(8, 8), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            with LOW():
+                x = self.shared(self.shared(x))
+                for block in self.blocks:
+                    x = block(x)
+                return self.head(x)
+
+    model = Whole()
+    assert_equal(program_of(model), model, x(5))
+    program = program_of(model, modules=2).eval()
+    hidden = program.parts[0](x(5), head=False).hidden
+    assert torch.equal(program.parts[1](hidden).logits, model.eval()(x(5)))
+    assert torch.autocast_increment_nesting() == 1
+    assert torch.autocast_decrement_nesting() == 0
 
 
 class Decorated(nn.Module):

@@ -1,7 +1,7 @@
 """Both modes, with and without gradients; hooks; and code that changes from call to call."""
 
 import dataclasses
-import itertools
+import sys
 import types
 from collections import OrderedDict, namedtuple
 from typing import Any
@@ -74,10 +74,15 @@ def test_other_operations_with_gradients_are_refused() -> None:
         assert torch.equal(program(x(5)), apart(x(5)))
 
 
+def _calls() -> int:
+    """How often it was called, which is kept where nothing looks."""
+    found = vars(sys.modules[__name__])
+    found["_count"] = found.get("_count", 0) + 1
+    return int(found["_count"])
+
+
 class Flips(nn.Module):
     """Runs another operation at every other call, by what Python keeps outside of modules."""
-
-    calls = itertools.count()
 
     def __init__(self) -> None:
         super().__init__()
@@ -85,7 +90,7 @@ class Flips(nn.Module):
 
     def forward(self, x: Tensor) -> Any:
         y = self.linear(x)
-        return x + (y.relu() if next(Flips.calls) % 2 else y.tanh())
+        return x + (y.relu() if _calls() % 2 else y.tanh())
 
 
 def test_code_that_changes_from_call_to_call() -> None:
