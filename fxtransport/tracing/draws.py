@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.random import mtrand
 
 from fxtransport.tracing.interface import Tracer
 
@@ -73,7 +74,7 @@ class _Memory:
     """
 
     def __init__(self) -> None:
-        self._generator = np.random.get_bit_generator()
+        self._generator = mtrand.get_bit_generator()
         self._whole: Any = None
         waiting = np.random.get_state(legacy=False)["has_gauss"]
         if type(self._generator) is np.random.MT19937 and not waiting:
@@ -89,7 +90,7 @@ class _Memory:
 
     def state(self) -> Any:
         """What changes whenever a number is drawn, or the generator is another one."""
-        if np.random.get_bit_generator() is not self._generator:
+        if mtrand.get_bit_generator() is not self._generator:
             return None
         if self._whole is not None:
             return self._read()
