@@ -5,7 +5,7 @@ ratios of neighboring processes count. It uses what has not changed between vers
 peak memory of training is what each version's own ``benchmarks/memory.py --quick`` finds, on
 fake tensors, so it is exact.
 
-    python benchmarks/versions.py --before PYTHON [--rounds 5]
+    python benchmarks/versions.py --before PYTHON [--rounds 5] [--compile-only]
 
 ``PYTHON`` is the interpreter of an environment in which the other version is installed,
 editable, from a checkout of its own.
@@ -63,12 +63,14 @@ def step_seconds(objective: Objective, modules: int) -> float:
     return statistics.median(times[2:])
 
 
-def measure() -> dict[str, float]:
+def measure(*, compile_only: bool) -> dict[str, float]:
     """All that one process measures, in seconds."""
     torch.set_num_threads(1)
     keep_freed_memory()
     compile_seconds(COMPILED[0])  # what torch loads lazily
     found = {f"compile {name}": compile_seconds(name) for name in COMPILED}
+    if compile_only:
+        return found
     found["step, plain"] = step_seconds(plain(), 1)
     found["step, LAP"] = step_seconds(lap(1.0, 0.1, 50), 1)
     found["step, VanGL, K=4"] = step_seconds(vangl(), 4)
@@ -76,9 +78,9 @@ def measure() -> dict[str, float]:
     return found
 
 
-def measured_by(python: str) -> dict[str, float]:
+def measured_by(python: str, *, compile_only: bool) -> dict[str, float]:
     """What another process measures with an interpreter."""
-    command = [python, __file__, "--measure"]
+    command = [python, __file__, "--measure", *(["--compile-only"] if compile_only else [])]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
@@ -117,20 +119,21 @@ def show(console: Console, ratios: dict[str, list[float]]) -> bool:
 @click.command()
 @click.option("--before", metavar="PYTHON", help="The interpreter with the other version.")
 @click.option("--rounds", default=5, show_default=True)
+@click.option("--compile-only", is_flag=True, help="Measure compiling only, and write nothing.")
 @click.option("--measure", "is_child", is_flag=True, hidden=True)
-def main(before: str | None, rounds: int, is_child: bool) -> None:
+def main(before: str | None, rounds: int, compile_only: bool, is_child: bool) -> None:
     """Measure, print and write what this version costs, over another."""
     if is_child:
-        click.echo(json.dumps(measure()))
+        click.echo(json.dumps(measure(compile_only=compile_only)))
         return
     if before is None:
         raise click.UsageError("give --before, the interpreter with the other version")
-    ours, theirs = memory_of(sys.executable), memory_of(before)
+    ours, theirs = ({}, {}) if compile_only else (memory_of(sys.executable), memory_of(before))
     ratios: dict[str, list[float]] = {}
     runs: list[dict[str, Any]] = []
     for number in range(rounds):
         order = (before, sys.executable) if number % 2 else (sys.executable, before)
-        found = {python: measured_by(python) for python in order}
+        found = {python: measured_by(python, compile_only=compile_only) for python in order}
         runs.append({"this": found[sys.executable], "other": found[before]})
         for name, seconds in found[sys.executable].items():
             ratios.setdefault(name, []).append(seconds / found[before][name])
@@ -138,6 +141,8 @@ def main(before: str | None, rounds: int, is_child: bool) -> None:
         ratios[name] = [mib / theirs[name]]
     met = show(Console(width=140), ratios)
     click.echo(f"no ratio is worse than {LIMIT} outside its spread: {'yes' if met else 'no'}")
+    if compile_only:
+        return
     memory = {"this": ours, "other": theirs}
     path = write("versions", "cpu", {"ratios": ratios, "runs": runs, "memory": memory, "met": met})
     click.echo(f"written to {path.relative_to(path.parent.parent.parent)}")

@@ -5,7 +5,6 @@ A module has a dozen dicts, most of them empty, and a model has hundreds of modu
 
 import copy
 import copyreg
-import functools
 import types
 from collections import OrderedDict
 from typing import Any
@@ -33,8 +32,8 @@ def copy_module(root: nn.Module, memo: dict[int, Any]) -> nn.Module:
         root: The module.
         memo: What is copied already, by identity, as for ``copy.deepcopy``.
     """
-    kinds: dict[nn.Module, Any] = {m: type(m) for m in root.modules()}
-    modules = [m for m, kind in kinds.items() if is_plain(kind) and "__deepcopy__" not in vars(m)]
+    plain = {kind for kind in {type(m) for m in root.modules()} if is_plain(kind)}
+    modules = [m for m in root.modules() if type(m) in plain and "__deepcopy__" not in vars(m)]
     for module in modules:
         memo[id(module)] = type(module).__new__(type(module))
     for module in reversed(modules):
@@ -45,8 +44,7 @@ def copy_module(root: nn.Module, memo: dict[int, Any]) -> nn.Module:
     return made
 
 
-@functools.cache
-def is_plain(cls: type[Any]) -> bool:
+def is_plain(cls: type[nn.Module]) -> bool:
     """Whether the modules of a class are copied attribute by attribute, as most are."""
     if cls in copyreg.dispatch_table or any(vars(c).get("__slots__") for c in cls.__mro__):
         return False

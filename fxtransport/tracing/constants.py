@@ -58,8 +58,10 @@ class Constants:
             args: Its arguments.
             kwargs: Its keyword arguments.
         """
-        if any(id(tensor) not in self._real for tensor in tensors):
-            return None
+        real = self._real
+        for tensor in tensors:
+            if id(tensor) not in real:
+                return None
         if not self._is_known(func, tensors, kwargs):
             return None
         given, named = tree_map_only(torch.Tensor, lambda t: self._real[id(t)], (args, kwargs))

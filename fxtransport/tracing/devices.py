@@ -26,6 +26,7 @@ class PretendDevice(DeviceContext):
         super().__init__(META)
         self.told = device
         self.constants = constants
+        self._constructors = _device_constructors()
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -43,9 +44,12 @@ class PretendDevice(DeviceContext):
             args = _moved(name, args)
             if len(args) == 1 and not kwargs:
                 return args[0]
-        if kwargs.get("device") is not None and func is not torch.device:
+        if kwargs.get("device") is not None:
+            if func is not torch.device:
+                kwargs = {**kwargs, "device": META}
+        elif func in self._constructors:
             kwargs = {**kwargs, "device": META}
-        return super().__torch_function__(func, types, args, kwargs)  # type: ignore[no-untyped-call]
+        return func(*args, **kwargs)
 
     def _made(self, args: Any, kwargs: dict[str, Any]) -> torch.Tensor:
         """A tensor of numbers that the code gives, which are known."""

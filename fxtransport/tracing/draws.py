@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.random import mtrand
 from torch import nn
 from torch.utils._python_dispatch import _disable_current_modes
 
@@ -96,7 +97,7 @@ class _Memory:
     """
 
     def __init__(self) -> None:
-        self._generator = np.random.get_bit_generator()  # type: ignore[attr-defined]
+        self._generator = mtrand.get_bit_generator()
         self._whole: Any = None
         waiting = np.random.get_state(legacy=False)["has_gauss"]
         if type(self._generator) is np.random.MT19937 and not waiting:
@@ -112,7 +113,7 @@ class _Memory:
 
     def state(self) -> Any:
         """What changes whenever a number is drawn, or the generator is another one."""
-        if np.random.get_bit_generator() is not self._generator:  # type: ignore[attr-defined]
+        if mtrand.get_bit_generator() is not self._generator:
             return None
         if self._whole is not None:
             return self._read()

@@ -1,12 +1,14 @@
 """The value of a node for the example, on the meta device."""
 
+import builtins
 import operator
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import fx
+from torch.overrides import _get_current_function_mode, _pop_mode_temporarily
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_map_only
 
@@ -15,9 +17,12 @@ from fxtransport.tracing.identities import Identities
 from fxtransport.tracing.interface import Tracer
 from fxtransport.tracing.recorder import tensors_in
 from fxtransport.tracing.sites import attribute_of
+from fxtransport.tracing.torch_calls import TorchCalls
 
 _set_grad_enabled = torch._C._set_grad_enabled
 """Itself: while traced code runs, another function stands in its place."""
+_PYTHON = {name: getattr(builtins, name) for name in ("len", "min", "max", "callable")}
+"""Python's own, in whose place others stand while traced code runs."""
 _LOOKS = (operator.getitem, getattr)
 """What reads a structure, which holds the very tensors that traced code has."""
 
@@ -69,10 +74,13 @@ def _another(tracer: Tracer, tensor: torch.Tensor) -> torch.Tensor:
 def _evaluating(tracer: Tracer) -> Iterator[None]:
     before, tracer.evaluating = tracer.evaluating, True
     gradients = torch.is_grad_enabled()
+    standing = {name: getattr(builtins, name) for name in _PYTHON}
     switch_gradients(False)
+    vars(builtins).update(_PYTHON)
     try:
         yield
     finally:
+        vars(builtins).update(standing)
         switch_gradients(gradients)
         tracer.evaluating = before
 
@@ -99,6 +107,12 @@ def _value(tracer: Tracer, argument: Any) -> Any:
     return argument
 
 
+def _without_calls() -> AbstractContextManager[Any]:
+    """A context without the mode that sees the calls of traced code, if that is the last one."""
+    is_last = type(_get_current_function_mode()) is TorchCalls
+    return _pop_mode_temporarily() if is_last else nullcontext()
+
+
 def _run(tracer: Tracer, node: fx.Node, args: Any, kwargs: Any) -> Any:
     target: Any = node.target
     if isinstance(kwargs.get("generator"), torch.Generator):
@@ -109,7 +123,9 @@ def _run(tracer: Tracer, node: fx.Node, args: Any, kwargs: Any) -> Any:
         case "get_attr":
             return attribute_of(tracer.root, str(target))
         case "call_module":
-            return tracer.root.get_submodule(str(target))(*args, **kwargs)
+            module = tracer.root.get_submodule(str(target))
+            with _without_calls():
+                return module(*args, **kwargs)
         case "call_method":
             return getattr(args[0], target)(*args[1:], **kwargs)
     return target(*args, **kwargs)

@@ -276,8 +276,6 @@ def _extreme(tracer: Tracer, function: Callable[..., Any]) -> Callable[..., Any]
     """``min`` and ``max``, which of numbers that may vary are nodes."""
 
     def choosing(*args: Any, **kwargs: Any) -> Any:
-        if tracer.evaluating:
-            return function(*args, **kwargs)
         values = args
         if _len(args) == 1 and any(is_proxy(leaf) for leaf in leaves_of(args)):
             values = tuple(args[0])
