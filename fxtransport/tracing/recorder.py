@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from fxtransport.ir import ALIAS, Call, Op, Recording
 from fxtransport.tracing.constants import READS_VALUES, Constants, DataDependentError, on_meta
+from fxtransport.tracing.kernels import run_without_data
 
 
 def tensors_in(value: Any) -> list[torch.Tensor]:
@@ -114,7 +115,7 @@ class Recorder(TorchDispatchMode):
                 raise DataDependentError(f"the value of a tensor is asked for ({name})")
             return on_meta(real)
         try:
-            return func(*args, **kwargs)
+            return run_without_data(func, args, kwargs)
         except NotImplementedError as error:  # for one, a mask as an index
             if real is not None:
                 return on_meta(real)
