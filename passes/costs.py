@@ -94,7 +94,7 @@ def _count(unit: Unit, batch_size: int, *, known: bool) -> Ledger:
         inputs = unit.example.resized(batch_size, device)
         interpreter = CountingInterpreter(shadow, unit.traced(), ledger)
         advise = advise_on_meta(unit.model, unit.example)
-        values = known_values() if known else nullcontext()
+        values = known_values(unit.model, shadow) if known else nullcontext()
         located = LocateErrors(unit.model, lambda: interpreter.failed_path, advise)
         with located, ledger.open(), values:
             interpreter.run(*inputs)

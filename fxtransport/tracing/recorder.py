@@ -113,6 +113,8 @@ class Recorder(TorchDispatchMode):
         if name in READS_VALUES:
             if real is None:
                 raise DataDependentError(f"the value of a tensor is asked for ({name})")
+            for tensor in tensors_in((args, kwargs)):
+                self.constants.asked(tensor)
             return on_meta(real)
         try:
             return run_without_data(func, args, kwargs)
@@ -124,9 +126,7 @@ class Recorder(TorchDispatchMode):
     def same_value(self, tensor: torch.Tensor, other: torch.Tensor) -> None:
         """Another object has the value of a tensor."""
         self._same[id(other)] = self._same.get(id(tensor), tensor)
-        real = self.constants.real(tensor)
-        if real is not None:
-            self.constants.add(other, real)
+        self.constants.add_same(tensor, other)
         self._kept.append(other)
 
     @property
@@ -162,7 +162,7 @@ class Recorder(TorchDispatchMode):
         out = self._run(func, args, kwargs, real)
         if not isinstance(out, torch.Tensor) and name in READS_VALUES and not tensors_in(out):
             return out
-        self.constants.follow(out, real)
+        self.constants.follow(func, tensors, out, real)
         index = len(self.ops)
         outputs, writes = [], False
         for t in (out,) if isinstance(out, torch.Tensor) else tensors_in(out):
