@@ -55,7 +55,8 @@ class Constants:
             shadow: Its copy, of whose tensors the values are asked for.
         """
         for module, copied in zip(model.modules(), shadow.modules(), strict=True):
-            for of, to in ((module._buffers, copied._buffers), (vars(module), vars(copied))):
+            pairs: Any = ((module._buffers, copied._buffers), (vars(module), vars(copied)))
+            for of, to in pairs:
                 for name, tensor in of.items():
                     copy = to.get(name)
                     if isinstance(copy, torch.Tensor) and _is_small(tensor):
