@@ -54,7 +54,9 @@ class Constants:
             model: The model, whose tensors have data.
             shadow: Its copy, of whose tensors the values are asked for.
         """
-        for module, copied in zip(model.modules(), shadow.modules(), strict=True):
+        copies = dict(shadow.named_modules())
+        for path, module in model.named_modules():
+            copied = copies.get(path, module)  # copies of a module may be made its own way
             pairs: Any = ((module._buffers, copied._buffers), (vars(module), vars(copied)))
             for of, to in pairs:
                 for name, tensor in of.items():
@@ -158,8 +160,8 @@ class Constants:
         return all(t.numel() <= _LARGE for t in tensors)
 
 
-def _is_small(tensor: torch.Tensor) -> bool:
-    if isinstance(tensor, nn.Parameter) or tensor.requires_grad or tensor.is_meta:
+def _is_small(tensor: Any) -> bool:
+    if type(tensor) is not torch.Tensor or tensor.requires_grad or tensor.is_meta:
         return False
     return tensor.layout is torch.strided and tensor.numel() <= _SMALL
 

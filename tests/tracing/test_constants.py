@@ -34,6 +34,7 @@ KNOWN: dict[str, Function] = {
     "tolist": lambda m, x, y: y * sum(torch.linspace(0, 1, x.shape[1]).tolist()),
     "nonzero": lambda m, x, y: y[:, (torch.arange(8) % 2).nonzero().flatten()].repeat(1, 2),
     "loop": lambda m, x, y: sum((y * i for i in torch.arange(3).tolist()), torch.zeros(())),
+    "numpy": lambda m, x, y: y * float(torch.arange(x.shape[1]).numpy().sum()),
     "rates": lambda m, x, y: y * [r.item() for r in torch.linspace(0, 0.5, 3)][-1],
 }
 OF_NUMBERS: dict[str, Function] = {
@@ -98,6 +99,7 @@ HELD: dict[str, Function] = {
     "a decision": lambda m, x, y: y * 2 if m.held > 1 else y,
     "arithmetic": lambda m, x, y: y.roll(int((m.held - 1) // 2 + x.shape[1]), 1),
     "an integer for torch": lambda m, x, y: nn.functional.pad(y, (m.held, 0))[:, :-3],
+    "numpy": lambda m, x, y: y * float(m.plain.numpy().sum()),
     "tolist": lambda m, x, y: y.view(-1, *m.plain.tolist(), 4).flip(1).flatten(1),
     "a mask": lambda m, x, y: y * m.plain[m.plain > 1],
     "an attribute": lambda m, x, y: y * float(m.plain[1]),
@@ -110,6 +112,17 @@ HELD: dict[str, Function] = {
 def test_values_of_small_buffers(name: str, kind: Any) -> None:
     model = buffered(HELD[name], kind)
     assert_equal(program_of(model, x(2)), model, x(5))
+
+
+@pytest.mark.parametrize("name", ["numpy", "__array__", "tolist", "item", "__bool__"])
+def test_every_read_of_values_is_guarded(name: str) -> None:
+    def branch(m: Any, x: Tensor, y: Tensor) -> Tensor:
+        read = getattr(torch.arange(len(x)).sum() - 1, name)()
+        return y * 2 if read else y
+
+    model = net(branch)
+    program = program_of(model, x(2))
+    assert "compile again" in guarded(program, model, x(5))
 
 
 def test_buffers_that_decide_are_guarded() -> None:
