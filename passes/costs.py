@@ -83,7 +83,7 @@ def _count(unit: Unit, batch_size: int, *, known: bool) -> Ledger:
 
     from fxtransport.analysis.counting import CountingInterpreter, Ledger, device_to_count_for
     from fxtransport.tracing.constants import known_values
-    from fxtransport.tracing.error_context import LocateErrors, advise_on_meta, unlogged
+    from fxtransport.tracing.error_context import LocateErrors, advise_on_meta
     from fxtransport.tracing.shadow import shadow_of
 
     device = device_to_count_for(unit.model)
@@ -94,9 +94,9 @@ def _count(unit: Unit, batch_size: int, *, known: bool) -> Ledger:
         inputs = unit.example.resized(batch_size, device)
         interpreter = CountingInterpreter(shadow, unit.traced(), ledger)
         advise = advise_on_meta(unit.model, unit.example, trained=True)
-        values = known_values() if known else nullcontext()
+        values = known_values(unit.model, shadow) if known else nullcontext()
         located = LocateErrors(unit.model, lambda: interpreter.failed_path, advise)
-        with located, unlogged("torch._subclasses.fake_tensor"), ledger.open(), values:
+        with located, ledger.open(), values:
             interpreter.run(*inputs)
     return ledger
 

@@ -31,6 +31,7 @@ class Record(Pass):
             TraceError: the model's forward raises, or looks at the values of tensors.
         """
         recorder, shadow = Recorder(), shadow_of(unit.model)
+        recorder.constants.hold(unit.model, shadow)
         recorder.mark_inputs(unit.example.tensors)
         advise = advise_on_meta(unit.model, unit.example)
         with (

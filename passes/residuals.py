@@ -9,9 +9,10 @@ adds, or the result of the residual addition before. Class names play no part.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fxtransport.analysis.dataflow import ACTIVATIONS, NORMS, VIEWS, Dataflow
+from fxtransport.analysis.dataflow import ACTIVATIONS, LAYER_NORMS, NORMS, VIEWS, Dataflow
 from fxtransport.analysis.shortcuts import shortcut_chain
 from fxtransport.analysis.spelling import SpelledOut, Summand, spell_out
+from fxtransport.analysis.weighing import only_measured, only_weighs
 from fxtransport.ir import Addition, Kind, RecordedAdditions, Recording
 from fxtransport.passes.base import Pass
 from fxtransport.unit import Unit
@@ -43,7 +44,7 @@ def find_additions(recording: Recording) -> tuple[Addition, ...]:
             continue
         terms = sum_terms(spelled, i)
         match = _classify(flow, i, terms, streams)
-        if match is None:
+        if match is None or _is_error(flow, i, terms):
             continue
         addition = _addition(spelled, i, terms, match)
         for inner in {t.op for t in terms} - {i}:
@@ -99,8 +100,15 @@ def _classify(flow: Dataflow, op: int, terms: list[Summand], streams: set[int]) 
             others = tuple(t for t in terms if t is not skip)
             match = find(_Candidate(flow, op, skip, others, streams))
             if match is not None:
-                return skip, *match
+                weighs = only_weighs(flow, flow.recording.ops[op].outputs[0])
+                return skip, Kind.INNER if weighs else match[0], match[1]
     return None
+
+
+def _is_error(flow: Dataflow, op: int, terms: list[Summand]) -> bool:
+    """Whether a sum is a difference of which only the size matters, as in a loss."""
+    differs = any(t.term.factor is not None and t.term.factor < 0 for t in terms)
+    return differs and only_measured(flow, flow.recording.ops[op].outputs[0])
 
 
 def _addition(spelled: SpelledOut, op: int, terms: list[Summand], found: "_Found") -> Addition:
@@ -205,17 +213,26 @@ def _extents(c: _Candidate) -> list[int]:
     """
     flow, calls = c.flow, c.flow.recording.calls
     values = [t.value for t in (c.skip, *c.others)]
+    given = _scaled_chain(flow, c.skip.value)
     extents = []
     for call in flow.callers(flow.recording.ops[c.op].call):
         extents.append(call)
         first, parent = calls[call].first, calls[call].parent
         if any(flow.position(flow.view_chain(v)[-1]) >= first for v in values):
-            if parent is not None and calls[call].inputs.intersection(
-                flow.view_chain(c.skip.value)
-            ):
+            if parent is not None and calls[call].inputs.intersection(given):
                 extents.append(parent)
             break
     return extents
+
+
+def _scaled_chain(flow: Dataflow, value: int) -> list[int]:
+    """What a value is a view or a multiple of, outwards."""
+    chain = flow.view_chain(value)
+    op = flow.op_of(chain[-1])
+    if op is None or op.base_name not in ("mul", "div"):
+        return chain
+    data = flow.data_inputs(op)
+    return chain + _scaled_chain(flow, data[0]) if len(data) == 1 else chain
 
 
 def _reaches(flow: Dataflow, chain: list[int], value: int, call: int) -> int | None:
@@ -265,7 +282,8 @@ def _is_block_input(c: _Candidate, chain: list[int], root: int, value: int, call
     """Whether a skip is the block's input.
 
     It is if it dominates the branch, or is an argument of the module that adds, or the
-    result of the residual addition before.
+    result of the residual addition before, normalized or not. Cross-attention after such a
+    norm starts from another stream, too.
     """
     flow = c.flow
     arguments = flow.recording.calls[call].inputs
@@ -273,7 +291,21 @@ def _is_block_input(c: _Candidate, chain: list[int], root: int, value: int, call
         return True
     position = flow.position(root)
     reach = flow.back(value, stop=root)
+    if _is_normed_stream(c, chain[-1]) and not reach.values & _normed(flow, chain[-1]):
+        return True
     return all(
         v == root or flow.position(v) >= position or not flow.recording.depends[v]
         for v in reach.values
     )
+
+
+def _normed(flow: Dataflow, value: int) -> set[int]:
+    """What a normalization is given, if it makes this value."""
+    op = flow.op_of(value)
+    if op is None or op.base_name not in NORMS | LAYER_NORMS:
+        return set()
+    return set(flow.view_chain(op.inputs[0]))
+
+
+def _is_normed_stream(c: _Candidate, value: int) -> bool:
+    return bool(_normed(c.flow, value) & c.streams)

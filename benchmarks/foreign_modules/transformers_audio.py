@@ -118,23 +118,23 @@ MODELS: dict[str, tuple[dict[str, Any], Callable[[int], Any]]] = {
 """Options of the configuration, and inputs."""
 
 RESIDUALS = {
-    "Wav2Vec2Model stable": 4,
+    "Wav2Vec2Model stable": 5,
     "ASTModel": 4,
     "ASTForAudioClassification": 4,
     "WhisperModel": 10,
     "WhisperForAudioClassification": 4,
     "Speech2TextModel": 10,
-    "HubertModel": 4,
-    "HubertForSequenceClassification": 4,
-    "Wav2Vec2Model": 4,
-    "Wav2Vec2Model layer drop": 4,
-    "Wav2Vec2ForCTC": 4,
-    "UniSpeechModel": 4,
-    "UniSpeechSatModel": 4,
-    "WavLMModel": 4,
+    "HubertModel": 5,
+    "HubertForSequenceClassification": 5,
+    "Wav2Vec2Model": 5,
+    "Wav2Vec2Model layer drop": 5,
+    "Wav2Vec2ForCTC": 5,
+    "UniSpeechModel": 5,
+    "UniSpeechSatModel": 5,
+    "WavLMModel": 5,
 }
-"""Attention and MLP of two layers. The position convolution is added to the features, too, but to
-the input of all layers, as embeddings are."""
+"""Attention and MLP of two layers. Before them, x + gelu(convolution(x)) stands for positions: it
+follows from x, as the convolutions between the stages of CoaT do, and embeddings do not."""
 
 _NUMPY = "the spans that are masked are drawn by NumPy"
 _DRAWS = "LayerDrop draws from torch's generator and decides by the number in Python"

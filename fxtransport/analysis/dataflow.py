@@ -34,6 +34,9 @@ NORMS = frozenset(
 )
 """Batch normalizations."""
 
+LAYER_NORMS = frozenset({"native_layer_norm", "native_group_norm", "rms_norm", "_fused_rms_norm"})
+"""Normalizations of each sample by itself."""
+
 LINEAR = frozenset(
     "convolution _convolution conv2d conv1d conv3d linear addmm mm bmm baddbmm matmul addmv "
     "mv einsum".split()
@@ -136,7 +139,12 @@ class Dataflow:
         return [v for v in op.inputs if self.recording.depends[v]]
 
     def is_learned(self, op: Op) -> bool:
-        """Whether an operation combines data with parameters."""
+        """Whether an operation combines data with parameters, or is a Fourier transform.
+
+        FNet mixes tokens by such a transform, in the place of attention.
+        """
+        if op.base_name.startswith("_fft_"):
+            return True
         if op.base_name in ADDS or op.name == ALIAS:
             return False
         return len(self.data_inputs(op)) < len(op.inputs)

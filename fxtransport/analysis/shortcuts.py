@@ -2,6 +2,8 @@
 
 from fxtransport.analysis.dataflow import ACTIVATIONS, NORMS, VIEWS, Dataflow
 
+_FILLED = frozenset("zeros_like ones_like full_like new_zeros new_ones new_full".split())
+
 
 def shortcut_chain(flow: Dataflow, value: int) -> tuple[list[int], list[set[str]]]:
     """What a shortcut may start from, outwards, and the operations of each step.
@@ -30,10 +32,16 @@ def _shortcut_step(flow: Dataflow, value: int) -> tuple[int, set[str]] | None:
         if norm is not None and norm.base_name in NORMS:
             return norm.inputs[0], {name, norm.base_name}
     if name == "cat":
-        return _common_source(flow, data)
+        return _common_source(flow, [v for v in data if not _is_filled(flow, v)])
     if not data and name in VIEWS:
         return op.inputs[0], {name}
     return None
+
+
+def _is_filled(flow: Dataflow, value: int) -> bool:
+    """Whether a tensor has only the size of what it is made like."""
+    op = flow.op_of(flow.view_chain(value)[-1])
+    return op is not None and op.base_name in _FILLED
 
 
 def _common_source(flow: Dataflow, values: list[int]) -> tuple[int, set[str]] | None:

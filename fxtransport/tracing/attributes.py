@@ -21,6 +21,7 @@ from fxtransport.tracing.draws import GENERATORS
 from fxtransport.tracing.error_context import describe_module
 from fxtransport.tracing.identities import Step, tensors_with_steps
 from fxtransport.tracing.interface import Tracer
+from fxtransport.tracing.repetition import unsteady
 from fxtransport.tracing.value_proxy import is_proxy, proxy_of
 from fxtransport.watched import MISSING, NUMBER, TENSOR, Watched, snapshot
 
@@ -46,6 +47,8 @@ class Attributes:
         self.watched: dict[tuple[str, str], Watched] = {}
         self.written: set[str] = set()
         self._nodes: dict[str, fx.Node] = {}
+        self._read_before: dict[str, fx.Node] = {}
+        self._written_last: dict[str, fx.Node] = {}
         self._objects: dict[int, str] = {}
         self._kept: list[Any] = []
         self._tensors = _tensor_places(root)
@@ -199,8 +202,13 @@ class Attributes:
         if before is not None:
             self.node_of(before)  # what was read before is read before
         holder = self.module(path)
-        self._tracer.create_node("call_function", assign, (holder, name, value), {})
+        wrote = self._tracer.create_node("call_function", assign, (holder, name, value), {})
+        if target in self._nodes and target not in self.written:
+            self._read_before[target] = self._nodes[target]
+        if type(vars(module).get(name)) in (int, float):
+            self._nodes.pop(target, None)  # what is read from here on is another number
         self.written.add(target)
+        self._written_last[target] = wrote
         return value
 
     def settle(self) -> None:
@@ -227,11 +235,14 @@ class Attributes:
         deciding = {
             f"{path}.{name}".lstrip(".")
             for (path, name), entry in self.watched.items()
-            if entry.value is not NUMBER and entry.value is not TENSOR
+            if entry.value is not NUMBER
+            and entry.value is not TENSOR
+            and not self._is_as_before(entry)
         }
-        values = self._tracer.values
-        read = {t: n for t, n in self._nodes.items() if t in self.written}
-        deciding |= {t for t, node in read.items() if _is_guarded(node, guarded, values)}
+        graph, values, read = self._tracer.graph, self._tracer.values, self._read_before
+        asked = {target for target, node in read.items() if _is_guarded(node, guarded, values)}
+        if asked:
+            deciding |= unsteady(graph.nodes, values, read, self._written_last, asked)
         for target in sorted(self.written & deciding):
             raise self._refusal(target, "decides by", "and assigns it", "")
         for module, before in self._containers.items():
@@ -241,6 +252,13 @@ class Attributes:
                 if target not in self.written and before.get(name) != now.get(name):
                     kind = f", a {type(vars(module).get(name)).__name__},"
                     raise self._refusal(target, "changes", "in forward", kind)
+
+    def _is_as_before(self, entry: Watched) -> bool:
+        """Whether an attribute has the value that it had before the forward."""
+        held = vars(self._root.get_submodule(entry.path))
+        now = held.get(entry.name, MISSING)
+        now = now.example if is_proxy(now) else now
+        return type(now) is type(entry.value) and bool(snapshot(now) == entry.value)
 
     def _refusal(self, target: str, does: str, then: str, kind: str) -> TraceError:
         path, _, name = target.rpartition(".")

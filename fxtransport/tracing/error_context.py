@@ -1,10 +1,8 @@
 """Say where in the user's code a forward pass failed: module path, file, line."""
 
-import logging
 import os
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from types import CodeType, FrameType
 
@@ -97,21 +95,6 @@ def advise_on_code(_: Exception) -> str:
         "graph cannot hold: move this code to a module without a residual addition, which keeps "
         "its own code."
     )
-
-
-@contextmanager
-def unlogged(name: str) -> Iterator[None]:
-    """Keep a logger of torch silent about errors that are raised, too."""
-    logger = logging.getLogger(name)
-    logger.addFilter(_none)
-    try:
-        yield
-    finally:
-        logger.removeFilter(_none)
-
-
-def _none(_: logging.LogRecord) -> bool:
-    return False
 
 
 class _Tried:

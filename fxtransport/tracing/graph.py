@@ -55,6 +55,7 @@ def trace_mode(
     """The graph of the model in one mode, in which calls of some functions are nodes."""
     recorder = Recorder()
     shadow = shadow_of(unit.model).train(training)
+    recorder.constants.hold(unit.model, shadow)
     device = device_of(unit.model)
     tracer = ValueTracer(shadow, opened, recorder, device, gradients=gradients)
     op_nodes: list[str] = []

@@ -113,7 +113,7 @@ class GuardingTracer:
 
     def constant(self, tensor: torch.Tensor) -> torch.Tensor | None:
         """The values of a tensor that follows from sizes alone; None for any other tensor."""
-        return self.recorder.constants.real(tensor)
+        return self.recorder.constants.asked(tensor)
 
     def rank(self, value: torch.Tensor) -> int:
         """The number of dimensions, which follows from those of the inputs."""

@@ -13,12 +13,14 @@ from torch._functorch import apis, eager_transforms
 
 from fxtransport.functions import Code, Transformed, apply_function, call_script
 from fxtransport.runtime import gradients_enabled, set_mode
+from fxtransport.tracing.autograd_functions import seen_by_class
 from fxtransport.tracing.error_context import is_own
 from fxtransport.tracing.evaluation import switch_gradients
 from fxtransport.tracing.interface import Tracer
 from fxtransport.tracing.leaves import leaves_of
 from fxtransport.tracing.value_proxy import is_proxy
 
+_CLASS_OF_FUNCTIONS = type(torch.autograd.Function)
 _len, _min, _max, _callable = len, min, max, callable
 _WITH_LENGTH = frozenset({tuple, list, dict, str, torch.Size})
 """What code asks most often for its length."""
@@ -53,6 +55,7 @@ def patched(tracer: Tracer) -> Iterator[None]:
             (nn.Module, "register_parameter", _register_parameter(tracer)),
             (nn.Parameter, "__new__", _make_parameter(tracer)),
             (torch.autograd.Function, "apply", _apply(tracer)),
+            (_CLASS_OF_FUNCTIONS, "__getattribute__", seen_by_class(tracer, type.__getattribute__)),
             (torch.jit.ScriptFunction, "__call__", _call_script(tracer)),
             (torch, "finfo", _unless_plain(tracer, torch.finfo)),
             (torch, "iinfo", _unless_plain(tracer, torch.iinfo)),

@@ -22,6 +22,7 @@ from torch.utils._pytree import tree_map_only
 
 from fxtransport.ir import ALIAS, Call, Op, Recording
 from fxtransport.tracing.constants import READS_VALUES, Constants, DataDependentError, on_meta
+from fxtransport.tracing.kernels import run_without_data
 from fxtransport.tracing.leaves import leaves_of
 
 
@@ -116,9 +117,11 @@ class Recorder(TorchDispatchMode):
         if name in READS_VALUES:
             if real is None:
                 raise DataDependentError(f"the value of a tensor is asked for ({name})")
+            for tensor in tensors_in((args, kwargs)):
+                self.constants.asked(tensor)
             return on_meta(real)
         try:
-            return func(*args, **kwargs)
+            return run_without_data(func, args, kwargs)
         except NotImplementedError as error:  # for one, a mask as an index
             if real is not None:
                 return on_meta(real)
@@ -127,9 +130,7 @@ class Recorder(TorchDispatchMode):
     def same_value(self, tensor: torch.Tensor, other: torch.Tensor) -> None:
         """Another object has the value of a tensor."""
         self._same[id(other)] = self._same.get(id(tensor), tensor)
-        real = self.constants.real(tensor)
-        if real is not None:
-            self.constants.add(other, real)
+        self.constants.add_same(tensor, other)
         self._kept.append(other)
 
     @property
@@ -181,7 +182,7 @@ class Recorder(TorchDispatchMode):
         out = self._run(func, args, kwargs, real)
         if not isinstance(out, torch.Tensor) and name in READS_VALUES and not tensors_in(out):
             return out
-        self.constants.follow(out, real)
+        self.constants.follow(func, tensors, out, real)
         index = len(self.ops)
         outputs, writes = [], False
         for t in (out,) if isinstance(out, torch.Tensor) else tensors_in(out):

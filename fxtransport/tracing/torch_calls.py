@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode, is_tensor_method_or_property
+from torch.utils._python_dispatch import _disable_current_modes
 
 from fxtransport.tracing.interface import Tracer
 from fxtransport.tracing.value_proxy import is_proxy
@@ -133,10 +134,13 @@ class TorchCalls(TorchFunctionMode):
         known = self.tracer.constant(args[0])
         if known is not None:
             # by that, code decides; for other sizes it may be another value
-            value = getattr(known, name)(*args[1:], **kwargs)
-            if name not in ("numpy", "__array__"):
-                node = self.tracer.create_node("call_method", name, args, kwargs)
-                self.tracer.decided(value, node)
+            with _disable_current_modes(), torch._C.DisableTorchFunction():
+                value = seen = getattr(known, name)(*args[1:], **kwargs)
+            if name in ("numpy", "__array__"):  # of its own memory, and guarded as a list
+                value, seen = value.copy(), value.tolist()
+                name, args, kwargs = "tolist", args[:1], {}
+            node = self.tracer.create_node("call_method", name, args, kwargs)
+            self.tracer.decided(seen, node)
             return value
         if name in _READS_TRUTH:
             raise self.tracer.refuse_data("the truth of a tensor decides")

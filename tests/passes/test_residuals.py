@@ -142,3 +142,143 @@ def test_a_module_that_only_adds_may_stand_between() -> None:
     layer = Layer(False, "output")
     layer.output = Deep()  # type: ignore[assignment]
     assert found_in(nn.Sequential(layer, nn.Linear(8, 3)), 8) == [("0.output.add", "identity")]
+
+
+class Mixes(nn.Module):
+    """Attends to another stream after a norm, as a decoder does."""
+
+    def __init__(self, after: nn.Module) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(8, 8), nn.Linear(8, 8)
+        self.norm, self.after = after, nn.LayerNorm(8)
+
+    def forward(self, x: Tensor, memory: Tensor) -> Tensor:
+        x = self.norm(x + self.first(x).relu())
+        weights = (x @ memory.transpose(-2, -1)).softmax(-1)
+        return self.after(x + self.second(weights @ memory))
+
+
+class Translates(nn.Module):
+    """An encoder, and decoders that attend to what it makes."""
+
+    def __init__(self, after: nn.Module) -> None:
+        super().__init__()
+        self.encoder, self.last = nn.Linear(8, 8), nn.Linear(8, 3)
+        self.layers = nn.ModuleList([Mixes(after), Mixes(after)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        memory = self.encoder(x).relu()
+        for layer in self.layers:
+            x = layer(x, memory)
+        return self.last(x)
+
+
+@pytest.mark.parametrize("after", [nn.LayerNorm(8), nn.GroupNorm(1, 5), nn.Identity()])
+def test_cross_attention_after_a_norm(after: nn.Module) -> None:
+    assert found_in(Translates(after), 5, 8) == [
+        (f"layers.{k}", "identity") for k in range(2) for _ in range(2)
+    ]
+
+
+class Scales(Output):
+    """Is given the branch so far, and scales the skip."""
+
+    def __init__(self) -> None:
+        super().__init__(norm=False)
+        self.scale = nn.Parameter(torch.ones(8))
+
+    def forward(self, hidden: Tensor, skip: Tensor) -> Tensor:
+        return self.dense(hidden) + skip * self.scale * 0.5
+
+
+def test_the_module_that_adds_may_scale_the_skip() -> None:
+    layers = [Layer(False, "output") for _ in range(2)]
+    for layer in layers:
+        layer.output = Scales()
+    model = nn.Sequential(*layers, nn.Linear(8, 3))
+    assert found_in(model, 8) == [(f"{k}.output", "projection") for k in range(2)]
+
+
+class Fourier(nn.Module):
+    """Mixes tokens by a transform that has no parameters."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.fft.fft2(x).real
+
+
+class Averages(nn.Module):
+    """Adds a mean, which mixes nothing."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + x.mean(1, keepdim=True)
+
+
+def test_fourier_transforms_are_branches() -> None:
+    model = nn.Sequential(Fourier(), Averages(), Fourier(), nn.Linear(8, 3))
+    assert found_in(model, 5, 8) == [("0", "identity"), ("2", "identity")]
+
+
+class Widens(nn.Module):
+    """Pads the skip with zeros, which are made like it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.pool = nn.Conv2d(4, 8, 3, 2, 1), nn.AvgPool2d(3, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        skip = self.pool(x)
+        return self.conv(x).relu() + torch.cat((skip, torch.zeros_like(skip)), 1)
+
+
+def test_a_skip_may_be_padded_with_zeros() -> None:
+    model = nn.Sequential(Widens(), nn.Flatten(), nn.Linear(128, 3))
+    assert found_in(model, 4, 8, 8) == [("0", "projection")]
+
+
+class Gates(nn.Module):
+    """Adds logits of a gate, or of attention, in a branch."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
+        self.up, self.down, self.mix = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(5, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        inner = self.up(x).relu()
+        if self.how == "gate":
+            branch = (inner + self.down(inner)).sigmoid() * inner
+        elif self.how == "attention":
+            logits = inner @ inner.transpose(-2, -1)
+            weights = (logits + self.mix(logits).tanh()).masked_fill(logits < -9, -9.0).softmax(-1)
+            branch = nn.functional.dropout(weights, 0.1, self.training) @ inner
+        else:
+            inner = inner + self.down(inner).relu()
+            branch = inner * inner.sigmoid()
+        return x + branch
+
+
+@pytest.mark.parametrize(("how", "count"), [("gate", 1), ("attention", 1), ("activation", 2)])
+def test_sums_that_only_weigh_are_inner(how: str, count: int) -> None:
+    model = nn.Sequential(Gates(how), nn.Linear(8, 3))
+    assert found_in(model, 5, 8) == [("0", "identity")] * count
+
+
+class Reconstructs(nn.Module):
+    """Returns what it reconstructs, and by how much it errs."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how, self.code = how, nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 8))
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        made = self.code(x)
+        if self.how == "residual":
+            return x - made
+        if self.how == "absolute":
+            return made, nn.functional.l1_loss(x, made, reduction="none").mean(-1)
+        return made, (x - made).square().mean(-1)
+
+
+@pytest.mark.parametrize(("how", "count"), [("residual", 1), ("absolute", 0), ("squared", 0)])
+def test_errors_are_no_residuals(how: str, count: int) -> None:
+    assert len(found_in(Reconstructs(how), 8)) == count
