@@ -38,7 +38,7 @@ def copy_module(root: nn.Module, memo: dict[int, Any]) -> nn.Module:
         memo[id(module)] = type(module).__new__(type(module))
     for module in reversed(modules):
         # submodules come first, as in a deep copy
-        state = {name: _copied(value, memo) for name, value in vars(module).items()}
+        state = {name: _copied(value, memo) for name, value in module.__getstate__().items()}
         memo[id(module)].__setstate__(state)
     made: nn.Module = copy.deepcopy(root, memo)
     return made

@@ -6,7 +6,7 @@ import sys
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from types import FunctionType, ModuleType
+from types import CellType, FunctionType, ModuleType
 from typing import Any
 from unittest import mock
 
@@ -58,6 +58,8 @@ def untouched_caches(model: nn.Module) -> Iterator[None]:
             if found:
                 stack.enter_context(mock.patch.multiple(owner, **found))
                 stack.enter_context(mock.patch.dict(_replacing, _by_id(found.values())))
+        for cell in _cells_with_caches(classes):
+            stack.enter_context(_uncached(cell))
         try:
             yield
         finally:
@@ -74,6 +76,36 @@ def _cached_functions(owner: Any) -> dict[str, Any]:
         if type(function) is _Cached and not is_library(function.__module__):
             found[name] = type(value)(function.__wrapped__) if method else function.__wrapped__
     return found
+
+
+def _cells_with_caches(classes: Iterable[type]) -> list[CellType]:
+    """The variables of closures, in methods of classes, that are functions with a cache."""
+    found: dict[int, CellType] = {}
+    for cls in classes:
+        for value in vars(cls).values():
+            for cell in getattr(value, "__closure__", None) or ():
+                if type(_held(cell)) is _Cached and not is_library(_held(cell).__module__):
+                    found[id(cell)] = cell
+    return list(found.values())
+
+
+def _held(cell: CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # it is empty
+        return None
+
+
+@contextmanager
+def _uncached(cell: CellType) -> Iterator[None]:
+    """While active, a variable of a closure is the function without its cache."""
+    cached = cell.cell_contents
+    cell.cell_contents = cached.__wrapped__
+    try:
+        with mock.patch.dict(_replacing, _by_id([cached.__wrapped__])):
+            yield
+    finally:
+        cell.cell_contents = cached
 
 
 def _defined_in(value: Any) -> str:

@@ -66,6 +66,7 @@ def patched(tracer: Tracer) -> Iterator[None]:
                 (owner, name, _refuse_seeding(tracer, getattr(owner, name), name))
                 for owner, name in _SEEDING
             ),
+            (torch, "cond", _refuse_choice(tracer)),
             (builtins, "len", _length),
             (builtins, "min", _extreme(tracer, _min)),
             (builtins, "max", _extreme(tracer, _max)),
@@ -242,6 +243,21 @@ def _refuse_globals(tracer: Tracer) -> Callable[[], Any]:
         )
 
     return calling
+
+
+def _refuse_choice(tracer: Tracer) -> Callable[..., Any]:
+    choose = torch.cond
+
+    def choosing(*args: Any, **kwargs: Any) -> Any:
+        if tracer.evaluating:
+            return choose(*args, **kwargs)
+        raise tracer.refuse(
+            "calls torch.cond",
+            "compute both branches and choose with torch.where, or move this code to a module "
+            "without a residual addition, which keeps its own code",
+        )
+
+    return choosing
 
 
 def _is_grad_enabled(tracer: Tracer) -> Callable[[], Any]:

@@ -1,5 +1,6 @@
 """Verification notices every kind of difference, and says which."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -290,6 +291,7 @@ def test_it_is_said_where_a_model_raises() -> None:
 
 
 COUNTER = [0]
+"""Reached by way of sys.modules, where no compiler looks."""
 
 
 def test_models_that_do_not_repeat_themselves_are_named_so() -> None:
@@ -299,8 +301,9 @@ def test_models_that_do_not_repeat_themselves_are_named_so() -> None:
             self.linear = nn.Linear(4, 4)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            COUNTER[0] += not x.is_meta
-            return x + self.linear(x) * COUNTER[0]
+            counter = sys.modules[__name__].COUNTER
+            counter[0] += not x.is_meta
+            return x + self.linear(x) * counter[0]
 
     with pytest.raises(VerificationError, match=r"two runs from one seed differ.*counter") as found:
         Verify().run(lowered(nn.Sequential(Counts(), Counts()), 4))

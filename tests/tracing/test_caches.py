@@ -181,3 +181,22 @@ def test_caches_are_restored_after_an_error() -> None:
         TABLES[8] = torch.zeros(8)
         raise KeyError
     assert TABLES == {}
+
+
+def test_caches_that_a_closure_holds() -> None:
+    @functools.cache
+    def local(n: int) -> Tensor:
+        return torch.arange(n).float()
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(8, 8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.linear(x) * local(x.shape[-1])
+
+    model = nn.Sequential(Block(), Block(), nn.Linear(8, 3))
+    assert_equal(program_of(model), model, x())
+    assert local.cache_info().currsize == 1, "what the model itself made"
+    assert not local(8).is_meta

@@ -146,6 +146,20 @@ def test_a_gradient_may_be_the_residue() -> None:
     assert len(program_of(net(branch)).facts.residuals) == 2
 
 
+def test_a_choice_between_functions_is_refused() -> None:
+    """The remedy works: a module that adds nothing keeps its own code."""
+
+    def branch(m: Any, x: Tensor, y: Tensor) -> Tensor:
+        chosen: Tensor = torch.cond(x.sum() > 0, torch.sin, torch.cos, (y,))
+        return chosen
+
+    assert "torch.where" in refused(branch, "calls torch.cond")
+    with torch.no_grad():
+        program, model = program_of(net(branch, Apart)), net(branch, Apart)
+        program.load_state_dict(model.state_dict())
+        assert_identical(program(x()), model(x()))
+
+
 SCRIPTS: dict[str, Function] = {
     "a script": lambda m, x, y: scripted(y),
     "a script of numbers": lambda m, x, y: scripted(y, by=0.5),
