@@ -67,6 +67,8 @@ class Recording:
     """The values of the tensors that the model returns."""
     mutators: frozenset[str]
     """The paths of modules that change a list or dict that they are given."""
+    differentiates: bool = False
+    """Whether modules compute gradients in their forward."""
 
     def path(self, op: int) -> str:
         """The path of the innermost module that ran the operation."""

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from fxtransport.functions import apply_function
-from fxtransport.tracing.evaluation import switch_gradients
+from fxtransport.tracing.gradients import switch_gradients
 from fxtransport.tracing.interface import Tracer
 
 _FORWARD, _SETUP, _CONTEXT = _ASKED = ("forward", "setup_context", "_backward_cls")

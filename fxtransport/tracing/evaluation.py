@@ -13,14 +13,13 @@ from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_map_only
 
 from fxtransport.runtime import gradients_enabled
+from fxtransport.tracing.gradients import switch_gradients
 from fxtransport.tracing.identities import Identities
 from fxtransport.tracing.interface import Tracer
 from fxtransport.tracing.recorder import tensors_in
 from fxtransport.tracing.sites import attribute_of
 from fxtransport.tracing.torch_calls import TorchCalls
 
-_set_grad_enabled = torch._C._set_grad_enabled
-"""Itself: while traced code runs, another function stands in its place."""
 _PYTHON = {name: getattr(builtins, name) for name in ("len", "min", "max", "callable")}
 """Python's own, in whose place others stand while traced code runs."""
 _LOOKS = (operator.getitem, getattr)
@@ -83,12 +82,6 @@ def _evaluating(tracer: Tracer) -> Iterator[None]:
         vars(builtins).update(standing)
         switch_gradients(gradients)
         tracer.evaluating = before
-
-
-def switch_gradients(mode: bool) -> None:
-    """Switch gradients on or off, unseen by modes of torch."""
-    with torch._C.DisableTorchFunction():
-        _set_grad_enabled(mode)
 
 
 def _value(tracer: Tracer, argument: Any) -> Any:

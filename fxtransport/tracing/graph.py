@@ -53,7 +53,7 @@ def trace_mode(
     gradients: bool = True,
 ) -> tuple[fx.Graph, ValueTracer, Origins]:
     """The graph of the model in one mode, in which calls of some functions are nodes."""
-    recorder = Recorder()
+    recorder = Recorder(differentiates=unit.fact(Recording).differentiates)
     shadow = shadow_of(unit.model).train(training)
     recorder.constants.hold(unit.model, shadow)
     device = device_of(unit.model)

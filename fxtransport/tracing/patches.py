@@ -15,7 +15,7 @@ from fxtransport.functions import Code, Transformed, apply_function, call_script
 from fxtransport.runtime import gradients_enabled, set_mode
 from fxtransport.tracing.autograd_functions import seen_by_class
 from fxtransport.tracing.error_context import is_own
-from fxtransport.tracing.evaluation import switch_gradients
+from fxtransport.tracing.gradients import switch_gradients, switch_where_differentiated
 from fxtransport.tracing.interface import Tracer
 from fxtransport.tracing.leaves import leaves_of
 from fxtransport.tracing.value_proxy import is_proxy
@@ -60,7 +60,7 @@ def patched(tracer: Tracer) -> Iterator[None]:
             (torch, "finfo", _unless_plain(tracer, torch.finfo)),
             (torch, "iinfo", _unless_plain(tracer, torch.iinfo)),
             (torch, "is_grad_enabled", _is_grad_enabled(tracer)),
-            (torch._C, "_set_grad_enabled", _set_grad_enabled),
+            (torch._C, "_set_grad_enabled", _set_grad_enabled(tracer)),
             *((torch, name, _question(tracer, getattr(torch, name))) for name in _QUESTIONS),
             *(
                 (owner, name, _refuse_seeding(tracer, getattr(owner, name), name))
@@ -272,12 +272,19 @@ def _is_grad_enabled(tracer: Tracer) -> Callable[[], Any]:
     return asking
 
 
-def _set_grad_enabled(mode: Any) -> None:
+def _set_grad_enabled(tracer: Tracer) -> Callable[[Any], None]:
     """Traced code may decide by a number of its input, or set what was before."""
-    if is_proxy(mode) and mode.node.target is gradients_enabled:
-        switch_gradients(True)  # as they are where the program runs
-    else:
-        switch_gradients(mode.pinned() if is_proxy(mode) else mode)
+    inside = switch_where_differentiated(differentiates=tracer.recorder.differentiates)
+
+    def switching(mode: Any) -> None:
+        if tracer.evaluating:
+            inside(mode)
+        elif is_proxy(mode) and mode.node.target is gradients_enabled:
+            switch_gradients(True)  # as they are where the program runs
+        else:
+            switch_gradients(mode.pinned() if is_proxy(mode) else mode)
+
+    return switching
 
 
 def _length(x: Any) -> Any:

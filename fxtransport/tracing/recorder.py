@@ -56,6 +56,8 @@ class Recorder(TorchDispatchMode):
     mutators: set[str] = field(default_factory=set)
     observe: Callable[[int, tuple[torch.Tensor, ...]], None] | None = None
     """Called after each operation with its index and the tensors that it read."""
+    differentiates: bool = False
+    """Whether modules compute gradients in their forward, and so are given gradients."""
     failed_path: str | None = None
     """The path of the innermost module whose forward raised."""
 
@@ -92,6 +94,7 @@ class Recorder(TorchDispatchMode):
             tuple(tuple(u) for u in uses),
             outputs,
             frozenset(self.mutators),
+            self.differentiates,
         )
 
     @contextmanager
