@@ -10,9 +10,8 @@ import gc
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from io import IOBase
 from types import CellType, CodeType, FrameType, FunctionType, MethodType, ModuleType
 from typing import Any, Final
@@ -26,6 +25,16 @@ from fxtransport.tracing.caches import is_library, replaces_cached
 from fxtransport.tracing.code_reads import Read, Root, reads_of
 from fxtransport.tracing.error_context import describe_module, is_own, is_own_file
 from fxtransport.tracing.identities import tensors_with_steps
+from fxtransport.tracing.places import (
+    Code,
+    Known,
+    Place,
+    cells_of,
+    is_class,
+    place_of_class,
+    root_of,
+    step_into,
+)
 from fxtransport.tracing.value_proxy import is_proxy
 from fxtransport.watched import (
     ATTRIBUTE,
@@ -35,57 +44,15 @@ from fxtransport.watched import (
     OPAQUE,
     PLAIN,
     Holder,
-    Step,
     Watched,
     live_value,
     snapshot,
 )
 
-_UNKNOWN: Final = object()
 _STAND_INS: Final = ("fxtransport.tracing.free_functions",)
 """What defines functions that stand in the place of the model's while it is traced."""
 _LOOKING_UP = ("os", "collections.abc", "_collections_abc")
 _WRAPPERS = (functools.partial, functools.partialmethod)
-
-
-@dataclass(frozen=True)
-class _Place:
-    """Where a value is, as a program finds it again."""
-
-    text: str
-    module: str = ""
-    variable: str = ""
-    holder: Holder | None = None
-    steps: tuple[Step, ...] = ()
-
-    def then(self, kind: str, key: Any) -> "_Place":
-        """What is inside."""
-        inner = f".{key}" if kind == ATTRIBUTE else f"[{key!r}]"
-        return replace(self, text=f"{self.text}{inner}", steps=(*self.steps, (kind, key)))
-
-    def watched(self, path: str, value: Any) -> Watched:
-        """The value there, which must stay."""
-        return Watched(
-            path, self.text, snapshot(value), self.module, self.variable, self.steps, self.holder
-        )
-
-
-@dataclass(frozen=True)
-class _Known:
-    """A value that code reads, and where it is; None where a module's attribute leads to it."""
-
-    value: Any
-    place: _Place | None
-
-
-@dataclass(frozen=True)
-class _Code:
-    """Code, and what it finds by name."""
-
-    code: CodeType
-    globals: dict[str, Any]
-    cells: Mapping[str, _Known]
-    first: _Known | None = None
 
 
 class GlobalVariables:
@@ -100,7 +67,7 @@ class GlobalVariables:
     def note_module(self, module: nn.Module, path: str) -> None:
         """What the forward of an opened module reads."""
         self._path = path
-        self._follow(type(module).forward, _Known(module, None))
+        self._follow(type(module).forward, Known(module, None))
 
     def note_function(self, function: Any, path: str) -> None:
         """What a function that an opened module holds reads."""
@@ -125,13 +92,13 @@ class GlobalVariables:
         code = frame.f_code
         first = None
         if code.co_argcount and isinstance(frame.f_locals.get(code.co_varnames[0]), nn.Module):
-            first = _Known(frame.f_locals[code.co_varnames[0]], None)
-        cells: dict[str, _Known] = {}
+            first = Known(frame.f_locals[code.co_varnames[0]], None)
+        cells: dict[str, Known] = {}
         if set(code.co_freevars) - {"__class__"}:
             for function in gc.get_referrers(code):
                 if isinstance(function, FunctionType):
-                    cells |= _cells_of(function, frame.f_locals)
-        self._note_code(_Code(code, frame.f_globals, cells, first))
+                    cells |= cells_of(function, frame.f_locals)
+        self._note_code(Code(code, frame.f_globals, cells, first))
 
     @contextmanager
     def seen(self, is_traced: Callable[[], bool], path: Callable[[], str]) -> Iterator[None]:
@@ -146,7 +113,7 @@ class GlobalVariables:
 
         def reading(environment: Any, key: Any) -> Any:
             if environment is os.environ and is_traced() and _is_asked(sys._getframe(1)):
-                place = _Place("environ", "os", "environ").then(ITEM, key)
+                place = Place("environ", "os", "environ").then(ITEM, key)
                 value = dict(environment).get(key, MISSING)
                 self._add(place.watched(path(), value))
             return read(environment, key)
@@ -155,7 +122,7 @@ class GlobalVariables:
 
         def iterating(environment: Any) -> Any:
             if environment is os.environ and is_traced() and _is_asked(sys._getframe(1)):
-                self._add(_Place("environ", "os", "environ").watched(path(), environment))
+                self._add(Place("environ", "os", "environ").watched(path(), environment))
             return iterate(environment)
 
         with (
@@ -186,12 +153,12 @@ class GlobalVariables:
 
     # -- from function to function -----------------------------------------------------------
 
-    def _follow(self, value: Any, first: _Known | None) -> None:
+    def _follow(self, value: Any, first: Known | None) -> None:
         """Search a function, or what wraps one."""
         if isinstance(value, MethodType):
             bound = value.__self__
-            first = first or _Known(
-                bound, _place_of_class(bound) if isinstance(bound, type) else None
+            first = first or Known(
+                bound, place_of_class(bound) if isinstance(bound, type) else None
             )
             value = value.__func__
         elif isinstance(value, _WRAPPERS):
@@ -209,11 +176,11 @@ class GlobalVariables:
         self._seen.add(key)
         if not is_own_file(value.__code__.co_filename):
             # a decorator of torch
-            for cell in _cells_of(value).values():
+            for cell in cells_of(value).values():
                 self._follow(cell.value, first)
             return
         self._note_defaults(value)
-        self._note_code(_Code(value.__code__, value.__globals__, _cells_of(value), first))
+        self._note_code(Code(value.__code__, value.__globals__, cells_of(value), first))
 
     def _note_defaults(self, function: FunctionType) -> None:
         """What the defaults of its arguments hold, which may change."""
@@ -232,9 +199,9 @@ class GlobalVariables:
             if not isinstance(value, CONSTANTS):
                 steps = ((ATTRIBUTE, attribute), (ITEM, key))
                 text = f"{name} of {function.__qualname__}"
-                self._watch(_Known(value, _Place(text, holder=Holder(function), steps=steps)))
+                self._watch(Known(value, Place(text, holder=Holder(function), steps=steps)))
 
-    def _note_code(self, own: _Code) -> None:
+    def _note_code(self, own: Code) -> None:
         self._seen.add(own.code)
         for read in reads_of(own.code):
             self._note_read(own, read)
@@ -242,15 +209,15 @@ class GlobalVariables:
             if isinstance(constant, CodeType):
                 self._note_inner(own, constant)
 
-    def _note_inner(self, own: _Code, inner: CodeType) -> None:
+    def _note_inner(self, own: Code, inner: CodeType) -> None:
         """The code of a function or loop that is in another one's code."""
         name = own.code.co_varnames[0] if own.code.co_argcount else ""
         around = {**own.cells, **({name: own.first} if own.first else {})}
         cells = {k: v for k, v in around.items() if k in inner.co_freevars}
-        self._note_code(_Code(inner, own.globals, cells))
+        self._note_code(Code(inner, own.globals, cells))
 
-    def _note_read(self, own: _Code, read: Read) -> None:
-        found = _root_of(own, read)
+    def _note_read(self, own: Code, read: Read) -> None:
+        found = root_of(own, read)
         if read.root is Root.SUPER and read.steps:
             self._note_inherited(own, read.steps[0][1])
         if found is None or is_proxy(found.value):
@@ -260,7 +227,7 @@ class GlobalVariables:
                 return
             if found.value is os.environ:
                 return  # seen where it is read
-            inner = _step(found, kind, key)
+            inner = step_into(found, kind, key)
             if inner is None:
                 # as the object is asked, so it is watched
                 self._note_object(found, key)
@@ -269,18 +236,18 @@ class GlobalVariables:
         self._note_value(found, read.steps[-1][1] if read.steps else read.name)
         self._note_parts(found, own.code)
 
-    def _note_parts(self, found: _Known, code: CodeType) -> None:
+    def _note_parts(self, found: Known, code: CodeType) -> None:
         """What code may read of a class or a module of Python that it has by another name."""
         value, place = found.value, found.place
         own = isinstance(value, ModuleType) and not is_library(value.__name__)
-        if not own and not (_is_class(value) and not is_library(value.__module__)):
+        if not own and not (is_class(value) and not is_library(value.__module__)):
             return
         for name, inner in list(vars(value).items()):
             named = isinstance(value, ModuleType) or name in code.co_names
             if type(inner) in PLAIN and not name.startswith("__") and named:
-                self._watch(_step(found, ATTRIBUTE, name) or _Known(None, place))
+                self._watch(step_into(found, ATTRIBUTE, name) or Known(None, place))
 
-    def _note_object(self, owner: _Known, key: Any) -> None:
+    def _note_object(self, owner: Known, key: Any) -> None:
         """An object that computes an attribute: by a method, a property, or otherwise."""
         value = owner.value
         if isinstance(value, ModuleType | type(None)):
@@ -292,15 +259,15 @@ class GlobalVariables:
         if not isinstance(value, CONSTANTS):
             self._watch(owner)
 
-    def _note_method(self, owner: _Known, key: Any) -> None:
+    def _note_method(self, owner: Known, key: Any) -> None:
         if not isinstance(key, str):
             return
-        kind = owner.value if _is_class(owner.value) else type(owner.value)
+        kind = owner.value if is_class(owner.value) else type(owner.value)
         if is_library(kind.__module__):
             return
         found = inspect.getattr_static(owner.value, key, None)
         if isinstance(found, classmethod):
-            of_class = owner if _is_class(owner.value) else _Known(kind, _place_of_class(kind))
+            of_class = owner if is_class(owner.value) else Known(kind, place_of_class(kind))
             self._follow(found.__func__, of_class)
         elif isinstance(found, staticmethod):
             self._follow(found.__func__, None)
@@ -308,27 +275,27 @@ class GlobalVariables:
             if not isinstance(owner.value, nn.Module):  # those are asked again
                 self._follow(found.fget, owner)
         else:
-            self._follow(found, None if _is_class(owner.value) else owner)
+            self._follow(found, None if is_class(owner.value) else owner)
             if found is not None and hasattr(type(found), "__get__"):
-                self._follow(type(found).__get__, _Known(found, None))
+                self._follow(type(found).__get__, Known(found, None))
 
-    def _note_inherited(self, own: _Code, name: str) -> None:
+    def _note_inherited(self, own: Code, name: str) -> None:
         """A method of the classes that the class around the code is derived from."""
         if own.first is None or "__class__" not in own.cells:
             return
-        kind = own.first.value if _is_class(own.first.value) else type(own.first.value)
+        kind = own.first.value if is_class(own.first.value) else type(own.first.value)
         around = own.cells["__class__"].value
         after = kind.__mro__[kind.__mro__.index(around) + 1 :] if around in kind.__mro__ else ()
         found = next((vars(c)[name] for c in after if name in vars(c)), None)
         self._follow(getattr(found, "__func__", found), own.first)
 
-    def _note_value(self, found: _Known, name: Any) -> None:
+    def _note_value(self, found: Known, name: Any) -> None:
         value = found.value
         if isinstance(value, nn.Module):
             return
         if isinstance(value, FunctionType | MethodType) or callable(value):
             self._follow(value, None)
-            plain = _is_class(value) and not issubclass(value, nn.Module)
+            plain = is_class(value) and not issubclass(value, nn.Module)
             if plain and not is_library(value.__module__):
                 self._follow(value.__init__, None)
             if getattr(value, "__name__", None) == name:
@@ -337,7 +304,7 @@ class GlobalVariables:
                 self._follow(type(value).__call__, found)
         self._watch(found)
 
-    def _watch(self, found: _Known) -> None:
+    def _watch(self, found: Known) -> None:
         value, place = found.value, found.place
         if place is None or value is None or is_proxy(value) or isinstance(value, OPAQUE):
             return
@@ -350,106 +317,6 @@ class GlobalVariables:
     def _add(self, entry: Watched) -> None:
         where = entry.module or id(entry.holder and entry.holder.held)
         self.watched.setdefault(("global", where, entry.name), entry)
-
-
-def _root_of(own: _Code, read: Read) -> _Known | None:
-    """What a name stands for."""
-    match read.root:
-        case Root.GLOBAL:
-            if read.name not in own.globals:
-                return None
-            module = own.globals.get("__name__", "")
-            return _Known(own.globals[read.name], _Place(read.name, module, read.name))
-        case Root.CELL:
-            return own.cells.get(read.name)
-        case Root.TYPE:
-            return None if own.first is None else _class_of(own.first)
-        case Root.SUPER:
-            return None
-    return own.first
-
-
-def _class_of(known: _Known) -> _Known:
-    kind = type(known.value)
-    return _Known(kind, _place_of_class(kind))
-
-
-def _step(found: _Known, kind: str, key: Any) -> _Known | None:
-    """What is inside a value, if no code of the value's class computes it."""
-    value, place = found.value, found.place
-    if kind == ATTRIBUTE and key == "__class__":
-        return _class_of(found)
-    if kind == ITEM:
-        plain = type(value) in (dict, list, tuple) or type(value).__getitem__ is dict.__getitem__
-        if not plain or isinstance(value, nn.Module):
-            return None
-        inner = _item(value, key)
-    elif isinstance(value, ModuleType):
-        inner = vars(value).get(key, _UNKNOWN)
-        place = _Place(value.__name__.rpartition(".")[2], value.__name__) if place else None
-        if inner is _UNKNOWN:
-            return None
-        return _Known(inner, _Place(key, value.__name__, key))
-    else:
-        inner = inspect.getattr_static(value, key, _UNKNOWN)
-        if _is_computed(inner, value, key):
-            return None
-    if inner is _UNKNOWN:
-        return None
-    return _Known(inner, None if place is None else place.then(kind, key))
-
-
-def _item(value: Any, key: Any) -> Any:
-    try:
-        return value[key]
-    except (LookupError, TypeError):
-        return _UNKNOWN
-
-
-def _is_computed(inner: Any, value: Any, key: str) -> bool:
-    """Whether an attribute is a method, a property or such."""
-    if isinstance(value, nn.Module):
-        return True
-    if isinstance(inner, classmethod | staticmethod | property):
-        return True
-    own = vars(value) if hasattr(value, "__dict__") else {}
-    return key not in own and hasattr(type(inner), "__get__")
-
-
-def _place_of_class(kind: type) -> _Place:
-    """Where a class is: in a module of Python, or only where it was made."""
-    found: Any = sys.modules.get(kind.__module__)
-    for name in kind.__qualname__.split("."):
-        found = vars(found).get(name) if hasattr(found, "__dict__") else None
-    if found is not kind:
-        return _Place(kind.__name__, holder=Holder(kind))
-    variable, *names = kind.__qualname__.split(".")
-    place = _Place(variable, kind.__module__, variable)
-    for name in names:
-        place = place.then(ATTRIBUTE, name)
-    return place
-
-
-def _cells_of(function: FunctionType, seen: Mapping[str, Any] | None = None) -> dict[str, _Known]:
-    """The variables of a closure that are set, and where it has several, those seen."""
-    found = {}
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-        try:
-            value = cell.cell_contents
-        except ValueError:
-            continue  # not set yet
-        if seen is not None and seen.get(name) is not value:
-            continue
-        if name == "__class__":
-            found[name] = _Known(value, _place_of_class(value))
-            continue
-        place = _Place(f"{name} of {function.__qualname__}", holder=Holder(cell))
-        found[name] = _Known(value, replace(place, steps=((ATTRIBUTE, "cell_contents"),)))
-    return found
-
-
-def _is_class(value: Any) -> bool:
-    return isinstance(value, type) and not is_proxy(value)
 
 
 def _is_asked(frame: FrameType | None) -> bool:
