@@ -25,7 +25,12 @@ _open = _Open()
 
 
 def keep_casts() -> None:
-    """From here on, autocast keeps the casts of weights."""
+    """From here on, autocast keeps the casts of weights.
+
+    Where a compiler follows, it does nothing: such a graph has casts of its own.
+    """
+    if torch.compiler.is_compiling():
+        return
     _open.count += 1
     torch.autocast_increment_nesting()
 
@@ -35,6 +40,8 @@ def drop_casts() -> None:
 
     Where a part begins inside a context of the model, there are none.
     """
+    if torch.compiler.is_compiling():
+        return
     if _open.count > _open.before:
         _open.count -= 1
         if torch.autocast_decrement_nesting() == 0:
@@ -58,6 +65,8 @@ def with_own_casts(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(function)
     def calling(*args: Any, **kwargs: Any) -> Any:
+        if torch.compiler.is_compiling():
+            return function(*args, **kwargs)
         with _own_casts():
             return function(*args, **kwargs)
 

@@ -1,7 +1,6 @@
 """What generated code calls while a program runs: guards, modes, and what measures residues."""
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from functools import cache
 from typing import Any, TypeVar
 
@@ -217,10 +216,12 @@ def call_under_autocast(
         args: Its arguments.
         kwargs: Its keyword arguments.
     """
-    with ExitStack() as stack:
-        for device_type, dtype, enabled, cached in islands:
-            stack.enter_context(torch.autocast(device_type, dtype, enabled, cached))
+    if not islands:
         return function(*args, **kwargs)
+    # a compiler follows a with statement, and no stack of contexts
+    device_type, dtype, enabled, cached = islands[0]
+    with torch.autocast(device_type, dtype=dtype, enabled=enabled, cache_enabled=cached):
+        return call_under_autocast(islands[1:], function, *args, **kwargs)
 
 
 class UnderAutocast:

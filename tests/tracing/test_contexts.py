@@ -10,7 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from fxtransport import transportify
 from fxtransport.errors import TraceError
+from tests.compiling import assert_identical
 from tests.tracing.blocks import Adds, Apart, assert_equal, check, net, program_of, x
 
 KINDS: dict[str, Any] = {
@@ -312,3 +314,26 @@ def test_a_method_without_gradients() -> None:
     assert_equal(program, model, x(5))
     program(x(5)).sum().backward()
     assert program.get_parameter("0.linear.weight").grad is None
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_compiler_follows_contexts_of_autocast(times: int) -> None:
+    """The program and its parts are one graph each, also where a weight is cast once for two."""
+
+    def branch(m: Any, x: Tensor, y: Tensor) -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            for _ in range(times):
+                y = m.linear(y).relu()
+        return y.float()
+
+    model = net(branch)
+    program = transportify(model, x(3), modules=2)
+    compiled = torch.compile(program, backend="aot_eager", fullgraph=True)
+    assert_identical(compiled(x(3)), model(x(3)))
+    hidden: Any = x(3)
+    for part in program.parts:
+        found = torch.compile(part, backend="aot_eager", fullgraph=True)(hidden)
+        expected = part(hidden)
+        assert_identical(found.hidden, expected.hidden)
+        hidden = expected.hidden.detach()
+    torch._dynamo.reset()
