@@ -83,7 +83,9 @@ def _cells_with_caches(classes: Iterable[type]) -> list[CellType]:
     found: dict[int, CellType] = {}
     for cls in classes:
         for value in vars(cls).values():
-            for cell in getattr(value, "__closure__", None) or ():
+            method = isinstance(value, staticmethod | classmethod)
+            function = value.__func__ if method else value
+            for cell in (isinstance(function, FunctionType) and function.__closure__) or ():
                 if type(_held(cell)) is _Cached and not is_library(_held(cell).__module__):
                     found[id(cell)] = cell
     return list(found.values())
@@ -110,7 +112,7 @@ def _uncached(cell: CellType) -> Iterator[None]:
 
 def _defined_in(value: Any) -> str:
     """The module that defines a function that is held somewhere."""
-    value = getattr(value, "func", value)  # of a partial
+    value = value.func if isinstance(value, functools.partial) else value
     known = isinstance(value, FunctionType | _Cached)
     return value.__module__ if known else "torch"
 

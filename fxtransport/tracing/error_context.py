@@ -67,6 +67,11 @@ def advise_on_meta(
     """
 
     def advice(error: Exception) -> str:
+        if "quantized::" in first_line(error):
+            return (
+                "Operators of quantized models do not run on the meta device: compile the model "
+                "before it is quantized."
+            )
         raised = _error_of(model, example, trained)
         if raised is None:
             return (

@@ -13,7 +13,15 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import IOBase
-from types import CellType, CodeType, FrameType, FunctionType, MethodType, ModuleType
+from types import (
+    BuiltinFunctionType,
+    CellType,
+    CodeType,
+    FrameType,
+    FunctionType,
+    MethodType,
+    ModuleType,
+)
 from typing import Any, Final
 from unittest import mock
 
@@ -51,6 +59,7 @@ from fxtransport.watched import (
 
 _STAND_INS: Final = ("fxtransport.tracing.free_functions",)
 """What defines functions that stand in the place of the model's while it is traced."""
+_NAMED = (FunctionType, BuiltinFunctionType, MethodType, type)
 _LOOKING_UP = ("os", "collections.abc", "_collections_abc")
 _WRAPPERS = (functools.partial, functools.partialmethod)
 
@@ -166,7 +175,8 @@ class GlobalVariables:
         elif isinstance(value, nn.Module):
             return
         if not isinstance(value, FunctionType):
-            wrapped = getattr(value, "__wrapped__", None) if callable(value) else None
+            # an object may raise whatever it likes where it is asked for an attribute
+            wrapped = inspect.getattr_static(value, "__wrapped__", None)
             if isinstance(wrapped, FunctionType):
                 self._follow(wrapped, first)
             return
@@ -287,7 +297,9 @@ class GlobalVariables:
         around = own.cells["__class__"].value
         after = kind.__mro__[kind.__mro__.index(around) + 1 :] if around in kind.__mro__ else ()
         found = next((vars(c)[name] for c in after if name in vars(c)), None)
-        self._follow(getattr(found, "__func__", found), own.first)
+        if isinstance(found, staticmethod | classmethod):
+            found = found.__func__
+        self._follow(found, own.first)
 
     def _note_value(self, found: Known, name: Any) -> None:
         value = found.value
@@ -298,7 +310,7 @@ class GlobalVariables:
             plain = is_class(value) and not issubclass(value, nn.Module)
             if plain and not is_library(value.__module__):
                 self._follow(value.__init__, None)
-            if getattr(value, "__name__", None) == name:
+            if isinstance(value, _NAMED) and value.__name__ == name:
                 return  # a definition
             if not is_library(type(value).__module__):
                 self._follow(type(value).__call__, found)

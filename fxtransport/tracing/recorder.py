@@ -128,6 +128,8 @@ class Recorder(TorchDispatchMode):
         except NotImplementedError as error:  # for one, a mask as an index
             if real is not None:
                 return on_meta(real)
+            if func.namespace != "aten":
+                raise  # an operator of others, or a quantized one
             raise DataDependentError(f"the value of a tensor is asked for ({name})") from error
 
     def same_value(self, tensor: torch.Tensor, other: torch.Tensor) -> None:

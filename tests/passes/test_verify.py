@@ -365,3 +365,17 @@ def test_models_may_refuse_by_an_error_of_their_own() -> None:
     assert [bool(c.refused) for c in checks] == [True, False, True, False]
     with pytest.raises(VerificationError, match="model raises TooFewError: two at least"):
         Verify().run(with_forward(unit, lambda _, x: x))
+
+
+def test_sparse_buffers_are_compared() -> None:
+    class Mixes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(4, 4)
+            self.register_buffer("mixes", torch.eye(4).to_sparse())
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + torch.sparse.mm(self.mixes, self.linear(x).T).T
+
+    unit = lowered(nn.Sequential(Mixes(), Mixes()), 4)
+    assert Verify().run(unit).fact(VerificationReport).max_error == 0.0

@@ -70,6 +70,18 @@ def test_what_cannot_be_trained() -> None:
     assert "cannot be trained" in message
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:torch.quantize_per:UserWarning")
+def test_quantized_modules_are_named_so() -> None:
+    """The remedy, the model before it is quantized, works."""
+    model = net(lambda m, x, y: y.relu())
+    quantized = torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
+    with pytest.raises(TraceError, match="before it is quantized") as caught:
+        program_of(quantized)
+    assert "quantized::linear_dynamic" in str(caught.value)
+    assert "data-dependent" not in str(caught.value)
+    assert_equal(program_of(model), model, x())
+
+
 def test_torch_logs_nothing_of_what_is_tried(capfd: pytest.CaptureFixture[str]) -> None:
     """A number of rows that the code has gone through holds for no other batch size."""
 

@@ -187,3 +187,37 @@ def test_attributes_of_imported_modules(monkeypatch: pytest.MonkeyPatch) -> None
     program = program_of(model)
     monkeypatch.setattr(blocks, "WIDTH", 9)
     assert "WIDTH" in guarded(program, model, x(5, 8))
+
+
+class Absent:
+    """Stands for a package that is not installed: whatever is asked of it raises."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise ImportError(f"no module has {name}")
+
+    def __call__(self, *_: Any) -> Any:
+        raise ImportError("no module is called")
+
+
+ABSENT = Absent()
+
+
+def test_objects_that_raise_for_whatever_they_are_asked() -> None:
+    """As libraries leave them where a package that they may use is missing."""
+    local = Absent()
+
+    class Block(nn.Module):
+        absent = Absent()
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(8, 8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            if ABSENT is None or local is None or self.absent is None:
+                ABSENT.use(x)
+                local(x)
+            return x + self.linear(x)
+
+    model = nn.Sequential(Block(), Block(), nn.Linear(8, 3))
+    assert_equal(program_of(model), model, x())
