@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import IOBase
 from types import (
-    BuiltinFunctionType,
     CellType,
     CodeType,
     FrameType,
@@ -59,7 +58,6 @@ from fxtransport.watched import (
 
 _STAND_INS: Final = ("fxtransport.tracing.free_functions",)
 """What defines functions that stand in the place of the model's while it is traced."""
-_NAMED = (FunctionType, BuiltinFunctionType, MethodType, type)
 _LOOKING_UP = ("os", "collections.abc", "_collections_abc")
 _WRAPPERS = (functools.partial, functools.partialmethod)
 
@@ -310,7 +308,7 @@ class GlobalVariables:
             plain = is_class(value) and not issubclass(value, nn.Module)
             if plain and not is_library(value.__module__):
                 self._follow(value.__init__, None)
-            if isinstance(value, _NAMED) and value.__name__ == name:
+            if _name_of(value) == name:
                 return  # a definition
             if not is_library(type(value).__module__):
                 self._follow(type(value).__call__, found)
@@ -329,6 +327,13 @@ class GlobalVariables:
     def _add(self, entry: Watched) -> None:
         where = entry.module or id(entry.holder and entry.holder.held)
         self.watched.setdefault(("global", where, entry.name), entry)
+
+
+def _name_of(value: Any) -> Any:
+    """The name of a function or class; other objects may raise where they are asked for it."""
+    if isinstance(value, type) or type(value).__module__ == "builtins":
+        return getattr(value, "__name__", None)
+    return inspect.getattr_static(value, "__name__", None)
 
 
 def _is_asked(frame: FrameType | None) -> bool:
