@@ -68,14 +68,17 @@ class LayoutFinder:
 
         A node that runs no operation, such as an identity, hands on what it reads.
         """
-        for i in reversed(self._ops.get(node.name, [])):
-            for value in reversed(self.recording.ops[i].outputs):
-                if self.recording.shapes[value] == shape:
-                    return value
-        for source in node.all_input_nodes:
-            found = self.value_of(source, shape)
-            if found is not None:
-                return found
+        ahead, seen = [node], set()
+        while ahead:
+            current = ahead.pop()
+            if current in seen:
+                continue
+            seen.add(current)
+            for i in reversed(self._ops.get(current.name, [])):
+                for value in reversed(self.recording.ops[i].outputs):
+                    if self.recording.shapes[value] == shape:
+                        return value
+            ahead += reversed(current.all_input_nodes)
         return None
 
     def _read_as(self, value: int) -> int | None:
