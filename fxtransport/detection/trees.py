@@ -174,7 +174,7 @@ class Forest:
     def _descend(self, rows: Floats) -> Probabilities:
         """All trees at once, a level at a time."""
         if len(rows) == 1:
-            return self._descend_one(rows[0])[None]
+            return np.array([self._descend_one(rows[0])])
         result = np.empty(len(rows))
         block = max(1, _STEPS_AT_ONCE // self.trees)
         for first in range(0, len(rows), block):
@@ -201,13 +201,13 @@ class Forest:
                 node, offset, pair = node.take(left), offset.take(left), pair.take(left)
         return found
 
-    def _descend_one(self, row: Floats) -> np.float64:
+    def _descend_one(self, row: Floats) -> float:
         feature, threshold, children = self._steps
         node = self.roots.astype(np.intp)
         for _ in range(self.levels):
             right = row.take(feature.take(node)) > threshold.take(node)
             node = children.take(node + node + right)
-        return np.float64(self.value.take(node).sum(dtype=np.float64) / self.trees)
+        return float(self.value.take(node).sum(dtype=np.float64)) / self.trees
 
 
 def _joined(trees: Sequence[Any], name: str) -> NDArray[Any]:
@@ -231,13 +231,13 @@ def _check_types(forest: Forest) -> None:
     kinds = {"threshold": np.float32, "value": np.float32}
     for name, array in forest.arrays.items():
         kind = kinds.get(name, np.int32)
-        if not isinstance(array, np.ndarray) or array.dtype != kind or array.ndim != 1:
+        if array.dtype != kind or array.ndim != 1:
             raise UsageError(f"{name} of the forest is no 1-D array of {kind.__name__}")
     lengths = {name: len(array) for name, array in forest.arrays.items() if name != "roots"}
     if len(set(lengths.values())) != 1:
         raise UsageError(f"the forest's arrays are of unequal lengths: {lengths}")
-    if not isinstance(forest.columns, int) or not 0 < forest.columns < 1 << 31:
-        raise UsageError(f"a forest of {forest.columns!r} features is not valid")
+    if not 0 < forest.columns < 1 << 31:
+        raise UsageError(f"a forest of {forest.columns} features is not valid")
 
 
 def _check_roots(roots: Ints, nodes: int) -> None:

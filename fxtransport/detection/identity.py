@@ -1,0 +1,135 @@
+"""Which model a detector belongs to, and how that model's images are prepared."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from fxtransport.detection.checks import State
+from fxtransport.errors import SavedDetectorError, UsageError
+
+_SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
+_LARGEST_SIDE = 1 << 16
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """From an image to the model's input.
+
+    Attributes:
+        size: (C, H, W) of the input.
+        mean: Subtracted from pixels in [0, 1], by channel.
+        std: Divided by after that, by channel.
+        interpolation: How images are resized.
+
+    Raises:
+        UsageError: a value is invalid.
+    """
+
+    size: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str = "bicubic"
+
+    def __post_init__(self) -> None:
+        given = {
+            f"{name} {at}": value
+            for name in ("size", "mean", "std")
+            for at, value in enumerate(getattr(self, name))
+        }
+        state = State({}, {"interpolation": self.interpolation, **given})
+        state.choice("interpolation", _INTERPOLATIONS)
+        channels, *_ = [state.integer(f"size {at}", 1, _LARGEST_SIDE) for at in range(3)]
+        if {len(self.mean), len(self.std)} != {channels}:
+            raise UsageError(f"mean and std are not of {channels} numbers, one for each channel")
+        for at in range(channels):
+            state.number(f"mean {at}")
+            state.number(f"std {at}", 1e-12)
+        state.finish()
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """The model on whose activations a detector was fitted.
+
+    Attributes:
+        graph_hash: ``program.graph_hash``.
+        weights_hash: :func:`fxtransport.detection.saved.weights_hash` of its weights. After
+            fine-tuning the graph is the same, but the weights are others, and the detector is
+            not valid.
+        classes: The names of its classes, in the order of its logits.
+        preprocessing: How images become its input.
+
+    Raises:
+        UsageError: a value is invalid.
+    """
+
+    graph_hash: str
+    weights_hash: str
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+
+    def __post_init__(self) -> None:
+        if not self.graph_hash:
+            raise UsageError("the model's graph_hash is empty")
+        if not _SHA256.fullmatch(self.weights_hash):
+            raise UsageError(f"the model's weights_hash is no SHA-256: {self.weights_hash!r}")
+        if not self.classes:
+            raise UsageError("the model has no classes: a name for each logit is needed")
+
+    def to_json(self) -> dict[str, Any]:
+        """Values of JSON, which :meth:`of` reads."""
+        found: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return found
+
+    @classmethod
+    def of(cls, found: Any) -> "ModelIdentity":
+        """From what :meth:`to_json` returned, all of which is checked.
+
+        Raises:
+            UsageError: it is of another kind.
+        """
+        outer = _fields(found, "model", ("graph_hash", "weights_hash", "classes", "preprocessing"))
+        inner = _fields(
+            outer["preprocessing"], "preprocessing", ("size", "mean", "std", "interpolation")
+        )
+        names = [outer["graph_hash"], outer["weights_hash"], inner["interpolation"]]
+        lists = [outer["classes"], inner["size"], inner["mean"], inner["std"]]
+        if not all(isinstance(each, list) for each in lists):
+            raise UsageError("the model's classes, size, mean and std are no lists")
+        if not all(isinstance(each, str) for each in [*names, *outer["classes"]]):
+            raise UsageError("the model's hashes, interpolation and classes are no text")
+        preprocessing = Preprocessing(
+            size=tuple(inner["size"]),
+            mean=tuple(inner["mean"]),
+            std=tuple(inner["std"]),
+            interpolation=inner["interpolation"],
+        )
+        return cls(
+            outer["graph_hash"], outer["weights_hash"], tuple(outer["classes"]), preprocessing
+        )
+
+    def check(self, graph_hash: str, weights_hash: str) -> None:
+        """See that a model is the one that the detector was fitted for.
+
+        Raises:
+            SavedDetectorError: it is another, or has other weights.
+        """
+        if graph_hash != self.graph_hash:
+            raise SavedDetectorError(
+                "the detector was fitted for another model: the graphs differ; fit a detector for "
+                "this model, or load the model that is saved with the detector"
+            )
+        if weights_hash != self.weights_hash:
+            raise SavedDetectorError(
+                "the detector was fitted for other weights of this model, before it was trained "
+                "further perhaps, and is not valid for these; fit it again"
+            )
+
+
+def _fields(found: Any, what: str, names: tuple[str, ...]) -> Mapping[str, Any]:
+    if not isinstance(found, dict) or set(found) != set(names):
+        raise UsageError(f"{what} is not described by {', '.join(names)}")
+    return found
