@@ -88,18 +88,6 @@ class State:
             raise UsageError(f"{name!r} is {found!r}, not one of {', '.join(among)}")
         return found
 
-    def choices(self, name: str, among: Sequence[str]) -> tuple[str, ...]:
-        """Some words, one at least, each once.
-
-        Raises:
-            UsageError: there are none, or others.
-        """
-        found = self._setting(name)
-        good = isinstance(found, list) and all(isinstance(word, str) for word in found)
-        if not good or not found or len(set(found)) < len(found) or not set(found) <= set(among):
-            raise UsageError(f"{name!r} is {found!r}, not a list of some of {', '.join(among)}")
-        return tuple(found)
-
     def integers(self, name: str, low: int, high: int) -> list[int]:
         """Whole numbers in a range, ascending, each once.
 
