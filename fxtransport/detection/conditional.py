@@ -92,7 +92,8 @@ class ConditionalForest:
             UsageError: it is invalid.
         """
         columns = state.integer("columns", 1, _MOST_COLUMNS)
-        rule = next(rule for rule in RULES if rule == state.choice("rule", RULES))
+        chosen = state.choice("rule", RULES)
+        rule = next(rule for rule in RULES if rule == chosen)
         numbers = state.integers("classes", 0, _MOST_CLASSES)
         general = _forest(state.part("general."), columns)
         by_class = {n: _forest(state.part(f"class.{n}."), columns) for n in numbers}

@@ -21,6 +21,7 @@ from fxtransport.detection.growing import (
     TYPICAL,
     Labeled,
     best,
+    distinct_sizes,
     grow_all,
     trial,
 )
@@ -109,9 +110,9 @@ class ForestDetector(Detector):
         name = best(tried) if tried else next(iter(data))
         sizes = {
             str(size): trial(_splits(data[name], held, len(clean)), size, self.seed)
-            for size in SIZES
+            for size in distinct_sizes(len(data[name].rows))
         }
-        size = SIZES[list(sizes).index(best(sizes))]
+        size = next(size for size in SIZES if str(size) == best(sizes))
         self._forest = grow_all(data[name], size, rule, self.seed)
         self._choice, self.validation = name, {**tried, **sizes}
 

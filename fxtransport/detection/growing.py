@@ -43,6 +43,12 @@ SIZES = tuple(Size(leaves, images) for leaves in (64, 256) for images in (1, 4, 
 TYPICAL = Size(64, 4)
 
 
+def distinct_sizes(images: int) -> list[Size]:
+    """Those of :data:`SIZES` by which different trees may grow on so many images."""
+    few = min(size.most_leaves for size in SIZES)
+    return [s for s in SIZES if s.most_leaves == few or s.fewest_images * few < images]
+
+
 @dataclass(frozen=True, eq=False)
 class Labeled:
     """Rows to learn from.
