@@ -12,11 +12,13 @@ from fxtransport.detection.calibration import Calibration
 from fxtransport.detection.holding_out import hold_out
 from fxtransport.detection.identity import ModelIdentity
 from fxtransport.detection.observations import Array, Observations
+from fxtransport.detection.predicted import Classes, classes_of, classes_of_both, joined
 from fxtransport.detection.saved import DESCRIPTION, SavedDetector, read, write
 from fxtransport.errors import SavedDetectorError, UsageError
 
+__all__ = ["FPR", "HELD_OUT", "Classes", "Detector", "Flags", "Scores", "not_fitted"]
+
 Scores = NDArray[np.float64]
-Classes = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
 HELD_OUT = 0.2
@@ -80,26 +82,12 @@ class Detector(ABC):
             raise UsageError(f"{self.name} is fitted on clean and attacked images; give both")
         own = self._observations(clean)
         others = None if attacked is None else self._observations(attacked)
-        own_classes, other_classes = self._both_classes(own, others, predicted)
+        classes = classes_of_both(own, others, predicted)
         rows = hold_out(own, others, held_out, seed)
-        classes = [_rows(own_classes, rows.clean), _rows(other_classes, rows.attacked)]
-        known = [each for each in classes if each is not None]
         self.calibration = None
-        self._fit(
-            own.take(rows.clean),
-            None if others is None else others.take(rows.attacked),
-            np.concatenate(known) if known else None,
-        )
+        self._fit(*_taken(own, others, classes, rows.clean, rows.attacked))
         if held_out:
-            held = None if others is None else others.take(rows.held_attacked)
-            classes = [
-                _rows(own_classes, rows.held_clean),
-                _rows(other_classes, rows.held_attacked),
-            ]
-            known = [each for each in classes if each is not None]
-            self.calibrate(
-                own.take(rows.held_clean), held, np.concatenate(known) if known else None
-            )
+            self.calibrate(*_taken(own, others, classes, rows.held_clean, rows.held_attacked))
         return self
 
     def calibrate(
@@ -120,7 +108,7 @@ class Detector(ABC):
         """
         own = self._observations(clean)
         others = None if attacked is None else self._observations(attacked)
-        own_classes, other_classes = self._both_classes(own, others, predicted)
+        own_classes, other_classes = classes_of_both(own, others, predicted)
         scores = self.score(own, own_classes)[own.originals]
         more = None if others is None else self.score(others, other_classes)
         self.calibration = Calibration.of(scores, more)
@@ -138,7 +126,7 @@ class Detector(ABC):
                 finite number.
         """
         own = self._observations(observed)
-        scores = np.asarray(self._score(own, _classes(own, predicted)), dtype=np.float64)
+        scores = np.asarray(self._score(own, classes_of(own, predicted)), dtype=np.float64)
         assert scores.shape == (len(own),)
         good = np.isfinite(scores)
         if not good.all():
@@ -264,22 +252,6 @@ class Detector(ABC):
             )
         return Observations({self.reads[0]: np.asarray(given, dtype=np.float32)})
 
-    def _both_classes(
-        self, clean: Observations, attacked: Observations | None, predicted: Classes | None
-    ) -> tuple[Classes | None, Classes | None]:
-        """The predicted classes of clean and of attacked images."""
-        if predicted is None:
-            others = None if attacked is None else _classes(attacked, None)
-            own = _classes(clean, None)
-            return (own, others) if attacked is None or others is not None else (None, None)
-        total = len(clean) + (0 if attacked is None else len(attacked))
-        if len(predicted) != total:
-            raise UsageError(f"{len(predicted)} predicted classes for {total} images")
-        own = _classes(clean, np.asarray(predicted)[: len(clean)])
-        if attacked is None:
-            return own, None
-        return own, _classes(attacked, np.asarray(predicted)[len(clean) :])
-
     @abstractmethod
     def _fit(
         self, clean: Observations, attacked: Observations | None, predicted: Classes | None
@@ -313,21 +285,16 @@ def not_fitted(name: str) -> UsageError:
     return UsageError(f"{name} was not fitted; call fit first, or load a fitted one")
 
 
-def _rows(classes: Classes | None, rows: NDArray[np.int64]) -> Classes | None:
-    return None if classes is None else classes[rows]
-
-
-def _classes(observed: Observations, predicted: Classes | None) -> Classes | None:
-    """Predicted classes, as given or of the logits; None where neither is there.
-
-    Raises:
-        UsageError: they are not whole numbers from 0, one for each image.
-    """
-    if predicted is None:
-        return observed.predicted if "logits" in observed.values else None
-    found = np.asarray(predicted)
-    if found.shape != (len(observed),) or found.dtype.kind not in "iu" or (found < 0).any():
-        raise UsageError(
-            f"predicted classes are whole numbers from 0, one for each of {len(observed)} images"
-        )
-    return found.astype(np.int64)
+def _taken(
+    clean: Observations,
+    attacked: Observations | None,
+    classes: tuple[Classes | None, Classes | None],
+    rows: NDArray[np.int64],
+    attacked_rows: NDArray[np.int64],
+) -> tuple[Observations, Observations | None, Classes | None]:
+    """Some clean images, some attacked ones, and the classes of both."""
+    own, others = classes
+    chosen = joined(
+        None if own is None else own[rows], None if others is None else others[attacked_rows]
+    )
+    return clean.take(rows), None if attacked is None else attacked.take(attacked_rows), chosen

@@ -72,7 +72,7 @@ def loaded() -> tuple[Tensor, Tensor]:
 
 def trained(images: Tensor, classes: Tensor) -> nn.Module:
     torch.manual_seed(0)
-    model = resnet_m(4, channels=16, image_size=8, gain=0.1)
+    model = resnet_m(4, channels=8, image_size=8, gain=0.1)
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     for _ in range(EPOCHS):
         for rows in torch.randperm(len(images)).split(64):
