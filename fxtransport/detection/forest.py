@@ -96,7 +96,7 @@ class ForestDetector(Detector):
         held = [self._held(clean, attacked, number) for number in range(_SPLITS)]
         data = {
             name: Labeled(
-                np.concatenate([self._columns(each, name) for each in (clean, attacked)]),
+                _stacked(name, self._columns(clean, name), self._columns(attacked, name)),
                 np.repeat([False, True], [len(clean), len(attacked)]),
                 predicted,
             )
@@ -199,6 +199,15 @@ class CombinedForest(ForestDetector):
 def _column(observed: Observations, name: str) -> Array:
     found = observed[name]
     return -np.sort(-found, axis=1) if name == "logits" else found
+
+
+def _stacked(name: str, clean: Array, attacked: Array) -> Array:
+    if clean.shape[1] != attacked.shape[1]:
+        raise UsageError(
+            f"{name} of clean images has {clean.shape[1]} columns, of attacked ones "
+            f"{attacked.shape[1]}; observe both with the same model"
+        )
+    return np.concatenate([clean, attacked])
 
 
 def shuffled(held: HeldOut, seed: int) -> list[NDArray[np.int64]]:

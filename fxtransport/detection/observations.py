@@ -43,10 +43,10 @@ class Observations:
         object.__setattr__(self, "values", converted)
         object.__setattr__(self, "sources", self.sources or self.hashes)
         for name, value in self.values.items():
-            if value.ndim != 2 or len(value) != len(self):
+            if value.ndim != 2 or len(value) != len(self) or not value.shape[1]:
                 raise UsageError(
-                    f"{name} is of shape {value.shape}; a row for each of {len(self)} images "
-                    "is needed"
+                    f"{name} is of shape {value.shape}; a row of numbers for each of {len(self)} "
+                    "images is needed"
                 )
             bad = ~np.isfinite(value).all(1)
             if bad.any():

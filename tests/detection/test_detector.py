@@ -126,6 +126,31 @@ def test_rates_that_the_images_do_not_support() -> None:
         made.threshold(tpr=0.95)
 
 
+@pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.name)
+def test_any_numbers_are_scored_or_refused(kind: type[Detector]) -> None:
+    """Numbers of all sizes, of any width: finite scores, or an error of ours."""
+    made, other = fitted(kind), parts()[1]
+    generator = np.random.default_rng(0)
+    odd = [0.0, -0.0, 1e-45, -1e-45, 1, -1, 1e30, 3e38, -3e38, np.nan, np.inf]
+    scored = 0
+    for number in range(200):
+        values = {name: array[:4].copy() for name, array in other.clean.values.items()}
+        name = generator.choice(sorted(values))
+        width = values[name].shape[1]
+        if number % 4 == 0:
+            values[name] = np.resize(values[name], (4, generator.integers(0, 2 * width + 2)))
+        else:
+            at = generator.integers(width)
+            values[name][generator.integers(4), at] = generator.choice(odd)
+        try:
+            found = made.score(Observations(values))
+        except UsageError:
+            continue
+        assert np.isfinite(found).all()
+        scored += 1
+    assert 50 < scored < 200
+
+
 @pytest.mark.parametrize("answer", [np.nan, np.inf])
 def test_scores_are_numbers(answer: float) -> None:
     with pytest.raises(UsageError, match="norm has no finite score for image 0"):

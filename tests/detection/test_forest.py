@@ -134,6 +134,8 @@ def test_what_is_refused() -> None:
         TransportForest().fit(first.clean)
     with pytest.raises(UsageError, match="transport was not fitted"):
         TransportForest().score(other.clean)
+    with pytest.raises(UsageError, match="clean images has 8 columns, of attacked ones 6"):
+        TransportForest().fit(first.clean["transport"], first.attacked["transport"][:, :6])
     with pytest.raises(UsageError, match="reads rows of 8 features"):
         fitted(TransportForest).score(other.clean["transport"][:, :6], other.clean.predicted)
     with pytest.raises(UsageError, match=r"too few|at least"):

@@ -51,6 +51,7 @@ def test_sets_are_joined() -> None:
         ({}, {}, "hold no array"),
         ({"a": np.zeros(3)}, {}, "a is of shape"),
         ({"a": np.zeros((3, 1)), "b": np.zeros((2, 1))}, {}, "b is of shape"),
+        ({"a": np.zeros((3, 0))}, {}, "a is of shape"),
         ({"a": np.array([[0], [np.nan]])}, {}, "a of image 1 holds NaN or infinities"),
         ({"a": np.array([[-np.inf]])}, {}, "a of image 0 holds NaN or infinities"),
         ({"a": np.array([[1e39]])}, {}, "a of image 0 holds NaN or infinities"),
