@@ -55,7 +55,8 @@ def hold_out(
         away = _chosen(clean.sources, share, generator)
         masks = [np.isin(clean.sources, away), np.zeros(others, dtype=bool)]
         if attacked is not None:
-            left = [name for name in attacked.sources if name not in set(clean.sources)]
+            own = set(clean.sources)
+            left = [name for name in attacked.sources if name not in own]
             more = [*away, *_chosen(left, share, generator)] if left else away
             masks[1] = np.isin(attacked.sources, more)
     else:

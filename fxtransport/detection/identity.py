@@ -1,13 +1,18 @@
 """Which model a detector belongs to, and how that model's images are prepared."""
 
+import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
+
 from fxtransport.detection.checks import State
 from fxtransport.errors import SavedDetectorError, UsageError
+from fxtransport.program import Program
+from fxtransport.weights import model_state
 
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
@@ -56,7 +61,7 @@ class ModelIdentity:
 
     Attributes:
         graph_hash: ``program.graph_hash``.
-        weights_hash: :func:`fxtransport.detection.saved.weights_hash` of its weights. After
+        weights_hash: :func:`weights_hash` of its weights. After
             fine-tuning the graph is the same, but the weights are others, and the detector is
             not valid.
         classes: The names of its classes, in the order of its logits.
@@ -111,22 +116,50 @@ class ModelIdentity:
             outer["graph_hash"], outer["weights_hash"], tuple(outer["classes"]), preprocessing
         )
 
-    def check(self, graph_hash: str, weights_hash: str) -> None:
-        """See that a model is the one that the detector was fitted for.
+    def check(self, program: Program) -> None:
+        """See that a program is of the model that the detector was fitted for.
 
         Raises:
-            SavedDetectorError: it is another, or has other weights.
+            SavedDetectorError: it is of another, or has other weights.
         """
-        if graph_hash != self.graph_hash:
+        if program.graph_hash != self.graph_hash:
             raise SavedDetectorError(
                 "the detector was fitted for another model: the graphs differ; fit a detector for "
                 "this model, or load the model that is saved with the detector"
             )
-        if weights_hash != self.weights_hash:
+        if weights_hash(model_state(program)) != self.weights_hash:
             raise SavedDetectorError(
                 "the detector was fitted for other weights of this model, before it was trained "
                 "further perhaps, and is not valid for these; fit it again"
             )
+
+
+def weights_hash(state: Mapping[str, torch.Tensor]) -> str:
+    """The SHA-256 of a model's weights: of names, types, shapes and values, in order of names.
+
+    Args:
+        state: By name; those of a program without heads are
+            :func:`fxtransport.weights.model_state`. Equal weights have equal hashes on any device.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def identity_of(
+    program: Program, classes: Sequence[str], preprocessing: Preprocessing
+) -> ModelIdentity:
+    """The model that a program was compiled of, with its weights as they are now.
+
+    Raises:
+        UsageError: there are no classes.
+    """
+    return ModelIdentity(
+        program.graph_hash, weights_hash(model_state(program)), tuple(classes), preprocessing
+    )
 
 
 def _fields(found: Any, what: str, names: tuple[str, ...]) -> Mapping[str, Any]:

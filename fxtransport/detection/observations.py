@@ -12,7 +12,7 @@ from fxtransport.errors import UsageError
 Array = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Observations:
     """What was taken of N images, as the detectors read it.
 

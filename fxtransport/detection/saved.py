@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save_file
@@ -132,20 +131,6 @@ def read(folder: str | os.PathLike[str]) -> SavedDetector:
     except UsageError as error:
         raise SavedDetectorError(f"{path} is damaged: {error}") from error
     return saved
-
-
-def weights_hash(state: Mapping[str, torch.Tensor]) -> str:
-    """The SHA-256 of a model's weights: of names, types, shapes and values, in order of names.
-
-    Args:
-        state: ``model.state_dict()``. Equal weights give equal hashes on any device.
-    """
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        tensor = state[name].detach().cpu().contiguous()
-        digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _text(saved: SavedDetector, arrays: dict[str, str]) -> str:

@@ -3,9 +3,12 @@ import json
 from typing import Any
 
 import pytest
+import torch
 
-from fxtransport.detection.identity import ModelIdentity, Preprocessing
+from fxtransport.compiler import transportify
+from fxtransport.detection.identity import ModelIdentity, Preprocessing, identity_of, weights_hash
 from fxtransport.errors import SavedDetectorError, UsageError
+from tests.networks import Net
 
 
 def identity() -> ModelIdentity:
@@ -20,11 +23,34 @@ def test_through_json() -> None:
 
 
 def test_another_model_is_refused() -> None:
-    identity().check("graph", "0" * 64)
+    """Also the same model after a step of training."""
+    program = transportify(Net(2), torch.zeros(1, 3, 8, 8))
+    own = identity_of(program, ["a", "b", "c", "d", "e"], identity().preprocessing)
+    own.check(program)
+    other = transportify(Net(3), torch.zeros(1, 3, 8, 8))
     with pytest.raises(SavedDetectorError, match="for another model: the graphs differ"):
-        identity().check("other", "0" * 64)
+        own.check(other)
+    optimizer = torch.optim.SGD(program.parameters(), lr=0.1)
+    program(torch.rand(2, 3, 8, 8)).sum().backward()
+    optimizer.step()
     with pytest.raises(SavedDetectorError, match="for other weights of this model"):
-        identity().check("graph", "1" * 64)
+        own.check(program)
+
+
+def test_weights_have_one_hash_on_any_device_and_order() -> None:
+    state = {
+        "a": torch.arange(4.0),
+        "b": torch.tensor(3),
+        "c": torch.zeros(2, dtype=torch.bfloat16),
+    }
+    expected = weights_hash(state)
+    assert weights_hash(dict(reversed(state.items()))) == expected
+    assert weights_hash({**state, "a": torch.arange(8.0)[::2] / 2}) == expected
+    for name, tensor in state.items():
+        assert weights_hash({**state, name: tensor.reshape(1, -1)}) != expected
+        assert weights_hash({**state, name: tensor + 1}) != expected
+        assert weights_hash({**state, name: tensor.double()}) != expected
+    assert weights_hash({**state, "d": torch.empty(0)}) != expected
 
 
 BAD = [None, True, -1, 0, 1.5, "x", [], {}, [[]], [0], [None, None, None], float("nan"), 10**400]
