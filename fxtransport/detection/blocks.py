@@ -19,7 +19,7 @@ def costs(features: Array, directions: int) -> Array:
         N×M.
 
     Raises:
-        UsageError: the columns are not those of so many directions.
+        UsageError: the columns do not fit the number of directions.
     """
     columns = features.shape[1]
     blocks, rest = divmod(columns, 1 + directions)
@@ -37,7 +37,7 @@ def logarithmic(features: Array, directions: int) -> NDArray[np.float64]:
     A cost of 0 is taken as the smallest normal float32.
 
     Raises:
-        UsageError: the columns are not those of so many directions.
+        UsageError: the columns do not fit the number of directions.
     """
     found = features.astype(np.float64)
     blocks = costs(features, directions).shape[1]

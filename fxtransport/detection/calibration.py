@@ -102,7 +102,7 @@ def _rank(name: str, value: float, share: float, count: int, kind: str) -> int:
     """The highest rank, which is not 0.
 
     Raises:
-        UsageError: it is, or the value is no rate.
+        UsageError: it is, or the value is not a rate.
     """
     if not 0 < value < 1:
         raise UsageError(f"{name} is a rate between 0 and 1, not {value}")
@@ -118,7 +118,7 @@ def _rank(name: str, value: float, share: float, count: int, kind: str) -> int:
 
 def _check(name: str, scores: Scores) -> None:
     if scores.dtype != np.float64 or scores.ndim != 1:
-        raise UsageError(f"the {name} calibration scores are no 1-D array of float64")
+        raise UsageError(f"the {name} calibration scores are not a 1-D array of float64")
     if not np.isfinite(scores).all():
         raise UsageError(f"the {name} calibration scores hold NaN or infinities")
     if not (scores[1:] >= scores[:-1]).all():

@@ -71,8 +71,9 @@ class Detector(ABC):
             predicted: The predicted class of each image, the clean ones first: N + A. By
                 default those of the logits, where there are logits.
             held_out: The share of images that is held out to calibrate, with all that was made
-                from them (see ``Observations.sources``). 0 leaves the calibration to
-                :meth:`calibrate`.
+                from them (see ``Observations.sources``; where sources are not known, an image
+                may calibrate although what was made from it was fitted on). 0 leaves the
+                calibration to :meth:`calibrate`.
             seed: By which they are chosen.
 
         Raises:

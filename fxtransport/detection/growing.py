@@ -35,7 +35,7 @@ class Size:
         return f"{self.most_leaves} leaves of {self.fewest_images} images"
 
     def nodes(self, images: int) -> int:
-        """At most so many nodes has a tree that is fitted on some images."""
+        """The most nodes that a tree has which is fitted on a number of images."""
         return 2 * min(self.most_leaves, max(1, images // self.fewest_images)) - 1
 
 
@@ -44,7 +44,7 @@ TYPICAL = Size(64, 4)
 
 
 def distinct_sizes(images: int) -> list[Size]:
-    """Those of :data:`SIZES` by which different trees may grow on so many images."""
+    """Those of :data:`SIZES` by which different trees may grow on a number of images."""
     few = min(size.most_leaves for size in SIZES)
     return [s for s in SIZES if s.most_leaves == few or s.fewest_images * few < images]
 

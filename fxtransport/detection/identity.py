@@ -80,7 +80,7 @@ class ModelIdentity:
         if not self.graph_hash:
             raise UsageError("the model's graph_hash is empty")
         if not _SHA256.fullmatch(self.weights_hash):
-            raise UsageError(f"the model's weights_hash is no SHA-256: {self.weights_hash!r}")
+            raise UsageError(f"the model's weights_hash is not a SHA-256: {self.weights_hash!r}")
         if not self.classes:
             raise UsageError("the model has no classes: a name for each logit is needed")
 
@@ -103,9 +103,9 @@ class ModelIdentity:
         names = [outer["graph_hash"], outer["weights_hash"], inner["interpolation"]]
         lists = [outer["classes"], inner["size"], inner["mean"], inner["std"]]
         if not all(isinstance(each, list) for each in lists):
-            raise UsageError("the model's classes, size, mean and std are no lists")
+            raise UsageError("the model's classes, size, mean and std are not lists")
         if not all(isinstance(each, str) for each in [*names, *outer["classes"]]):
-            raise UsageError("the model's hashes, interpolation and classes are no text")
+            raise UsageError("the model's hashes, interpolation and classes are not text")
         preprocessing = Preprocessing(
             size=tuple(inner["size"]),
             mean=tuple(inner["mean"]),

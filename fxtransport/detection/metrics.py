@@ -110,6 +110,9 @@ def interval(values: Sequence[float]) -> Interval:
 
     The interval assumes that the seeds' values are independent draws of a normal distribution. Of
     no values that are numbers, the mean is NaN.
+
+    >>> print(interval([0.97, 0.98, 0.975, 0.96, 0.99]))
+    97.5 ± 1.4
     """
     from scipy import stats
 

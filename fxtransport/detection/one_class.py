@@ -34,6 +34,16 @@ class OneClass(Detector):
 
     Args:
         directions: To how many directions the features have cosines.
+
+    >>> features = np.random.default_rng(0).lognormal(size=(500, 8)).astype(np.float32)
+    >>> detector = OneClass().fit(features[:400])
+    >>> detector.p_value(1000 * features[:2]).round(3)
+    array([0.012, 0.012])
+    >>> bool(detector.predict(features[400:], fpr=0.05).mean() < 0.1)
+    True
+
+    Raises:
+        UsageError: there is no direction.
     """
 
     name = "one-class"

@@ -47,6 +47,13 @@ class Forest:
         right: The other child, -1 in a leaf: V, int32.
         value: The probability of class 1 among the rows of a node: V, float32.
 
+    >>> from sklearn.ensemble import RandomForestClassifier
+    >>> rows = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
+    >>> fitted = RandomForestClassifier(10, random_state=0).fit(rows, rows[:, 0] > 0)
+    >>> forest = Forest.of(fitted)
+    >>> bool(np.abs(forest.predict(rows) - fitted.predict_proba(rows)[:, 1]).max() < 1e-6)
+    True
+
     Raises:
         UsageError: an array is of another type or shape; or a node is neither a leaf nor has two
             children in its tree, after it, each with no other parent; or a feature, threshold or
@@ -232,7 +239,7 @@ def _check_types(forest: Forest) -> None:
     for name, array in forest.arrays.items():
         kind = kinds.get(name, np.int32)
         if array.dtype != kind or array.ndim != 1:
-            raise UsageError(f"{name} of the forest is no 1-D array of {kind.__name__}")
+            raise UsageError(f"{name} of the forest is not a 1-D array of {kind.__name__}")
     lengths = {name: len(array) for name, array in forest.arrays.items() if name != "roots"}
     if len(set(lengths.values())) != 1:
         raise UsageError(f"the forest's arrays are of unequal lengths: {lengths}")

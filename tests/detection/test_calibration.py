@@ -87,8 +87,8 @@ def test_a_detection_rate_needs_attacked_images() -> None:
         (np.empty(0), "no clean images are left"),
         (np.array([1.0, np.nan]), "clean calibration scores hold NaN"),
         (np.array([2.0, 1.0]), "not in ascending order"),
-        (np.zeros((2, 1)), "no 1-D array of float64"),
-        (np.zeros(2, np.float32), "no 1-D array of float64"),
+        (np.zeros((2, 1)), "not a 1-D array of float64"),
+        (np.zeros(2, np.float32), "not a 1-D array of float64"),
     ],
 )
 def test_scores_that_are_refused(clean: np.ndarray[Any, Any], says: str) -> None:

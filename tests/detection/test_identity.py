@@ -99,7 +99,7 @@ def test_preprocessing_that_is_refused(change: dict[str, Any], says: str) -> Non
     ("graph", "weights", "classes", "says"),
     [
         ("", "0" * 64, ("a",), "graph_hash is empty"),
-        ("g", "0" * 63, ("a",), "weights_hash is no SHA-256"),
+        ("g", "0" * 63, ("a",), "weights_hash is not a SHA-256"),
         ("g", "0" * 64, (), "no classes"),
     ],
 )

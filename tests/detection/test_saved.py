@@ -1,6 +1,8 @@
 import copy
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -313,6 +315,24 @@ def test_thresholds_are_there_for_those_who_read_the_file(folders: dict[str, Pat
         "fpr=0.1": made.threshold(fpr=0.1),
         "tpr=0.95": made.threshold(tpr=0.95),
     }
+
+
+def test_what_loads_and_scores_needs_no_scikit_learn(folders: dict[str, Path]) -> None:
+    """So a service beside a classifier does not install it."""
+    code = (
+        "import sys, numpy as np; sys.modules['sklearn'] = sys.modules['scipy'] = None\n"
+        "from fxtransport.detection.forest import TransportForest\n"
+        "made = TransportForest.load(sys.argv[1])\n"
+        "print(made.p_value(np.ones((1, 8), np.float32), np.zeros(1, int)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, folders["transport"]],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("[0.")
 
 
 def test_a_save_replaces_the_detector_that_is_there(tmp_path: Path) -> None:

@@ -132,8 +132,8 @@ def changed(name: str, at: int, to: float) -> dict[str, Any]:
         ({"columns": 0}, "0 features"),
         ({"columns": 1}, "node 0"),
         ({"value": np.zeros(5, np.float32)}, "unequal lengths"),
-        ({"value": np.zeros(6)}, "value of the forest is no 1-D array of float32"),
-        ({"left": np.zeros((6, 1), np.int32)}, "left of the forest is no 1-D"),
+        ({"value": np.zeros(6)}, "value of the forest is not a 1-D array of float32"),
+        ({"left": np.zeros((6, 1), np.int32)}, "left of the forest is not a 1-D"),
     ],
 )
 def test_arrays_that_are_refused(change: dict[str, Any], says: str) -> None:
