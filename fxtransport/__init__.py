@@ -18,6 +18,7 @@ _HOMES = {
     "load_run": "fxtransport.runs.load",
     "save": "fxtransport.storage",
     "save_part": "fxtransport.storage",
+    "transport_features": "fxtransport.detectors",
     "transportify": "fxtransport.compiler",
 }
 
@@ -32,6 +33,7 @@ __all__ = [
     "load_run",
     "save",
     "save_part",
+    "transport_features",
     "transportify",
 ]
 

@@ -12,8 +12,10 @@ from fxtransport.heads import build_head
 from fxtransport.ir import (
     HeadKind,
     HeadPlan,
+    Layer,
     Layers,
     PartitionPlan,
+    Residual,
     Residuals,
     Shapes,
     Taps,
@@ -168,8 +170,18 @@ def program_of(unit: Unit) -> Program:
         heads=plan,
         verification=unit.fact(VerificationReport) if unit.has(VerificationReport) else None,
         activations=tuple(tap.name for tap in unit.fact(Taps).activations),
+        tapped=_tapped(unit),
     )
     return Program(unit.model, unit.fact(Lowered), facts, heads)
+
+
+def _tapped(unit: Unit) -> tuple[Residual | Layer, ...]:
+    """The blocks that are tapped, by the node after which each is measured."""
+    blocks: dict[str, Residual | Layer] = {r.node: r for r in unit.fact(Residuals).found}
+    blocks |= {layer.output: layer for layer in unit.fact(Layers).found}
+    position = {node.name: i for i, node in enumerate(unit.traced().nodes)}
+    found = sorted(unit.fact(Taps).found, key=lambda tap: position[tap.output])
+    return tuple(blocks[tap.sum] for tap in found)
 
 
 def _device_of_part(unit: Unit, index: int) -> torch.device:

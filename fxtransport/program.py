@@ -50,6 +50,8 @@ class Facts(NamedTuple):
     """None where verification was skipped."""
     activations: tuple[str, ...] = ()
     """The names of the activations that are tapped, in execution order."""
+    tapped: tuple[Residual | Layer, ...] = ()
+    """The blocks whose residues are tapped, in the order in which they are measured."""
     origin: Origin | None = None
     """From which name the model was built, if it was built from one."""
 

@@ -1,5 +1,6 @@
 """Detectors of adversarial and out-of-distribution inputs, from the trajectory of an image."""
 
+from fxtransport.detection.features import TransportFeatures
 from fxtransport.detection.observations import Observations
 
-__all__ = ["Observations"]
+__all__ = ["Observations", "TransportFeatures"]
