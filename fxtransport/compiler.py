@@ -6,15 +6,19 @@ from typing import Any
 import torch
 from torch import nn
 
+from fxtransport.analysis.layouts import LayoutFinder
 from fxtransport.errors import MODEL_ERRORS, FxTransportError, GuardError, TraceError, UsageError
 from fxtransport.example_inputs import ExampleInputs, example_of
 from fxtransport.heads import build_head
 from fxtransport.ir import (
+    Block,
     HeadKind,
     HeadPlan,
     Layer,
     Layers,
+    Origins,
     PartitionPlan,
+    Recording,
     Residual,
     Residuals,
     Shapes,
@@ -170,18 +174,24 @@ def program_of(unit: Unit) -> Program:
         heads=plan,
         verification=unit.fact(VerificationReport) if unit.has(VerificationReport) else None,
         activations=tuple(tap.name for tap in unit.fact(Taps).activations),
-        tapped=_tapped(unit),
+        blocks=_blocks(unit),
     )
     return Program(unit.model, unit.fact(Lowered), facts, heads)
 
 
-def _tapped(unit: Unit) -> tuple[Residual | Layer, ...]:
+def _blocks(unit: Unit) -> tuple[Block, ...]:
     """The blocks that are tapped, by the node after which each is measured."""
-    blocks: dict[str, Residual | Layer] = {r.node: r for r in unit.fact(Residuals).found}
-    blocks |= {layer.output: layer for layer in unit.fact(Layers).found}
-    position = {node.name: i for i, node in enumerate(unit.traced().nodes)}
-    found = sorted(unit.fact(Taps).found, key=lambda tap: position[tap.output])
-    return tuple(blocks[tap.sum] for tap in found)
+    graph, batch = unit.traced(), unit.fact(Shapes).batch_size
+    finder = LayoutFinder(graph, unit.fact(Recording), unit.fact(Origins))
+    known: dict[str, Residual | Layer] = {r.node: r for r in unit.fact(Residuals).found}
+    known |= {layer.output: layer for layer in unit.fact(Layers).found}
+    position = {node.name: i for i, node in enumerate(graph.nodes)}
+    found = []
+    for tap in sorted(unit.fact(Taps).found, key=lambda tap: position[tap.output]):
+        block = known[tap.sum]
+        layout = finder.layout(tap.sum, (batch, *block.shape))
+        found.append(Block(block.path, tap.kind, block.shape, block.stage, layout))
+    return tuple(found)
 
 
 def _device_of_part(unit: Unit, index: int) -> torch.device:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from fxtransport.errors import UsageError
-from fxtransport.ir import TAPPED_KINDS, Kind, Layer, Residual
+from fxtransport.ir import TAPPED_KINDS, Block, Kind
 from fxtransport.modes import eval_mode
 from fxtransport.outputs import find_logits
 from fxtransport.program import Program
@@ -30,15 +30,14 @@ class TransportFeatures(nn.Module):
         program: The program, which is shared, not copied.
         kinds: The kinds of additions whose residues are read; by default all that are tapped.
         directions: How many directions the angles of a residue are taken to. The first is the
-            vector of ones, 1. Direction j, from 1, is cos(πj(i + ½)/n) at position i of the
-            longest dimension of the residue, of length n at the example's size, and constant
-            along the others. All are orthogonal. Their columns follow after the first 2M, those
-            of a block side by side.
+            vector of ones, 1. Direction j, from 1, is cos(πj(i + ½)/n) in channel i of n,
+            everywhere in space, so that all are orthogonal. Their columns follow after the
+            first 2M, those of a block side by side.
         differentiable: Whether gradients can be taken. Otherwise, none are kept.
 
     Raises:
-        UsageError: the program has no tapped block of these kinds, or one of a residue that is
-            too short for so many directions.
+        UsageError: the program has no tapped block of these kinds, or one that has not so many
+            channels.
 
     >>> from fxtransport import transportify
     >>> class Block(nn.Linear):
@@ -61,15 +60,14 @@ class TransportFeatures(nn.Module):
         differentiable: bool = False,
     ) -> None:
         super().__init__()
-        if directions < 1:
-            raise UsageError(f"directions is 1 or more, not {directions}")
         self.program = program
         self.kinds = _kinds(kinds)
         self.directions = directions
         self.differentiable = differentiable
         self.blocks = _blocks(program, self.kinds)
         self.training = program.training
-        self._axes = tuple(_axis(block, directions) for block in self.blocks)
+        _check_directions(self.blocks, directions)
+        self._axes = tuple(block.channels for block in self.blocks)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -120,7 +118,7 @@ class _Moments:
 
     Args:
         kinds: Of which blocks.
-        axes: Of each of them, the dimension along which directions vary.
+        axes: Of each of them, the dimension of the channels, along which directions vary.
         directions: How many there are.
     """
 
@@ -184,21 +182,21 @@ def _kinds(kinds: Iterable[Kind | str] | None) -> frozenset[Kind] | None:
     return frozenset(known[str(kind)] for kind in found)
 
 
-def _blocks(program: Program, kinds: frozenset[Kind] | None) -> tuple[Residual | Layer, ...]:
+def _blocks(program: Program, kinds: frozenset[Kind] | None) -> tuple[Block, ...]:
     """The blocks that are measured.
 
     Raises:
         UsageError: there are none.
     """
-    tapped = program.facts.tapped
+    tapped = program.facts.blocks
     if not tapped:
         raise UsageError(
             "the program has no residual block and no layer that keeps its shape, so that there "
             "is no trajectory to look at"
         )
-    found = tuple(block for block in tapped if kinds is None or _kind(block) in kinds)
+    found = tuple(block for block in tapped if kinds is None or block.kind in kinds)
     if not found:
-        there = ", ".join(sorted({str(_kind(block)) for block in tapped}))
+        there = ", ".join(sorted({str(block.kind) for block in tapped}))
         raise UsageError(
             f"no block of kind {', '.join(sorted(map(str, kinds or ())))} is tapped in the "
             f"program; there are blocks of kind {there}"
@@ -206,28 +204,27 @@ def _blocks(program: Program, kinds: frozenset[Kind] | None) -> tuple[Residual |
     return found
 
 
-def _kind(block: Residual | Layer) -> Kind:
-    return block.kind if isinstance(block, Residual) else Kind.IDENTITY
-
-
-def _axis(block: Residual | Layer, directions: int) -> int:
-    """The longest dimension of a residue, batch included.
+def _check_directions(blocks: Sequence[Block], directions: int) -> None:
+    """Check that the channels of each block have so many directions.
 
     Raises:
-        UsageError: it is too short for so many directions.
+        UsageError: they have fewer, or the number is below 1.
     """
-    shape = block.shape or (1,)
-    if directions > max(shape):
+    if directions < 1:
+        raise UsageError(f"directions is 1 or more, not {directions}")
+    narrowest = min(blocks, key=_channels)
+    if directions > _channels(narrowest):
         raise UsageError(
-            f"the residue of {block.path!r} is of shape {block.shape}, whose longest dimension "
-            f"has {max(shape)} directions, not {directions}; take directions={max(shape)} or less"
+            f"the residue of {narrowest.path!r} has {_channels(narrowest)} channels, which have "
+            f"as many directions, not {directions}"
         )
-    return shape.index(max(shape)) + 1
 
 
-def _check_rows(
-    blocks: Sequence[Residual | Layer], found: Sequence[torch.Tensor], batch: int
-) -> None:
+def _channels(block: Block) -> int:
+    return block.shape[block.channels - 1] if block.shape else 1
+
+
+def _check_rows(blocks: Sequence[Block], found: Sequence[torch.Tensor], batch: int) -> None:
     """Check that the first dimension of each residue is the batch's.
 
     Raises:

@@ -209,7 +209,7 @@ def test_further_directions_are_orthogonal_and_come_last() -> None:
     n = 6
     position = torch.arange(n) + 0.5
     waves = torch.stack([torch.cos(math.pi * j * position / n) for j in range(4)])
-    images = waves[:, None, None, :].expand(4, 2, 3, n).clone()
+    images = waves[:, :, None, None].expand(4, n, 2, 3).clone()
 
     model = Steps(1.0, 1.0)
     extract = extractor_of(model, images, directions=4)
@@ -222,7 +222,7 @@ def test_further_directions_are_orthogonal_and_come_last() -> None:
         torch.testing.assert_close(own, torch.eye(4), rtol=0, atol=1e-6)
     one = extractor_of(model, images)
     torch.testing.assert_close(features[:, :4], one(images)[1])
-    with pytest.raises(UsageError, match=r"take directions=6 or less$"):
+    with pytest.raises(UsageError, match=r"has 6 channels, which have as many directions, not 7$"):
         TransportFeatures(extract.program, directions=7)
     with pytest.raises(UsageError, match="1 or more, not 0"):
         TransportFeatures(extract.program, directions=0)
