@@ -1,12 +1,13 @@
 """What detectors need of a model, from its name, from the model, or from a program."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import nn
 
 from fxtransport.compiler import transportify
-from fxtransport.detection import TransportFeatures
+from fxtransport.detection import Extractor, TransportFeatures
+from fxtransport.detection.head import PENULTIMATE
 from fxtransport.errors import UsageError
 from fxtransport.example_inputs import ExampleInputs
 from fxtransport.ir import Kind
@@ -44,6 +45,47 @@ def transport_features(
     """
     program = program_of_target(target, example_inputs, **options)
     return TransportFeatures(program, kinds, directions, differentiable)
+
+
+def image_extractor(
+    target: str | ModelSpec | nn.Module | Program,
+    example_inputs: ExampleInputs | None = None,
+    *,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    kinds: Iterable[Kind | str] | None = None,
+    directions: int = 1,
+    layers: Sequence[int] | None = None,
+    **options: Any,
+) -> Extractor:
+    """What detectors read of a model's images; the model is compiled unless it is a program.
+
+    Args:
+        target: The name of a model, an ``nn.Module``, or a program; see
+            :func:`transport_features`.
+        example_inputs: Of an ``nn.Module``.
+        mean: See :class:`fxtransport.detection.Extractor`, as for the next four.
+        std: The standard deviation of each channel.
+        kinds: The kinds of additions.
+        directions: How many directions.
+        layers: The blocks that are layers.
+        options: As for :func:`transport_features`. ``activations`` is ``("penultimate",)``, unless
+            it is given: give ``activations=()`` for a model that does not end in a linear layer.
+
+    Raises:
+        FxTransportError: the model cannot be built or compiled, or has no block to look at.
+
+    >>> extract = image_extractor("torchvision:resnet18", input_size=64, verify=False)
+    >>> images = torch.rand(4, 3, 64, 64)
+    >>> {name: array.shape for name, array in extract.observe([images]).values.items()}
+    ... # doctest: +NORMALIZE_WHITESPACE
+    {'transport': (4, 16), 'logits': (4, 1000), 'penultimate': (4, 512), 'layer.0': (4, 64),
+     'layer.1': (4, 128), 'layer.2': (4, 256), 'layer.3': (4, 512)}
+    """
+    if not isinstance(target, Program):
+        options = {"activations": (PENULTIMATE,), **options}
+    program = program_of_target(target, example_inputs, **options)
+    return Extractor(program, mean=mean, std=std, kinds=kinds, directions=directions, layers=layers)
 
 
 def program_of_target(

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -67,7 +68,6 @@ class TransportFeatures(nn.Module):
         self.blocks = _blocks(program, self.kinds)
         self.training = program.training
         _check_directions(self.blocks, directions)
-        self._axes = tuple(block.channels for block in self.blocks)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -93,49 +93,36 @@ class TransportFeatures(nn.Module):
             UsageError: the model returns no logits, or a residue has not one row for each image.
         """
         if torch.compiler.is_compiling():
-            if self.program.training:
-                raise UsageError("the program is in train mode; call eval() before it is compiled")
+            check_mode(self.program)
             return self._extract(images)
         with eval_mode(self.program):
             return self._extract(images)
 
     def _extract(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        moments = _Moments(self.kinds, self._axes, self.directions)
+        moments = Moments(self)
         with torch.set_grad_enabled(self.differentiable and torch.is_grad_enabled()):
-            output, found = self.program(images, measure=moments)
-            logits = find_logits(output, lambda value: isinstance(value, torch.Tensor))
-            if logits is None:
-                raise UsageError(
-                    f"cannot take logits from a {type(output).__name__}: the model must return "
-                    "them, or under the name logits"
-                )
-            _check_rows(self.blocks, found, logits.shape[0])
-            return logits, _features(torch.stack(found, dim=1))
+            output, _ = self.program(images, measure=moments)
+            logits = logits_of(output)
+            return logits, moments.features(logits)
 
 
-class _Moments:
-    """Measures what features are made of, of the blocks in turn.
+class Moments:
+    """Measures what features are made of, of one block after the other, in one forward.
 
     Args:
-        kinds: Of which blocks.
-        axes: Of each of them, the dimension of the channels, along which directions vary.
-        directions: How many there are.
+        wanted: The features.
     """
 
-    def __init__(
-        self, kinds: frozenset[Kind] | None, axes: tuple[int, ...], directions: int
-    ) -> None:
-        self._kinds = kinds
-        self._axes = iter(axes)
-        self._directions = directions
+    def __init__(self, wanted: TransportFeatures) -> None:
+        self._wanted = wanted
+        self._found: list[torch.Tensor] = []
 
-    def __call__(self, residue: Residue) -> torch.Tensor | None:
-        """The mean square, the mean, and the mean products with other directions: B×(1 + D).
-
-        The mean products are with directions of mean square 1.
-        """
-        if self._kinds is not None and residue.kind not in self._kinds:
-            return None
+    def __call__(self, residue: Residue) -> None:
+        """The mean square, the mean, and the mean products with other directions: B×(1 + D)."""
+        kinds, directions = self._wanted.kinds, self._wanted.directions
+        if kinds is not None and residue.kind not in kinds:
+            return
+        axis = self._wanted.blocks[len(self._found)].channels
         value = residue.branch
         if value.dim() == 1:
             value = value[:, None]
@@ -143,12 +130,56 @@ class _Moments:
         every = tuple(range(1, value.dim()))
         # means over dimensions, which take a residue in whatever order it lies in memory
         square = value.to(dtype).square().mean(every)
-        if self._directions == 1:
-            return torch.stack((square, value.mean(every, dtype=dtype)), dim=1)
-        axis = next(self._axes)
+        if directions == 1:
+            self._found.append(torch.stack((square, value.mean(every, dtype=dtype)), dim=1))
+            return
         others = [d for d in every if d != axis]
         profile = value.mean(others, dtype=dtype) if others else value.to(dtype)
-        return torch.cat((square[:, None], profile @ _directions(profile, self._directions)), dim=1)
+        means = profile @ _directions(profile, directions)
+        self._found.append(torch.cat((square[:, None], means), dim=1))
+
+    def features(self, logits: torch.Tensor) -> torch.Tensor:
+        """The features of what was measured: B×(D + 1)M, float32.
+
+        Args:
+            logits: Of the same B images.
+
+        Raises:
+            UsageError: a residue has not one row for each image.
+        """
+        for block, value in zip(self._wanted.blocks, self._found, strict=True):
+            if value.shape[0] != logits.shape[0]:
+                raise UsageError(
+                    f"the residue of {block.path!r} has {value.shape[0]} rows for "
+                    f"{logits.shape[0]} images: its first dimension is not the batch, so that "
+                    "images cannot be told apart in it"
+                )
+        return _features(torch.stack(self._found, dim=1))
+
+
+def check_mode(program: Program) -> None:
+    """Check that a program is in eval mode, where its mode cannot be set.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if program.training:
+        raise UsageError("the program is in train mode; call eval() before it is compiled")
+
+
+def logits_of(output: Any) -> torch.Tensor:
+    """The logits in what a model returns.
+
+    Raises:
+        UsageError: there are none.
+    """
+    logits: torch.Tensor | None = find_logits(output, lambda x: isinstance(x, torch.Tensor))
+    if logits is None:
+        raise UsageError(
+            f"cannot take logits from a {type(output).__name__}: the model must return them, or "
+            "have them under the name logits"
+        )
+    return logits
 
 
 def _directions(profile: torch.Tensor, count: int) -> torch.Tensor:
@@ -222,17 +253,3 @@ def _check_directions(blocks: Sequence[Block], directions: int) -> None:
 
 def _channels(block: Block) -> int:
     return block.shape[block.channels - 1] if block.shape else 1
-
-
-def _check_rows(blocks: Sequence[Block], found: Sequence[torch.Tensor], batch: int) -> None:
-    """Check that the first dimension of each residue is the batch's.
-
-    Raises:
-        UsageError: it is another.
-    """
-    for block, value in zip(blocks, found, strict=True):
-        if value.shape[0] != batch:
-            raise UsageError(
-                f"the residue of {block.path!r} has {value.shape[0]} rows for {batch} images: its "
-                "first dimension is not the batch, so that it cannot be told from the others'"
-            )
