@@ -42,7 +42,7 @@ class Head:
     def module(self) -> nn.Linear:
         """The head as a module on the CPU, without gradients."""
         classes, width = self.weight.shape
-        layer = nn.utils.skip_init(nn.Linear, width, classes)
+        layer: nn.Linear = nn.utils.skip_init(nn.Linear, width, classes)
         layer.weight = nn.Parameter(torch.from_numpy(self.weight.copy()), requires_grad=False)
         layer.bias = nn.Parameter(torch.from_numpy(self.bias.copy()), requires_grad=False)
         return layer
@@ -52,7 +52,7 @@ def _classifier(program: Program) -> nn.Linear:
     returned = program.facts.graph.output_node().args[0]
     node = find_logits(returned, lambda value: isinstance(value, fx.Node))
     if node is not None and node.op == "call_module":
-        module: nn.Module = program.get_submodule(str(node.target))
+        module = program.get_submodule(str(node.target))
         if isinstance(module, nn.Linear):
             return module
     raise UsageError(
@@ -62,4 +62,5 @@ def _classifier(program: Program) -> nn.Linear:
 
 
 def _array(tensor: torch.Tensor) -> NDArray[np.float32]:
-    return tensor.detach().to("cpu", torch.float32, copy=True).numpy()
+    array: NDArray[np.float32] = tensor.detach().to("cpu", torch.float32, copy=True).numpy()
+    return array

@@ -35,5 +35,5 @@ def test_what_has_no_linear_head_is_refused() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return super().forward(x) * 2
 
-    with pytest.raises(UsageError, match="not what an nn[.]Linear returns"):
+    with pytest.raises(UsageError, match=r"not what an nn\.Linear returns"):
         Head.of(transportify(Scaled(), torch.zeros(2, 3, 8, 8)))
