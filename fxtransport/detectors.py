@@ -56,6 +56,7 @@ def image_extractor(
     kinds: Iterable[Kind | str] | None = None,
     directions: int = 1,
     layers: Sequence[int] | None = None,
+    differentiable: bool = False,
     **options: Any,
 ) -> Extractor:
     """What detectors read of a model's images; the model is compiled unless it is a program.
@@ -64,11 +65,12 @@ def image_extractor(
         target: The name of a model, an ``nn.Module``, or a program; see
             :func:`transport_features`.
         example_inputs: Of an ``nn.Module``.
-        mean: See :class:`fxtransport.detection.Extractor`, as for the next four.
+        mean: See :class:`fxtransport.detection.Extractor`, as for the next five.
         std: The standard deviation of each channel.
         kinds: The kinds of additions.
         directions: How many directions.
         layers: The blocks that are layers.
+        differentiable: Whether gradients can be taken.
         options: As for :func:`transport_features`. ``activations`` is ``("penultimate",)``, unless
             it is given: give ``activations=()`` for a model that does not end in a linear layer.
 
@@ -84,7 +86,15 @@ def image_extractor(
     if not isinstance(target, Program):
         options = {"activations": (PENULTIMATE,), **options}
     program = program_of_target(target, example_inputs, **options)
-    return Extractor(program, mean=mean, std=std, kinds=kinds, directions=directions, layers=layers)
+    return Extractor(
+        program,
+        mean=mean,
+        std=std,
+        kinds=kinds,
+        directions=directions,
+        layers=layers,
+        differentiable=differentiable,
+    )
 
 
 def program_of_target(

@@ -1,7 +1,8 @@
 """All that detectors read of images, taken from a program in one forward."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,7 @@ class Extractor(nn.Module):
     ``layer.0``, ``layer.1``… B×channels, what leaves the blocks :attr:`layers`, averaged over space
     ========================= =====================================================================
 
-    All are float32, without gradients, and computed in eval mode, as by
+    All are float32, without gradients by default, and computed in eval mode, as by
     :class:`TransportFeatures`, also under ``torch.compile`` and ``torch.export``. A call does not
     look at the values of the images; :meth:`observe` does.
 
@@ -51,6 +52,7 @@ class Extractor(nn.Module):
         directions: How many directions ``transport`` has.
         layers: Which blocks are layers, by their indices in :attr:`blocks`. By default, the last
             of each stage where there are three to eight stages, and else four at equal distances.
+        differentiable: Whether gradients can be taken of what a call returns.
 
     Raises:
         UsageError: as :class:`TransportFeatures`; or mean and std do not fit, or there is no such
@@ -69,9 +71,10 @@ class Extractor(nn.Module):
         kinds: Iterable[Kind | str] | None = None,
         directions: int = 1,
         layers: Sequence[int] | None = None,
+        differentiable: bool = False,
     ) -> None:
         super().__init__()
-        self.features = TransportFeatures(program, kinds, directions)
+        self.features = TransportFeatures(program, kinds, directions, differentiable)
         self.training = program.training
         self.layers = default_layers(self.blocks) if layers is None else tuple(sorted(set(layers)))
         for index in self.layers:
@@ -86,6 +89,11 @@ class Extractor(nn.Module):
     def program(self) -> Program:
         """The program that runs."""
         return self.features.program
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether gradients can be taken."""
+        return self.features.differentiable
 
     @property
     def blocks(self) -> tuple[Block, ...]:
@@ -110,8 +118,19 @@ class Extractor(nn.Module):
             return images
         return (images - self.mean) / self.std
 
+    def logits(self, images: torch.Tensor) -> torch.Tensor:
+        """The logits of B images alone, B×C, with gradients where they are on, in any mode.
+
+        Raises:
+            UsageError: the model returns none.
+        """
+        return logits_of(self.program(self.normalize(images)))
+
     def observe(
-        self, batches: Iterable[Any], progress: Callable[[int], None] = lambda _: None
+        self,
+        batches: Iterable[Any],
+        progress: Callable[[int], None] = lambda _: None,
+        further: Mapping[str, Callable[[torch.Tensor], Any]] = MappingProxyType({}),
     ) -> Observations:
         """The observations of many images, with their hashes.
 
@@ -119,6 +138,8 @@ class Extractor(nn.Module):
             batches: Each B×C×H×W, floating-point; or a tuple or list that starts with that, such
                 as images and classes.
             progress: Called after each batch with the number of images so far.
+            further: What else is observed: functions of the images, on the model's device, that
+                return B×F tensors or arrays, by name.
 
         Raises:
             UsageError: there are no images; or they hold NaN or infinities, are no pixels in
@@ -129,10 +150,12 @@ class Extractor(nn.Module):
         hashes: list[str] = []
         device = device_of(self.program)
         for batch in batches:
-            images = _images(batch)
+            images = images_of(batch)
             self._check(images, len(hashes))
             if len(images):
-                arrays = self(images.to(device))
+                placed = images.detach().to(device)
+                arrays = {name: value.detach() for name, value in self(placed).items()}
+                arrays |= {name: torch.as_tensor(take(placed)) for name, take in further.items()}
                 found.append({name: value.cpu().numpy() for name, value in arrays.items()})
                 hashes += image_hashes(images)
                 progress(len(hashes))
@@ -141,8 +164,11 @@ class Extractor(nn.Module):
         joined = {name: np.concatenate([each[name] for each in found]) for name in found[0]}
         return Observations(joined, tuple(hashes))
 
-    @torch.no_grad()
     def _extract(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        with torch.set_grad_enabled(self.differentiable and torch.is_grad_enabled()):
+            return self._measured(images)
+
+    def _measured(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         seen = _Seen(Moments(self.features), self.layers, self.features.kinds)
         measures = Measures(residue=seen.residue, activation=seen.activation)
         output, _ = self.program(self.normalize(images), measure=measures)
@@ -225,7 +251,12 @@ def _averaged(value: torch.Tensor, channels: int) -> torch.Tensor:
     return value.mean(space, dtype=torch.float64 if value.dtype == torch.float64 else torch.float32)
 
 
-def _images(batch: Any) -> torch.Tensor:
+def images_of(batch: Any) -> torch.Tensor:
+    """The images of a batch, which may be followed by classes.
+
+    Raises:
+        UsageError: there are none, or they are no floating-point numbers.
+    """
     images = batch[0] if isinstance(batch, tuple | list) and len(batch) else batch
     if not isinstance(images, torch.Tensor) or not images.is_floating_point():
         found = images.dtype if isinstance(images, torch.Tensor) else type(images).__name__
