@@ -44,6 +44,7 @@ def test_distances_are_those_by_hand_and_the_largest_counts() -> None:
         columns.append(by_hand(layer[kept], classes[kept], others))
     expected = np.stack(columns, axis=1)
     found = detector.distances(ATTACKED)
+    assert found.shape == (100, 2)
     np.testing.assert_allclose(found, expected[len(held) :], rtol=1e-3)
     center, scale = expected[: len(held)].mean(0), expected[: len(held)].std(0)
     largest = ((expected[len(held) :] - center) / scale).max(1)

@@ -29,6 +29,7 @@ def test_scores_are_those_by_hand() -> None:
     (slope,) = torch.autograd.grad(loss, x)
     expected = -scaled(images - 0.05 * slope.sign()).softmax(1).max(1).values
     found = Odin().fit(observed, held_out=0.4).score(observed)
+    assert found.shape == (5,)
     np.testing.assert_allclose(found, expected.detach().numpy(), rtol=1e-4)
 
 
