@@ -16,7 +16,7 @@ def eval_mode(program: Program) -> Iterator[None]:
 
     Modules are those of the program, of its model, and of its parts.
     """
-    if not any(module.training for module in _run_by(program)):
+    if not (program._model[0].training or _trains(program)):
         yield
         return
     parts = (*program.parts, program.whole)
@@ -34,3 +34,13 @@ def _run_by(program: Program) -> Iterator[nn.Module]:
     """The model, whose mode its own code asks for, and the modules of the program."""
     yield program._model[0]
     yield from program.modules()
+
+
+def _trains(module: nn.Module) -> bool:
+    """Whether a module, or one below it, is in train mode.
+
+    This runs with every batch, and ``module.modules()`` takes twice as long.
+    """
+    if module.training:
+        return True
+    return any(_trains(child) for child in module._modules.values() if child is not None)

@@ -118,7 +118,7 @@ class Moments:
         self._found: list[torch.Tensor] = []
 
     def __call__(self, residue: Residue) -> None:
-        """The mean square, the mean, and the mean products with other directions: B×(1 + D)."""
+        """The root mean square, the mean, and mean products with other directions: B×(1 + D)."""
         kinds, directions = self._wanted.kinds, self._wanted.directions
         if kinds is not None and residue.kind not in kinds:
             return
@@ -128,15 +128,14 @@ class Moments:
             value = value[:, None]
         dtype = torch.float64 if value.dtype == torch.float64 else torch.float32
         every = tuple(range(1, value.dim()))
-        # means over dimensions, which take a residue in whatever order it lies in memory
-        square = value.to(dtype).square().mean(every)
+        root = _root_mean_square(value, dtype)
         if directions == 1:
-            self._found.append(torch.stack((square, value.mean(every, dtype=dtype)), dim=1))
+            self._found.append(torch.stack((root, value.mean(every, dtype=dtype)), dim=1))
             return
         others = [d for d in every if d != axis]
         profile = value.mean(others, dtype=dtype) if others else value.to(dtype)
         means = profile @ _directions(profile, directions)
-        self._found.append(torch.cat((square[:, None], means), dim=1))
+        self._found.append(torch.cat((root[:, None], means), dim=1))
 
     def features(self, logits: torch.Tensor) -> torch.Tensor:
         """The features of what was measured: B×(D + 1)M, float32.
@@ -182,6 +181,26 @@ def logits_of(output: Any) -> torch.Tensor:
     return logits
 
 
+_SHORT = 1 << 15
+"""How many squares are added up one after the other before rounding shows."""
+
+
+def _root_mean_square(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """The root mean square of each row of B×…, without a copy of the row's squares."""
+    count = math.prod(value.shape[1:])
+    within = list(range(1, value.dim()))
+    if not torch.compiler.is_compiling():
+        # from the outermost in memory to the innermost
+        within.sort(key=value.stride, reverse=True)
+    at_once = count
+    while at_once > _SHORT and len(within) > 1:
+        at_once //= value.shape[within.pop(0)]
+    norm = torch.linalg.vector_norm(value, 2, within, dtype=dtype)
+    if norm.dim() > 1:
+        norm = torch.linalg.vector_norm(norm.flatten(1), 2, 1)
+    return norm / torch.sym_sqrt(count)
+
+
 def _directions(profile: torch.Tensor, count: int) -> torch.Tensor:
     """What takes the mean products of rows with directions of mean square 1: n×D for B×n."""
     n = profile.shape[1]
@@ -194,11 +213,10 @@ def _directions(profile: torch.Tensor, count: int) -> torch.Tensor:
 
 def _features(moments: torch.Tensor) -> torch.Tensor:
     """The features of B×M×(1 + D) moments: B×(D + 1)M, float32."""
-    energies, means = moments[..., :1], moments[..., 1:]
-    nothing = energies == 0
+    root, means = moments[..., :1], moments[..., 1:]
     # the inner choice keeps the gradient of a residue of zeros finite
-    cosines = torch.where(nothing, 0.0, means / torch.where(nothing, 1.0, energies).sqrt())
-    pairs = torch.cat((energies, cosines[..., :1]), dim=-1)
+    cosines = torch.where(root == 0, 0.0, means / torch.where(root == 0, 1.0, root))
+    pairs = torch.cat((root.square(), cosines[..., :1]), dim=-1)
     return torch.cat((pairs.flatten(1), cosines[..., 1:].flatten(1)), dim=1).float()
 
 
