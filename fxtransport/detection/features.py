@@ -189,9 +189,11 @@ def _root_mean_square(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """The root mean square of each row of B×…, without a copy of the row's squares."""
     count = math.prod(value.shape[1:])
     within = list(range(1, value.dim()))
-    if not torch.compiler.is_compiling():
-        # from the outermost in memory to the innermost
-        within.sort(key=value.stride, reverse=True)
+    if torch.compiler.is_compiling():
+        # compiled code takes squares and sum in one loop
+        return _safe_root(value.to(dtype).square().mean(within))
+    # from the outermost in memory to the innermost
+    within.sort(key=value.stride, reverse=True)
     at_once = count
     while at_once > _SHORT and len(within) > 1:
         at_once //= value.shape[within.pop(0)]
@@ -199,6 +201,12 @@ def _root_mean_square(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     if norm.dim() > 1:
         norm = torch.linalg.vector_norm(norm.flatten(1), 2, 1)
     return norm / torch.sym_sqrt(count)
+
+
+def _safe_root(squares: torch.Tensor) -> torch.Tensor:
+    """The root, whose gradient at 0 is 0."""
+    nothing = squares == 0
+    return torch.where(nothing, 0.0, torch.where(nothing, 1.0, squares).sqrt())
 
 
 def _directions(profile: torch.Tensor, count: int) -> torch.Tensor:

@@ -14,9 +14,12 @@ from torch import Tensor, nn
 
 from fxtransport import transportify
 from fxtransport.detection import TransportFeatures
+from fxtransport.detection.features import Moments
 from fxtransport.errors import UsageError
 from fxtransport.input_size import InputSize
+from fxtransport.ir import Kind
 from fxtransport.models import build, resolve, size_options
+from fxtransport.residue import Residue
 from tests.networks import Neither, Net, Plain
 
 quiet = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -140,9 +143,13 @@ def extractor_of(
     return TransportFeatures(transportify(model, images), kinds, **options)
 
 
-def test_a_residue_of_zeros_has_the_cosine_zero_and_a_gradient() -> None:
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_residue_of_zeros_has_the_cosine_zero_and_a_gradient(compiled: bool) -> None:
     images = torch.randn(2, 4, 4, 4)
-    extract = extractor_of(Steps(0.0, 1.0), images, differentiable=True).eval()
+    extract: Any = extractor_of(Steps(0.0, 1.0), images, differentiable=True).eval()
+    if compiled:
+        torch.compiler.reset()
+        extract = torch.compile(extract, fullgraph=True, backend="eager")
     images.requires_grad_()
     _, features = extract(images)
     assert torch.equal(features[:, :2], torch.zeros(2, 2))
@@ -159,6 +166,25 @@ def test_sums_of_half_precision_are_in_single(dtype: torch.dtype) -> None:
     model = Steps(1.0).to(dtype)
     _, features = extractor_of(model, images)(images)
     torch.testing.assert_close(features, torch.tensor([[90000.0, 1.0]] * 2))
+
+
+def test_sums_of_long_rows_are_exact() -> None:
+    """torch's norm of 2²⁰ equal numbers is wrong in the fourth digit."""
+    for shape in ((2, 1, 1024, 1024), (2, 64, 128, 128), (2, 1 << 20)):
+        images = torch.full(shape, 3.0)
+        images[1] = torch.randn(shape[1:])
+        for layout in (torch.contiguous_format, torch.channels_last):
+            if len(shape) == 4:
+                images = images.to(memory_format=layout)
+            residue = Residue(Kind.IDENTITY, (images,), images, images)
+            extract = extractor_of(Steps(1.0), images[:, ..., :2])
+            moments = Moments(extract)
+            moments(residue)
+            flat = images.double().flatten(1)
+            energies, means = flat.square().mean(1), flat.mean(1)
+            expected = torch.stack([energies, means / energies.sqrt()], dim=1)
+            found = moments.features(images).double()
+            torch.testing.assert_close(found, expected, rtol=2e-5, atol=1e-6)
 
 
 def test_features_of_double_precision_are_single() -> None:
