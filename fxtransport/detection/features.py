@@ -197,7 +197,7 @@ def _root_mean_square(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     at_once = count
     while at_once > _SHORT and len(within) > 1:
         at_once //= value.shape[within.pop(0)]
-    norm = torch.linalg.vector_norm(value, 2, within, dtype=dtype)
+    norm: torch.Tensor = torch.linalg.vector_norm(value, 2, within, dtype=dtype)
     if norm.dim() > 1:
         norm = torch.linalg.vector_norm(norm.flatten(1), 2, 1)
     return norm / torch.sym_sqrt(count)

@@ -1,16 +1,19 @@
 """The detectors by name; their files are imported when they are asked for."""
 
 import difflib
+import os
 from importlib import import_module
 from typing import Any
 
 from fxtransport.detection.detector import Detector
 from fxtransport.detection.head import Head
-from fxtransport.errors import UsageError
+from fxtransport.detection.saved import read
+from fxtransport.errors import SavedDetectorError, UsageError
 
 _ROOM = "fxtransport.detection"
 _HOMES = {
     "ash": "ood_heads:ASH",
+    "combined": "forest:CombinedForest",
     "dice": "ood_heads:DICE",
     "energy": "ood_logits:Energy",
     "entropy": "ood_logits:Entropy",
@@ -20,18 +23,25 @@ _HOMES = {
     "gradnorm": "ood_heads:GradNorm",
     "kl-matching": "ood_logits:KLMatching",
     "knn": "ood_features:KNN",
+    "laplacian": "forest:LaplacianForest",
+    "lid": "lid:LidForest",
+    "logits": "forest:LogitsForest",
     "lts": "ood_heads:LTS",
     "mahalanobis": "mahalanobis:Mahalanobis",
     "max-logit": "ood_logits:MaxLogit",
     "max-softmax": "ood_logits:MaxSoftmax",
     "nci": "ood_heads:NCI",
     "nnguide": "ood_heads:NNGuide",
+    "nss": "forest:NssForest",
     "odin": "odin:Odin",
+    "one-class": "one_class:OneClass",
     "pnml": "ood_heads:PNML",
+    "quantile": "quantile:QuantileRule",
     "react": "ood_heads:ReAct",
     "relative-mahalanobis": "ood_features:RelativeMahalanobis",
     "scale": "ood_heads:SCALE",
     "she": "ood_heads:SHE",
+    "transport": "forest:TransportForest",
     "vim": "ood_heads:ViM",
     "vra": "ood_heads:VRA",
 }
@@ -79,3 +89,18 @@ def make_detector(name: str, head: Head | None = None, **options: Any) -> Detect
         return kind(**options)
     except TypeError as error:
         raise UsageError(f"{name} has no such option: {error}") from error
+
+
+def open_detector(folder: str | os.PathLike[str]) -> Detector:
+    """The detector that is saved in a folder, whichever it is; see :meth:`Detector.load`.
+
+    Raises:
+        SavedDetectorError: there is none, or a damaged one, or one that this version lacks.
+    """
+    saved = read(folder)
+    if saved.detector not in _HOMES:
+        raise SavedDetectorError(
+            f"{folder} holds the detector {saved.detector!r}, which this version of fxtransport "
+            "lacks; load it with the version that saved it"
+        )
+    return detector_class(saved.detector).restored(saved, folder)
