@@ -200,7 +200,7 @@ def _root_mean_square(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     norm: torch.Tensor = torch.linalg.vector_norm(value, 2, within, dtype=dtype)
     if norm.dim() > 1:
         norm = torch.linalg.vector_norm(norm.flatten(1), 2, 1)
-    return norm / torch.sym_sqrt(count)
+    return norm / math.sqrt(count)
 
 
 def _safe_root(squares: torch.Tensor) -> torch.Tensor:
