@@ -116,7 +116,12 @@ class Extractor(nn.Module):
         """What the model is given for images: they themselves, if there is no mean."""
         if self.mean is None or self.std is None:
             return images
-        return (images - self.mean) / self.std
+        return ((images - self.mean) / self.std).to(images.dtype)
+
+    def place(self, images: torch.Tensor) -> torch.Tensor:
+        """Images on the model's device, in the dtype of its weights, without a gradient."""
+        floating = (p.dtype for p in self.program.parameters() if p.is_floating_point())
+        return images.detach().to(device_of(self.program), next(floating, images.dtype))
 
     def logits(self, images: torch.Tensor) -> torch.Tensor:
         """The logits of B images alone, B×C, with gradients where they are on, in any mode.
@@ -136,7 +141,7 @@ class Extractor(nn.Module):
 
         Args:
             batches: Each B×C×H×W, floating-point; or a tuple or list that starts with that, such
-                as images and classes.
+                as images and classes. They are converted to the dtype of the model's weights.
             progress: Called after each batch with the number of images so far.
             further: What else is observed: functions of the images, on the model's device, that
                 return B×F tensors or arrays, by name.
@@ -148,12 +153,11 @@ class Extractor(nn.Module):
         """
         found: list[dict[str, Array]] = []
         hashes: list[str] = []
-        device = device_of(self.program)
         for batch in batches:
             images = images_of(batch)
             self._check(images, len(hashes))
             if len(images):
-                placed = images.detach().to(device)
+                placed = self.place(images)
                 arrays = {name: value.detach() for name, value in self(placed).items()}
                 arrays |= {name: torch.as_tensor(take(placed)) for name, take in further.items()}
                 found.append({name: value.cpu().numpy() for name, value in arrays.items()})

@@ -19,7 +19,6 @@ from fxtransport.detection.observations import Array, Observations
 from fxtransport.detection.ood import numbers, pytorch_ood, tensor
 from fxtransport.detection.ood_features import contiguous
 from fxtransport.errors import UsageError
-from fxtransport.process import device_of
 
 Combine = Literal["max", "logistic"]
 COMBINE: tuple[Combine, ...] = ("max", "logistic")
@@ -221,10 +220,9 @@ class Mahalanobis(Detector):
         self, extractor: Extractor, images: torch.Tensor, magnitude: float
     ) -> dict[str, Array]:
         found = {}
-        device = device_of(extractor.program)
         for k, made in enumerate(self.layers):
             name = f"layer.{k}"
-            x = images.detach().to(device).requires_grad_()
+            x = extractor.place(images).requires_grad_()
             with torch.enable_grad():
                 near = _nearest(made, extractor(x)[name])
                 (slope,) = torch.autograd.grad(near.sum(), x)

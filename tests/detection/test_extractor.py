@@ -163,6 +163,20 @@ def test_normalizations_are_checked() -> None:
             small(mean=MEAN, std=std)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_images_are_converted_to_the_dtype_of_the_model(dtype: torch.dtype) -> None:
+    """Normalization is in single precision at least, and hashes are of what was given."""
+    extract = image_extractor(Net(), torch.zeros(2, 3, 8, 8), mean=MEAN, std=STD)
+    expected = extract.observe([images_of()])
+    extract.program.to(dtype)
+    for images in (images_of(), images_of().double()):
+        found = extract.observe([images])
+        assert found.hashes == expected.hashes
+        for name, value in expected.values.items():
+            assert found[name].dtype == np.float32
+            np.testing.assert_allclose(found[name], value, rtol=0.1, atol=0.05)
+
+
 def test_progress_is_told() -> None:
     told: list[int] = []
     small().observe([images_of(2), images_of(3)], told.append)
