@@ -17,7 +17,7 @@ from fxtransport.detection.detector import Classes, Detector, Scores, not_fitted
 from fxtransport.detection.extractor import Extractor, images_of
 from fxtransport.detection.observations import Array, Observations
 from fxtransport.detection.ood import numbers, pytorch_ood, tensor
-from fxtransport.detection.ood_features import contiguous
+from fxtransport.detection.ood_features import check_inverse, contiguous
 from fxtransport.errors import UsageError
 
 Combine = Literal["max", "logistic"]
@@ -85,11 +85,10 @@ class Mahalanobis(Detector):
         made = pytorch_ood("Mahalanobis")(None)
         try:
             made.fit_features(torch.from_numpy(array.copy()), classes)
-        except RuntimeError as error:
-            # torch.linalg's own error of a singular matrix is one
-            raise _singular(k, len(array)) from error
-        if not made.precision.isfinite().all():
-            raise _singular(k, len(array))
+            check_inverse(made.cov, made.precision, len(array))
+        except (UsageError, RuntimeError) as error:
+            # torch.linalg's own error of a singular matrix is the latter
+            raise UsageError(f"{self.name} cannot be fitted on layer.{k}: {error}") from error
         # as it will be when it is loaded, to the last bit
         made.precision = made.precision.contiguous()
         return made
@@ -260,9 +259,3 @@ def layers_of(observed: Observations) -> list[Array]:
         UsageError: there are none, or one is missing.
     """
     return [observed[name] for name in layer_names(observed)]
-
-
-def _singular(k: int, count: int) -> UsageError:
-    return UsageError(
-        f"the covariance of layer.{k} cannot be inverted with {count} images; give more images"
-    )

@@ -13,6 +13,8 @@ from fxtransport.detection.observations import Observations
 from fxtransport.detection.ood import FeaturesDetector, Option, numbers, pytorch_ood, tensor
 from fxtransport.errors import UsageError
 
+_INVERSE_ERROR = 10.0
+
 
 class RelativeMahalanobis(FeaturesDetector):
     """The distance to the nearest class, minus that to all images.
@@ -28,6 +30,8 @@ class RelativeMahalanobis(FeaturesDetector):
 
     def _learn(self, made: Any, clean: Observations, classes: Classes | None) -> None:
         made.fit_features(self._features(clean), contiguous(self._classes(clean, classes)))
+        check_inverse(made.cov, made.precision, len(clean))
+        check_inverse(made.background_cov, made.background_precision, len(clean))
 
     def _learned(self, made: Any) -> dict[str, NDArray[Any]]:
         return {name: numbers(getattr(made, name)) for name in _GAUSSIANS}
@@ -119,3 +123,24 @@ def contiguous(classes: torch.Tensor) -> torch.Tensor:
     """The classes numbered from 0 without gaps, in their order, as Gaussians are."""
     numbered: torch.Tensor = torch.unique(classes, return_inverse=True)[1]
     return numbered
+
+
+def check_inverse(covariance: torch.Tensor, precision: torch.Tensor, count: int) -> None:
+    """Check that a covariance was inverted, in float32, so that no distance is negative.
+
+    Args:
+        covariance: As pytorch-ood estimated it, F×F.
+        precision: Its inverse.
+        count: Of how many images.
+
+    Raises:
+        UsageError: it is close to singular.
+    """
+    width = len(covariance)
+    error = (precision @ covariance - torch.eye(width)).abs().max()
+    # a constant column leaves an error below 1, and too few images one of hundreds
+    if not error < _INVERSE_ERROR:
+        raise UsageError(
+            f"the covariance of {width} columns cannot be inverted with {count} images; give more "
+            "images than columns"
+        )

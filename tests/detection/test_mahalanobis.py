@@ -12,6 +12,7 @@ from fxtransport import image_extractor
 from fxtransport.detection import Observations
 from fxtransport.detection.extractor import Extractor
 from fxtransport.detection.mahalanobis import MAGNITUDES, Mahalanobis
+from fxtransport.detection.ood_features import RelativeMahalanobis
 from fxtransport.errors import UsageError
 from tests.detection.making import made_observations
 from tests.networks import Net
@@ -76,6 +77,11 @@ def test_what_it_cannot_be_fitted_on_is_refused() -> None:
     without = Observations({"layer.0": CLEAN["layer.0"]})
     with pytest.raises(UsageError, match="needs the predicted classes"):
         Mahalanobis().fit(without)
+    wide = np.random.default_rng(0).normal(size=(40, 64)).astype(np.float32)
+    few = Observations({"layer.0": wide, "penultimate": wide, "logits": wide[:, :5]})
+    for kind in (Mahalanobis, RelativeMahalanobis):
+        with pytest.raises(UsageError, match=r"64 columns cannot be inverted with .* images"):
+            kind().fit(few)
     detector = Mahalanobis().fit(CLEAN)
     for values, words in (
         ({"logits": CLEAN["logits"]}, "hold no layers"),
