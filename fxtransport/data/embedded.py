@@ -115,10 +115,10 @@ def embedded_images(
     levels = (pixels.levels * (255 / pixels.highest)).round().astype("uint8")
     classes = pixels.classes.tolist()
     train, _, _ = hold_out.split(classes)
-    channels = [levels[train][..., channel] for channel in range(levels.shape[3])]
+    planes = [levels[train][..., channel] for channel in range(levels.shape[3])]
     transform = {
-        "mean": tuple(float(channel.mean()) / 255 for channel in channels),
-        "std": tuple(float(channel.std()) / 255 for channel in channels),
+        "mean": tuple(float(plane.mean()) / 255 for plane in planes),
+        "std": tuple(float(plane.std()) / 255 for plane in planes),
         "interpolation": "bilinear",
     }
     images = [(_image(each), target) for each, target in zip(levels, classes, strict=True)]
