@@ -1,0 +1,113 @@
+"""Images before and after an attack, and which of them count as attacked."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fxtransport.errors import UsageError
+
+
+@dataclass(frozen=True, eq=False)
+class AttackedSet:
+    """Images before and after an attack.
+
+    Counted as attacked is only what was classified correctly, was changed, and fools the model.
+    Images that were misclassified before, came back unchanged, or are still classified
+    correctly are counted apart.
+
+    Attributes:
+        attack: The name of the attack.
+        settings: Its settings.
+        clean: N×C×H×W, float32, pixels from 0 to 1.
+        attacked: The same images after the attack.
+        labels: The true classes, N, int64.
+        before: The predicted classes of the clean images, N.
+        after: The predicted classes of the attacked images, N.
+        targets: The classes that were wanted, N; None if any but the true one was.
+        broken: Which images the attack could not be run on or gave NaN for, N, bool; they are
+            there unchanged.
+        count_all: Count every image as attacked, as the published tables do (THESIS 5.4: one
+            adversarial image for each clean one).
+
+    Raises:
+        UsageError: the lengths or shapes do not agree.
+    """
+
+    attack: str
+    settings: dict[str, Any]
+    clean: Tensor
+    attacked: Tensor
+    labels: Tensor
+    before: Tensor
+    after: Tensor
+    targets: Tensor | None = None
+    broken: Tensor | None = field(default=None, repr=False)
+    count_all: bool = False
+
+    def __post_init__(self) -> None:
+        if self.clean.shape != self.attacked.shape:
+            raise UsageError(
+                f"{tuple(self.clean.shape)} are clean and {tuple(self.attacked.shape)} attacked"
+            )
+        for name in ("labels", "before", "after", "targets", "broken"):
+            value = getattr(self, name)
+            if value is not None and value.shape != self.clean.shape[:1]:
+                raise UsageError(f"{name}: {tuple(value.shape)} for {len(self)} images")
+
+    def __len__(self) -> int:
+        return len(self.clean)
+
+    @property
+    def misclassified(self) -> Tensor:
+        """Which clean images the model was wrong about: N, bool."""
+        return self.before != self.labels
+
+    @property
+    def unchanged(self) -> Tensor:
+        """Which images came back as they were: N, bool."""
+        return (self.clean == self.attacked).flatten(1).all(1)
+
+    @property
+    def fooled(self) -> Tensor:
+        """For which attacked images the model predicts what was wanted: N, bool."""
+        if self.targets is None:
+            return self.after != self.labels
+        return self.after == self.targets
+
+    @property
+    def successful(self) -> Tensor:
+        """Which were classified correctly, were changed, and fool the model: N, bool."""
+        return ~self.misclassified & ~self.unchanged & self.fooled
+
+    @property
+    def counted(self) -> Tensor:
+        """Which count as attacked: N, bool."""
+        if self.count_all:
+            return torch.ones_like(self.misclassified)
+        return self.successful
+
+    @property
+    def success_rate(self) -> float:
+        """The share of successful images among those that were classified correctly; 0 to 1.
+
+        NaN if none was.
+        """
+        correct = int((~self.misclassified).sum())
+        return int(self.successful.sum()) / correct if correct else float("nan")
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many images there are of each kind; the first four make up all of them."""
+        right = ~self.misclassified
+        kinds = {
+            "successful": self.successful,
+            "misclassified before": self.misclassified,
+            "unchanged": right & self.unchanged,
+            "not fooled": right & ~self.unchanged & ~self.fooled,
+            "counted": self.counted,
+        }
+        if self.broken is not None:
+            kinds["broken"] = self.broken
+        return {name: int(kind.sum()) for name, kind in kinds.items()}
