@@ -1,11 +1,11 @@
-"""Images before and after an attack, and which of them count as attacked."""
+"""Images before and after an attack."""
 
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from fxtransport.detection.attacks.outcome import Outcome
 from fxtransport.errors import UsageError
 
 
@@ -13,9 +13,7 @@ from fxtransport.errors import UsageError
 class AttackedSet:
     """Images before and after an attack.
 
-    Counted as attacked is only what was classified correctly, was changed, and fools the model.
-    Images that were misclassified before, came back unchanged, or are still classified
-    correctly are counted apart.
+    Which images count as attacked is told by their :class:`Outcome`.
 
     Attributes:
         attack: The name of the attack.
@@ -28,8 +26,7 @@ class AttackedSet:
         targets: The classes that were wanted, N; None if any but the true one was.
         broken: Which images the attack could not be run on or gave NaN for, N, bool; they are
             there unchanged.
-        count_all: Count every image as attacked, as the published tables do (THESIS 5.4: one
-            adversarial image for each clean one).
+        count_all: Whether every image counts as attacked.
 
     Raises:
         UsageError: the lengths or shapes do not agree.
@@ -77,16 +74,16 @@ class AttackedSet:
         return self.after == self.targets
 
     @property
+    def outcome(self) -> Outcome:
+        """What became of each image."""
+        flags = (self.misclassified, self.unchanged, self.fooled)
+        misclassified, unchanged, fooled = (flag.cpu().numpy() for flag in flags)
+        return Outcome(misclassified, unchanged, fooled, self.count_all)
+
+    @property
     def successful(self) -> Tensor:
         """Which were classified correctly, were changed, and fool the model: N, bool."""
         return ~self.misclassified & ~self.unchanged & self.fooled
-
-    @property
-    def counted(self) -> Tensor:
-        """Which count as attacked: N, bool."""
-        if self.count_all:
-            return torch.ones_like(self.misclassified)
-        return self.successful
 
     @property
     def success_rate(self) -> float:
@@ -94,20 +91,13 @@ class AttackedSet:
 
         NaN if none was.
         """
-        correct = int((~self.misclassified).sum())
-        return int(self.successful.sum()) / correct if correct else float("nan")
+        return self.outcome.success_rate
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many images there are of each kind; the first four make up all of them."""
-        right = ~self.misclassified
-        kinds = {
-            "successful": self.successful,
-            "misclassified before": self.misclassified,
-            "unchanged": right & self.unchanged,
-            "not fooled": right & ~self.unchanged & ~self.fooled,
-            "counted": self.counted,
-        }
-        if self.broken is not None:
-            kinds["broken"] = self.broken
-        return {name: int(kind.sum()) for name, kind in kinds.items()}
+        """How many images there are of each kind; the first four make up all of them.
+
+        Broken ones, if it is known which are, are among the unchanged.
+        """
+        broken = {} if self.broken is None else {"broken": int(self.broken.sum())}
+        return self.outcome.counts | broken

@@ -35,7 +35,7 @@ def make(**changes: Any) -> AttackedSet:
 def test_each_kind_is_counted_apart() -> None:
     found = make()
     assert found.successful.tolist() == [True, False, False, True, False, False]
-    assert found.counted.tolist() == found.successful.tolist()
+    assert found.outcome.counted.tolist() == found.successful.tolist()
     assert found.misclassified.tolist() == [False] * 5 + [True]
     assert found.unchanged.tolist() == [False, False, True, False, False, False]
     assert found.counts == {
@@ -51,7 +51,7 @@ def test_each_kind_is_counted_apart() -> None:
 
 def test_all_are_counted_where_that_is_asked_for() -> None:
     found = make(count_all=True)
-    assert found.counted.all()
+    assert found.outcome.counted.all()
     assert found.counts["counted"] == 6
     assert found.success_rate == pytest.approx(2 / 5)
 

@@ -141,7 +141,7 @@ def test_the_cache_knows_what_it_is_of(
     # how they are counted does not change them
     assert attack_images(
         make_attack("pgd"), model, images, labels, **base, count_all=True
-    ).counted.all()
+    ).outcome.counted.all()
     assert counted == ["pgd"]
     tuned = copy.deepcopy(model)
     with torch.no_grad():
