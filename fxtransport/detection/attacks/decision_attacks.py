@@ -1,7 +1,7 @@
 """Attacks of foolbox that see nothing of the model but its decisions."""
 
 import math
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -43,6 +43,14 @@ class _Limited(nn.Module):
         return logits
 
 
+class PerImage(nn.Module, ABC):
+    """A model that treats each image of its batch in its own way."""
+
+    @abstractmethod
+    def take(self, rows: Tensor) -> "PerImage":
+        """The model for some of the images, given by their indices."""
+
+
 @dataclass(frozen=True)
 class DecisionAttack(Attack):
     """An attack that begins at an image that reaches the goal, and comes closer.
@@ -71,7 +79,8 @@ class DecisionAttack(Attack):
         """Come closer to images from others that reach the goal.
 
         Args:
-            model: From images to logits; nothing but the largest is used.
+            model: From images to logits; nothing but the largest is used. All images are given
+                in their order, unless it is :class:`PerImage`, which is told which are left.
             images: B×C×H×W, which do not reach the goal.
             starts: B×C×H×W, which reach it, or NaN where there is none.
             goal: What is wanted.
@@ -82,7 +91,8 @@ class DecisionAttack(Attack):
         attacked = torch.full_like(images, math.nan)
         rows = starts.isfinite().flatten(1).all(1).nonzero().squeeze(1)
         if len(rows):
-            attacked[rows] = self._approach(model, images[rows], starts[rows], goal.take(rows))
+            own = _take(model, rows)
+            attacked[rows] = self._approach(own, images[rows], starts[rows], goal.take(rows))
         return attacked
 
     def _approach(self, model: nn.Module, images: Tensor, starts: Tensor, goal: Goal) -> Tensor:
@@ -93,7 +103,10 @@ class DecisionAttack(Attack):
             if len(images) == 1:
                 return torch.full_like(images, math.nan)
         rows = torch.arange(len(images), device=images.device).split(1)
-        alone = [self._approach(model, images[i], starts[i], goal.take(i)) for i in rows]
+        alone = [
+            self._approach(_take(model, one), images[one], starts[one], goal.take(one))
+            for one in rows
+        ]
         return torch.cat(alone)
 
     def _run(self, model: nn.Module, images: Tensor, starts: Tensor, goal: Goal) -> Tensor:
@@ -168,6 +181,10 @@ class Boundary(DecisionAttack):
     def _run(self, model: nn.Module, images: Tensor, starts: Tensor, goal: Goal) -> Tensor:
         """From near the boundary: the walk itself comes closer slowly."""
         return super()._run(model, images, _bisect(model, images, starts, goal), goal)
+
+
+def _take(model: nn.Module, rows: Tensor) -> nn.Module:
+    return model.take(rows) if isinstance(model, PerImage) else model
 
 
 def find_starts(model: nn.Module, images: Tensor, goal: Goal, pool: Pool) -> Tensor:
