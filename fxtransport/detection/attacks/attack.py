@@ -110,6 +110,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "search_steps": (1, 100),
     "learning_rate": (0, 10),
     "confidence": (0, 1000),
+    "first_weight": (0, 1e10),
     "evaluations": (1, 1_000_000),
     "most_evaluations": (1, 1_000_000),
     "restarts": (1, 1000),
@@ -118,7 +119,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "gamma": (0, 1),
 }
 """The least and the greatest value of each number; 0 itself is excluded where it is a scale."""
-SCALES = ("epsilon", "relative_step", "learning_rate", "gamma")
+SCALES = ("epsilon", "relative_step", "learning_rate", "gamma", "first_weight")
 CHOICES = {"norm": ("linf", "l2"), "loss": ("ce", "dlr")}
 
 

@@ -206,10 +206,12 @@ class CW(FoolboxAttack):
     The published tables have 10 iterations of it (THESIS 5.4).
 
     Args:
-        search_steps: Steps of the binary search over the weight of the model's loss.
+        search_steps: Steps of the binary search over the weight of the model's loss, which is
+            ten times as large in each step until the attack succeeds.
         steps: Iterations of Adam for each.
         learning_rate: Of Adam.
         confidence: By how much the wrong class must lead.
+        first_weight: The weight to begin with. With few search steps, begin higher.
     """
 
     name: ClassVar[str] = "cw"
@@ -217,6 +219,7 @@ class CW(FoolboxAttack):
     steps: int = 100
     learning_rate: float = 0.05
     confidence: float = 0.0
+    first_weight: float = 0.001
 
     def build(self, attacks: Any) -> Any:
         """The attack."""
@@ -225,6 +228,7 @@ class CW(FoolboxAttack):
             steps=self.steps,
             stepsize=self.learning_rate,
             confidence=self.confidence,
+            initial_const=self.first_weight,
         )
 
     def perturb(self, model: nn.Module, images: Tensor, goal: Goal, pool: Pool) -> Tensor:

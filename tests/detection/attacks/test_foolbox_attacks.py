@@ -96,6 +96,7 @@ MINIMAL: dict[str, dict[str, Any]] = {
     "deepfool": {},
     "deepfool in the Euclidean norm": {"norm": "l2"},
     "cw": {},
+    "cw in few steps": {"search_steps": 5, "steps": 50, "first_weight": 1.0},
     "fmn": {"steps": 60},
     "ddn": {"steps": 60},
 }
