@@ -16,20 +16,13 @@ from torch.nn import functional as F
 from fxtransport import transportify
 from fxtransport.data import load
 from fxtransport.nets import initialize, resnet_m
-from fxtransport.objectives import (
-    NoMultiplier,
-    Objective,
-    ReverseCrossEntropy,
-    TransportCost,
-    lap,
-    plain,
-)
+from fxtransport.objectives import Objective, lap, plain, rce
 from fxtransport.program import Program
 
 TRAINED: dict[str, Callable[[], Objective]] = {
     "VAN": plain,
     "LAP": lambda: lap(1, 1, 1),
-    "RCE": lambda: Objective(ReverseCrossEntropy(), TransportCost(), NoMultiplier()),
+    "RCE": rce,
 }
 """How a network is trained, as the thesis abbreviates it; LAP with its λ0 = τ = s = 1."""
 BLOCKS, CHANNELS, GAIN = 9, 16, 0.01
