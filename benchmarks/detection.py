@@ -9,8 +9,8 @@ correctly, changed, and fools the network; the success rate stands beside every 
 published tables count every image (``--count-all``), and have 90 % and 10 % of 10 000 images.
 
 Iterations: PGD 40, BIM 10, APGD, DeepFool, FMN and DDN 100, CW 4 × 50 from a weight of 1,
-AutoAttack 30 with 300 queries of Square, Square 1000 queries, HopSkipJump 20 with 30 evaluations
-at first, Boundary 1000.
+AutoAttack 30 with 300 queries of Square, Square 1000 queries, HopSkipJump 10 with 30 evaluations
+at first, Boundary 500.
 ε is 0.1 on digits and MNIST, where 0.03 fools almost nothing, and 0.03 on photographs.
 
 A cell is a network with an attack, or with a detector under all protocols. Each is a line of JSON
@@ -59,8 +59,8 @@ BUDGETS: dict[str, dict[str, float]] = {
     "cw": {"search_steps": 4, "steps": 50, "first_weight": 1.0},
     "autoattack": {"steps": 30, "queries": 300},
     "square": {"queries": 1000},
-    "hsj": {"steps": 20, "evaluations": 30},
-    "boundary": {"steps": 1000},
+    "hsj": {"steps": 10, "evaluations": 30},
+    "boundary": {"steps": 500},
 }
 QUICK: dict[str, dict[str, float]] = {
     "cw": {"search_steps": 3, "steps": 20, "first_weight": 1.0},
