@@ -15,7 +15,7 @@ at first, Boundary 500.
 
 A cell is a network with an attack, or with a detector under all protocols. Each is a line of JSON
 in the file of results as soon as it is done; those that are there are not run again. ``--tables``
-prints what is there.
+prints what is there. Tables of all cells are written to ``benchmarks/results/``.
 """
 
 import fcntl
@@ -278,7 +278,8 @@ def main(
     shown = [cells[job.key] for stage in stages for job in stage if job.key in cells]
     report = make_report(shown)
     click.echo(report)
-    if shown and not quick:
+    complete = len(shown) == sum(map(len, stages)) and not (data or network or quick)
+    if complete:
         (RESULTS / "detection.cpu.md").write_text(f"{__doc__}\n{report}")
 
 

@@ -203,10 +203,10 @@ def _short(label: str) -> str:
 
 
 def _bold(columns: Sequence[list[float]], figure: Figure) -> list[str]:
-    """The texts of a row, of which the worst is bold."""
+    """The texts of a row, of which the worst is bold, unless all are alike."""
     means = [statistics.fmean(one) if one else math.nan for one in columns]
     known = [mean for mean in means if not math.isnan(mean)]
-    worst = (max if figure.lower_is_better else min)(known) if known else math.nan
+    worst = (max if figure.lower_is_better else min)(known) if len({*known}) > 1 else math.nan
     return [
         f"**{_text(one)}**" if mean == worst else _text(one)
         for one, mean in zip(columns, means, strict=True)

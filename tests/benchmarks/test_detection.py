@@ -158,3 +158,4 @@ def test_texts_of_figures() -> None:
     assert detection_tables._text([50.0]) == "50.0"
     figure = detection_tables.FIGURES["fpr"]
     assert detection_tables._bold([[1.0], [3.0], []], figure) == ["1.0", "**3.0**", "–"]
+    assert detection_tables._bold([[1.0], [1.0]], figure) == ["1.0", "1.0"]

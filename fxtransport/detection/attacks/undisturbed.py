@@ -7,6 +7,8 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import nn
 
+from fxtransport.modes import eval_mode
+from fxtransport.program import Program
 from fxtransport.randomness import fork_rng
 
 
@@ -39,6 +41,9 @@ def undisturbed(
             stack.enter_context(torch.random.fork_rng([device], device_type=device.type))
         if device.type != "cpu":
             torch.get_device_module(device).manual_seed(seed >> 1)
+        for program in [module for module in modes if isinstance(module, Program)]:
+            # the modes of its model and its parts, too
+            stack.enter_context(eval_mode(program))
         try:
             for module in modes:
                 module.training = False

@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import nn
 
+from fxtransport import transportify
+from fxtransport.detection.attacks import PixelModel
 from fxtransport.detection.attacks.undisturbed import undisturbed
 
 CPU = torch.device("cpu")
@@ -64,3 +66,30 @@ def test_all_is_kept_after_an_error() -> None:
     assert sys.gettrace() is before
     assert [module.training for module in net] == [True, False, True]
     assert torch.equal(torch.get_rng_state(), state)
+
+
+class Asks(nn.Module):
+    """A residual block, twice as large while it trains."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, given: torch.Tensor) -> torch.Tensor:
+        moved = self.layer(given.flatten(1))
+        return given.flatten(1) + (2 * moved if self.training else moved)
+
+
+def test_a_program_is_in_eval_mode_where_its_code_asks() -> None:
+    images = torch.rand(3, 1, 2, 2)
+    net = Asks().train()
+    program = transportify(net, images)
+    whole = PixelModel(program)
+    trained, evaluated = whole(images), Asks.forward(net.eval(), images)
+    program.train()
+    torch.testing.assert_close(whole(images), trained)
+    with undisturbed(whole, CPU, seed=0):
+        torch.testing.assert_close(whole(images), evaluated)
+    torch.testing.assert_close(whole(images), trained)
+    assert not torch.equal(trained, evaluated)
+    assert program.training
