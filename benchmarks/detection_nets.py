@@ -36,6 +36,7 @@ class Data:
     Attributes:
         size: (C, H, W) of its images.
         test: The share that the network is not trained on, of which detectors learn.
+        images: How many of these are attacked.
         epochs: How long the network trains.
         epsilon: The bound of attacks that have one.
         near: Another set that looks like it.
@@ -44,6 +45,7 @@ class Data:
 
     size: tuple[int, int, int]
     test: float
+    images: int
     epochs: int
     epsilon: float
     near: str
@@ -51,9 +53,9 @@ class Data:
 
 
 DATA = {
-    "digits": Data((1, 8, 8), 0.4, 30, 0.1, "mnist5k", "patches"),
-    "mnist5k": Data((1, 28, 28), 0.2, 10, 0.1, "digits", "patches"),
-    "patches": Data((3, 32, 32), 0.3, 30, 0.03, "textures", "mnist5k"),
+    "digits": Data((1, 8, 8), 0.4, 300, 30, 0.1, "mnist5k", "patches"),
+    "mnist5k": Data((1, 28, 28), 0.2, 200, 10, 0.1, "digits", "patches"),
+    "patches": Data((3, 32, 32), 0.3, 200, 30, 0.03, "textures", "mnist5k"),
 }
 TEXTURES = ("brick", "grass", "gravel", "camera", "moon", "coins")
 """Photographs of scikit-image that ``patches`` does not use, in gray."""

@@ -95,6 +95,13 @@ def _published() -> dict[tuple[str, str], dict[str, dict[str, float]]]:
 
 
 PUBLISHED = _published()
+PUBLISHED_EVASIONS = {
+    "VAN TR": {"decisions": 16.5},
+    "VAN MH": {"decisions": 25.7},
+    "LAP TR": {"decisions": 6.8, "features": 14.0},
+    "LAP MH": {"decisions": 12.9},
+}
+"""THESIS 5.4.5, of ResNet110 on CIFAR-10, of 1700 images."""
 SHORT = {"transport": "TR", "mahalanobis": "MH", "nss": "NS"}
 
 
@@ -119,14 +126,16 @@ def tables(cells: Sequence[Cell]) -> Iterable[str]:
         for protocol in ("worst case", "near", "far"):
             for name in ("auroc", "fpr95"):
                 yield from _by_fitting(detectors, protocol, name)
-        yield from _refused(detectors)
+        adaptive = [cell for cell in own if cell["kind"] == "adaptive"]
+        yield from _evasions(adaptive)
+        yield from _refused([*detectors, *adaptive])
 
 
 def _refused(cells: Sequence[Cell]) -> Iterable[str]:
     """Which tests could not be run, how often, and why."""
     counts: dict[tuple[str, str], list[str]] = defaultdict(list)
     for cell in cells:
-        for protocol, reason in cell["refused"].items():
+        for protocol, reason in cell.get("refused", {}).items():
             counts[protocol, reason].append(_label(cell))
     if counts:
         lines = [
@@ -134,6 +143,27 @@ def _refused(cells: Sequence[Cell]) -> Iterable[str]:
             for (protocol, reason), labels in counts.items()
         ]
         yield "Not tested:\n\n" + "\n".join(lines)
+
+
+def _evasions(cells: Sequence[Cell]) -> Iterable[str]:
+    """What share of detected images evades network and detector."""
+    names = ("decisions", "features", "gradients")
+    values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for cell in cells:
+        for name, found in cell["evasions"].items():
+            values[_label(cell)][name].append(100 * found["rate"])
+            values[_label(cell)][f"{name}, near"].append(100 * found["rate_within"])
+    if not values:
+        return
+    columns = [column for name in names for column in (name, f"{name}, near")]
+    lines = []
+    for label, found in values.items():
+        lines.append([label, *(_text(found.get(column, [])) for column in columns)])
+        published = PUBLISHED_EVASIONS.get(_short(label), {})
+        if published:
+            texts = [f"*{published[c]:.1f}*" if c in published else NONE for c in columns]
+            lines.append([f"*{_short(label)}, published*", *texts])
+    yield _table("Detected images of CW that evade, %", columns, lines)
 
 
 def _attacks(cells: Sequence[Cell]) -> str:

@@ -33,4 +33,5 @@ def noisy_copies(images: Tensor, size: Tensor | float, seed: int) -> Tensor:
     noise = torch.randn(images.shape, generator=generator, dtype=images.dtype).to(images.device)
     lengths = noise.flatten(1).norm(dim=1)
     scaled = noise * (sizes / lengths).reshape(-1, 1, 1, 1)
-    return (images + scaled).clamp(0, 1)
+    noisy: Tensor = (images + scaled).clamp(0, 1)
+    return noisy

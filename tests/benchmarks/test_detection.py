@@ -70,6 +70,7 @@ def test_networks_are_trained_once(folder: Path) -> None:
         assert torch.equal(one, other)
 
 
+@pytest.mark.slow
 def test_cells_say_what_came_out(folder: Path) -> None:
     attack = detection.work(job(folder))
     assert 0 <= attack["success_rate"] <= 1
@@ -87,9 +88,26 @@ def test_cells_say_what_came_out(folder: Path) -> None:
     assert few["rows"]
 
 
+@pytest.mark.slow
+def test_detectors_are_attacked_themselves(folder: Path) -> None:
+    one, other = (
+        detection.work(job(folder, kind="adaptive", name=name, epochs=3))
+        for name in ("transport", "mahalanobis")
+    )
+    for cell in (one, other):
+        assert list(cell["evasions"]) == ["decisions", "features", "gradients"], cell
+    for found in one["evasions"].values():
+        assert found["detected"] > 0
+        assert 0 <= found["rate_within"] <= found["rate"] <= 1
+    report = detection_tables.make_report([detection.work(job(folder)), one, other])
+    assert "| *VAN MH, published* | *25.7* | – |" in report
+
+
+@pytest.mark.slow
 def test_a_run_is_resumed_by_cell(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(detection, "usable_detectors", lambda: ["energy", "max-softmax"])
     monkeypatch.setattr(detection, "ATTACKS", ("fgm", "cw"))
+    monkeypatch.setattr(detection, "ATTACKED", ())
     arguments = ["--quick", "--data", "digits", "--network", "VAN", "--seeds", "1"]
     arguments += ["--processes", "0", "--folder", str(folder)]
     result = CliRunner().invoke(detection.main, arguments, catch_exceptions=False)

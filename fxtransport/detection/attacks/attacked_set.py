@@ -1,7 +1,7 @@
 """Images before and after an attack."""
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 from torch import Tensor
 
@@ -55,6 +55,12 @@ class AttackedSet:
 
     def __len__(self) -> int:
         return len(self.clean)
+
+    def take(self, rows: Tensor) -> Self:
+        """The same of some images, given by their indices or a mask."""
+        names = ("clean", "attacked", "labels", "before", "after", "targets", "broken")
+        values = {name: getattr(self, name) for name in names}
+        return replace(self, **{n: None if v is None else v[rows] for n, v in values.items()})
 
     @property
     def misclassified(self) -> Tensor:

@@ -66,6 +66,16 @@ def test_there_is_no_rate_where_nothing_was_right() -> None:
     assert math.isnan(make(before=torch.full((6,), 9)).success_rate)
 
 
+def test_some_images_are_taken() -> None:
+    found = make(broken=torch.tensor([False] * 5 + [True]))
+    some = found.take(torch.tensor([3, 5]))
+    assert some.successful.tolist() == [True, False]
+    assert some.counts["broken"] == 1
+    assert some.targets is None
+    assert torch.equal(some.attacked, found.attacked[[3, 5]])
+    assert found.take(found.successful).counts["counted"] == 2
+
+
 def test_broken_images_are_counted() -> None:
     assert make(broken=torch.tensor([False] * 5 + [True])).counts["broken"] == 1
 
