@@ -2,11 +2,12 @@
 
     python benchmarks/detection.py [--data digits] [--network VAN] [--seeds 5] [--quick]
 
-A ResNet-9 of 16 channels is trained on each set. Of the images that it was not trained on, 300 (of
-digits) or 200 (of MNIST and of photographs) are attacked by each of twelve attacks. Detectors are fitted on 70 % of them (B1, of which a fifth
-chooses the threshold) and tested on the rest (B2). Counted as attacked is what was classified
-correctly, changed, and fools the network; the success rate stands beside every figure. The
-published tables count every image (``--count-all``), and have 90 % and 10 % of 10 000 images.
+A ResNet-9 of 16 channels is trained on each set. Of the images that it was not trained on, 300 of
+digits, or 200 of MNIST and of photographs, are attacked by each of twelve attacks. Detectors are
+fitted on 70 % of them (B1, of which a fifth chooses the threshold) and tested on the rest (B2).
+Counted as attacked is what was classified correctly, changed, and fools the network; the success
+rate stands beside every figure. The published tables count every image (``--count-all``), and have
+90 % and 10 % of 10 000 images.
 
 Iterations: PGD 40, BIM 10, APGD, DeepFool, FMN and DDN 100, CW 4 × 50 from a weight of 1,
 AutoAttack 30 with 300 queries of Square, Square 1000 queries, HopSkipJump 10 with 30 evaluations
