@@ -58,9 +58,16 @@ class AttackedSet:
 
     def take(self, rows: Tensor) -> Self:
         """The same of some images, given by their indices or a mask."""
-        names = ("clean", "attacked", "labels", "before", "after", "targets", "broken")
-        values = {name: getattr(self, name) for name in names}
-        return replace(self, **{n: None if v is None else v[rows] for n, v in values.items()})
+        return replace(
+            self,
+            clean=self.clean[rows],
+            attacked=self.attacked[rows],
+            labels=self.labels[rows],
+            before=self.before[rows],
+            after=self.after[rows],
+            targets=None if self.targets is None else self.targets[rows],
+            broken=None if self.broken is None else self.broken[rows],
+        )
 
     @property
     def misclassified(self) -> Tensor:
