@@ -13,11 +13,13 @@ _HOMES = {
     "Program": "fxtransport.program",
     "TransportOutput": "fxtransport.program",
     "compile_named": "fxtransport.targets",
+    "image_extractor": "fxtransport.detectors",
     "load": "fxtransport.storage",
     "load_part": "fxtransport.storage",
     "load_run": "fxtransport.runs.load",
     "save": "fxtransport.storage",
     "save_part": "fxtransport.storage",
+    "transport_features": "fxtransport.detectors",
     "transportify": "fxtransport.compiler",
 }
 
@@ -27,11 +29,13 @@ __all__ = [
     "Program",
     "TransportOutput",
     "compile_named",
+    "image_extractor",
     "load",
     "load_part",
     "load_run",
     "save",
     "save_part",
+    "transport_features",
     "transportify",
 ]
 

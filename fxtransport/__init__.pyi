@@ -1,4 +1,6 @@
 from fxtransport.compiler import transportify as transportify
+from fxtransport.detectors import image_extractor as image_extractor
+from fxtransport.detectors import transport_features as transport_features
 from fxtransport.program import Part as Part
 from fxtransport.program import PartOutput as PartOutput
 from fxtransport.program import Program as Program

@@ -6,14 +6,20 @@ from typing import Any
 import torch
 from torch import nn
 
+from fxtransport.analysis.layouts import LayoutFinder
 from fxtransport.errors import MODEL_ERRORS, FxTransportError, GuardError, TraceError, UsageError
 from fxtransport.example_inputs import ExampleInputs, example_of
 from fxtransport.heads import build_head
 from fxtransport.ir import (
+    Block,
     HeadKind,
     HeadPlan,
+    Layer,
     Layers,
+    Origins,
     PartitionPlan,
+    Recording,
+    Residual,
     Residuals,
     Shapes,
     Taps,
@@ -169,6 +175,7 @@ def program_of(unit: Unit) -> Program:
         heads=plan,
         verification=unit.fact(VerificationReport) if unit.has(VerificationReport) else None,
         activations=tuple(tap.name for tap in unit.fact(Taps).activations),
+        blocks=_blocks(unit),
     )
     return Program(unit.model, unit.fact(Lowered), facts, heads)
 
@@ -177,6 +184,21 @@ def _devices(model: nn.Module) -> dict[str, torch.device]:
     """The devices of all parameters and buffers."""
     named = (*model.named_parameters(), *model.named_buffers())
     return {name: tensor.device for name, tensor in named}
+
+
+def _blocks(unit: Unit) -> tuple[Block, ...]:
+    """The blocks that are tapped, by the node after which each is measured."""
+    graph, batch = unit.traced(), unit.fact(Shapes).batch_size
+    finder = LayoutFinder(graph, unit.fact(Recording), unit.fact(Origins))
+    known: dict[str, Residual | Layer] = {r.node: r for r in unit.fact(Residuals).found}
+    known |= {layer.output: layer for layer in unit.fact(Layers).found}
+    position = {node.name: i for i, node in enumerate(graph.nodes)}
+    found = []
+    for tap in sorted(unit.fact(Taps).found, key=lambda tap: position[tap.output]):
+        block = known[tap.sum]
+        layout = finder.layout(tap.sum, (batch, *block.shape))
+        found.append(Block(block.path, tap.kind, block.shape, block.stage, layout))
+    return tuple(found)
 
 
 def _device_of_part(owned: Sequence[str], devices: dict[str, torch.device]) -> torch.device:

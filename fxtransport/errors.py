@@ -34,6 +34,10 @@ class SavedProgramError(UsageError):
     """A folder does not hold a program that can be loaded, or cannot be written."""
 
 
+class SavedDetectorError(UsageError):
+    """A folder does not hold a detector that can be loaded, or it is of another model."""
+
+
 class TraceError(FxTransportError):
     """The model's forward cannot be turned into one graph."""
 

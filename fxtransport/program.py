@@ -11,7 +11,15 @@ from fxtransport.arguments import arguments_of
 from fxtransport.copies import copied_wholly
 from fxtransport.errors import UsageError
 from fxtransport.example import Example
-from fxtransport.ir import HeadPlan, Layer, PartitionPlan, Residual, Shapes, VerificationReport
+from fxtransport.ir import (
+    Block,
+    HeadPlan,
+    Layer,
+    PartitionPlan,
+    Residual,
+    Shapes,
+    VerificationReport,
+)
 from fxtransport.lowered import Lowered
 from fxtransport.origin import Origin, Provenance
 from fxtransport.part import HEAD, Part, PartOutput, Place
@@ -51,6 +59,8 @@ class Facts(NamedTuple):
     """None where verification was skipped."""
     activations: tuple[str, ...] = ()
     """The names of the activations that are tapped, in execution order."""
+    blocks: tuple[Block, ...] = ()
+    """The blocks that are tapped, in the order in which they are measured."""
     origin: Origin | None = None
     """From which name the model was built, if it was built from one."""
 

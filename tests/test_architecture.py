@@ -20,7 +20,7 @@ MAPPED = {"passes": "fxtransport.passes", "cli": "fxtransport.cli"}
 BASE = "ir errors files"
 RUNS = (
     f"{BASE} casts copies functions hooks opened origin outputs randomness process example "
-    "arguments unit lowered runtime residue heads shells part program watched weights"
+    "arguments unit lowered runtime residue heads shells part program modes watched weights"
 )
 """What a program is made of, and what it calls while it runs."""
 MAY_IMPORT = {
@@ -50,10 +50,12 @@ MAY_IMPORT = {
     "part": "copies errors hooks lowered opened origin residue shells watched",
     "program": "copies errors ir lowered origin part residue shells arguments example",
     "weights": "errors program",
+    "modes": "program shells",
     "data": "errors files randomness",
     "nets": "errors heads",
     "objectives": "ir errors outputs residue",
     "training": f"{RUNS} objectives data",
+    "detection": f"{RUNS} objectives data",
     "tracing": "casts copies functions hooks ir errors example process unit runtime watched",
     "analysis": "ir errors example outputs process unit runtime heads tracing",
     "passes": f"{RUNS} tracing analysis",
@@ -64,7 +66,8 @@ MAY_IMPORT = {
 COMPILES = {"passes", "tracing", "analysis", "compiler", "models", "cli"}
 DOES_NOT_COMPILE = (
     "ir errors files functions hooks opened origin outputs randomness process example arguments "
-    "lowered runtime residue shells part program watched weights objectives training data"
+    "lowered runtime residue shells part program modes watched weights objectives training data "
+    "detection"
 ).split()
 """Rooms from which nothing of the compiler is reached, directly or through others."""
 

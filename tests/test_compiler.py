@@ -9,7 +9,10 @@ from torch import Tensor, nn
 from fxtransport.compiler import compile_passes, compile_program, transportify
 from fxtransport.errors import FxTransportError, TraceError
 from fxtransport.example_inputs import example_of
+from fxtransport.ir import Kind, Layout
 from fxtransport.passes.pipeline import PassRun
+from fxtransport.residue import Residue
+from fxtransport.targets import compile_named
 from tests.networks import Net, VectorNet
 
 
@@ -144,3 +147,33 @@ def test_a_refusal_for_a_batch_of_one_is_that_of_the_larger() -> None:
 
     with pytest.raises(TraceError, match="not 2"):
         transportify(Wrong(), torch.zeros(1, 6))
+
+
+@pytest.mark.parametrize(
+    ("name", "layout"),
+    [
+        ("torchvision:resnet18", Layout.CHANNELS_FIRST),
+        pytest.param("torchvision:vgg11", Layout.CHANNELS_FIRST, marks=pytest.mark.slow),
+        pytest.param("timm:vit_tiny_patch16_224", Layout.CHANNELS_LAST, marks=pytest.mark.slow),
+        pytest.param(
+            "timm:swin_tiny_patch4_window7_224", Layout.CHANNELS_LAST, marks=pytest.mark.slow
+        ),
+    ],
+)
+def test_blocks_are_those_that_are_measured_in_their_order(name: str, layout: Layout) -> None:
+    program = compile_named(name, input_size=64, verify=False)
+    measured: list[tuple[Kind, tuple[int, ...]]] = []
+
+    def measure(residue: Residue) -> None:
+        measured.append((residue.kind, tuple(residue.branch.shape[1:])))
+
+    program(torch.randn(2, 3, 64, 64), measure=measure)
+    blocks = program.facts.blocks
+    assert [(block.kind, block.shape) for block in blocks] == measured
+    assert {block.layout for block in blocks} == {layout}
+    for block in blocks:
+        channels = {Layout.CHANNELS_FIRST: 1, Layout.CHANNELS_LAST: len(block.shape)}[layout]
+        assert block.channels == channels
+    fewer = compile_named(name, input_size=64, verify=False, kinds=["projection"]).facts.blocks
+    additions = [block for block in blocks if block.kind is Kind.PROJECTION]
+    assert list(fewer) == (additions if program.facts.residuals else list(blocks))

@@ -1,35 +1,40 @@
-"""The sets that need no download: handwritten digits, and points in the plane.
+"""Images that come with installed packages and need no download, all of one size."""
 
-They come with scikit-learn, which is imported when a set is loaded.
-"""
-
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch.nn import functional as F
 
+from fxtransport.data.digits import read_digits
 from fxtransport.data.holdout import HoldOut, SplitSamples
+from fxtransport.data.mnist import read_mnist
+from fxtransport.data.patches import read_patches
+from fxtransport.data.pixels import Pixels
 from fxtransport.data.sets import ImageSet
 from fxtransport.data.streams import Batch, TensorSamples
 from fxtransport.errors import UsageError
-from fxtransport.randomness import derived_seed
 
-DIGITS = tuple("0123456789")
-DIGIT_SIZE = (1, 8, 8)
-DIGIT_LEVELS = 16
-"""Pixels are 0 to 16."""
+EMBEDDED: dict[str, Callable[..., Pixels]] = {
+    "digits": read_digits,
+    "mnist5k": read_mnist,
+    "patches": read_patches,
+}
+"""How the images of each set are read."""
+EMBEDDED_OPTIONS = {"digits": (), "mnist5k": (), "patches": ("tile",)}
 
 
 @dataclass(frozen=True)
 class ResizedSamples:
-    """Grayscale images that are resized bilinearly when they are fetched.
+    """Images that are resized bilinearly when they are fetched.
 
     Args:
-        samples: N×1×H×W, and their classes.
-        size: (C, H, W) of the result. The single channel is repeated.
+        samples: N×C×H×W, and their classes.
+        size: (C, H, W) of the result. A single channel is repeated.
     """
 
     samples: TensorSamples
@@ -47,102 +52,85 @@ class ResizedSamples:
         return images.expand(-1, channels, -1, -1).contiguous(), targets
 
 
-def load_digits(hold_out: HoldOut, input_size: tuple[int, ...] | None = None) -> SplitSamples:
-    """1797 handwritten digits of 8×8 pixels (UCI, from scikit-learn), N×C×H×W.
+def load_embedded(
+    name: str, hold_out: HoldOut, input_size: tuple[int, ...] | None = None, **options: Any
+) -> SplitSamples:
+    """The images of an embedded set as tensors, N×C×H×W.
 
-    They are normalized by the mean and the standard deviation of all pixels of the training
-    split, then resized bilinearly. The single channel is repeated.
+    Each channel is normalized by the mean and the standard deviation of all its pixels in the
+    training split; then images are resized bilinearly. A single channel is repeated; colors
+    become gray where a single channel is asked for.
 
     Args:
-        hold_out: How the digits are split.
-        input_size: (C, H, W) of the result; (1, 8, 8) if None.
+        name: Which set, of :data:`EMBEDDED`.
+        hold_out: How the images are split.
+        input_size: (C, H, W) of the result; the images' own if None.
+        options: Options of the set.
 
     Raises:
-        UsageError: ``input_size`` is not the size of an image.
+        UsageError: ``input_size`` is not the size of an image, or the set cannot be read.
     """
-    from sklearn import datasets
-
-    size = input_size or DIGIT_SIZE
+    pixels = EMBEDDED[name](**options)
+    size = input_size or pixels.size
     if len(size) != 3:
-        raise UsageError(f"digits are images: input_size is (C, H, W), not {size}")
-    loaded = datasets.load_digits()
-    images = torch.from_numpy(loaded.images).float().unsqueeze(1)
-    classes = torch.from_numpy(loaded.target).long()
-    indices = hold_out.split(classes.tolist())
-    std, mean = torch.std_mean(images[indices[0]], correction=0)
+        raise UsageError(f"{name} are images: input_size is (C, H, W), not {size}")
+    pixels = pixels.reduced(size[0])
+    images = torch.from_numpy(pixels.levels).movedim(3, 1).float().contiguous()
+    classes = torch.from_numpy(pixels.classes)
+    indices = hold_out.split(pixels.classes.tolist())
+    std, mean = _channel_moments(images[indices[0]])
     train, validation, test = (
         ResizedSamples(TensorSamples((images[own] - mean) / std, classes[own]), size)
         for own in indices
     )
     return SplitSamples(
-        train, validation if len(validation) else None, test, DIGITS, size, in_memory=True
+        train,
+        validation if len(validation) else None,
+        test,
+        pixels.class_names,
+        size,
+        in_memory=True,
     )
 
 
-def digit_images(hold_out: HoldOut) -> tuple[ImageSet, dict[str, Any]]:
-    """The digits as grayscale images for timm's augmentation, and options of the transform.
+def embedded_images(
+    name: str, hold_out: HoldOut, channels: int | None = None, **options: Any
+) -> tuple[ImageSet, dict[str, Any]]:
+    """The images of an embedded set for timm's augmentation, and options of the transform.
 
-    Pixels are scaled to 0 to 255. As in :func:`load_digits`, the mean and the standard
+    Pixels are scaled to 0 to 255. As in :func:`load_embedded`, the mean and the standard
     deviation are those of the training split.
-    """
-    from sklearn import datasets
 
-    loaded = datasets.load_digits()
-    pixels = (loaded.images * (255 / DIGIT_LEVELS)).round().astype("uint8")
-    classes = loaded.target.tolist()
+    Args:
+        name: Which set, of :data:`EMBEDDED`.
+        hold_out: How the images are split.
+        channels: How many channels the model takes; the images' own if None.
+        options: Options of the set.
+
+    Raises:
+        UsageError: the set cannot be read.
+    """
+    pixels = EMBEDDED[name](**options)
+    pixels = pixels.reduced(channels or pixels.size[0])
+    levels = (pixels.levels * (255 / pixels.highest)).round().astype("uint8")
+    classes = pixels.classes.tolist()
     train, _, _ = hold_out.split(classes)
-    images = [(Image.fromarray(gray), target) for gray, target in zip(pixels, classes, strict=True)]
-    options = {
-        "mean": (float(pixels[train].mean()) / 255,),
-        "std": (float(pixels[train].std()) / 255,),
+    planes = [levels[train][..., channel] for channel in range(levels.shape[3])]
+    transform = {
+        "mean": tuple(float(plane.mean()) / 255 for plane in planes),
+        "std": tuple(float(plane.std()) / 255 for plane in planes),
         "interpolation": "bilinear",
     }
-    return ImageSet(images, None, None, DIGITS, DIGIT_SIZE), options
+    images = [(_image(each), target) for each, target in zip(levels, classes, strict=True)]
+    return ImageSet(images, None, None, pixels.class_names, pixels.size), transform
 
 
-def load_circles(
-    hold_out: HoldOut, *, points: int = 1000, noise: float = 0.05, factor: float = 0.3
-) -> SplitSamples:
-    """Two concentric circles in the plane, N×2 (THESIS 3.2.2, ``sklearn.datasets.make_circles``).
-
-    THESIS has 1000 points, a fifth of them for the test; noise and factor are those of its
-    authors' program.
-
-    Args:
-        hold_out: How the points are split; its seed also draws them.
-        points: How many there are on both circles together.
-        noise: The standard deviation of Gaussian noise on each coordinate.
-        factor: The radius of the inner circle; that of the outer one is 1.
-    """
-    from sklearn import datasets
-
-    seed = derived_seed(hold_out.seed) % 2**32
-    drawn, classes = datasets.make_circles(points, noise=noise, factor=factor, random_state=seed)
-    return _split_points(hold_out, drawn, classes, ("outer", "inner"))
+def _channel_moments(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The standard deviation and the mean of each channel, C×1×1."""
+    moments = [torch.std_mean(channel, correction=0) for channel in images.unbind(1)]
+    std, mean = (torch.stack(values).reshape(-1, 1, 1) for values in zip(*moments, strict=True))
+    return std, mean
 
 
-def load_moons(hold_out: HoldOut, *, points: int = 1000, noise: float = 0.05) -> SplitSamples:
-    """Two interleaved half circles, N×2 (THESIS F.5.2, ``sklearn.datasets.make_moons``).
-
-    Args:
-        hold_out: How the points are split; its seed also draws them.
-        points: How many there are on both half circles together.
-        noise: The standard deviation of Gaussian noise on each coordinate.
-    """
-    from sklearn import datasets
-
-    seed = derived_seed(hold_out.seed) % 2**32
-    drawn, classes = datasets.make_moons(points, noise=noise, random_state=seed)
-    return _split_points(hold_out, drawn, classes, ("upper", "lower"))
-
-
-def _split_points(
-    hold_out: HoldOut, points: Any, classes: Any, class_names: tuple[str, ...]
-) -> SplitSamples:
-    inputs, targets = torch.from_numpy(points).float(), torch.from_numpy(classes).long()
-    train, validation, test = (
-        TensorSamples(inputs[own], targets[own]) for own in hold_out.split(targets.tolist())
-    )
-    return SplitSamples(
-        train, validation if len(validation) else None, test, class_names, (2,), in_memory=True
-    )
+def _image(levels: NDArray[np.uint8]) -> Image.Image:
+    return Image.fromarray(levels if levels.shape[2] > 1 else levels[..., 0])

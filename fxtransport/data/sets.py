@@ -131,8 +131,8 @@ def open_set(name: str, location: Location) -> ImageSet:
     if Path(name).is_dir():
         return _open_folder(Path(name), location)
     raise UsageError(
-        f"'{name}' is neither a set nor a folder: give digits, circles, moons, a folder of "
-        "images, "
+        f"'{name}' is neither a set nor a folder: give digits, mnist5k, patches, circles, moons, "
+        "a folder of images, "
         f"{', '.join(TORCH_SETS)}, wds/NAME or hfds/NAME"
     )
 

@@ -8,9 +8,15 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from fxtransport.data.embedded import digit_images, load_circles, load_digits, load_moons
+from fxtransport.data.embedded import (
+    EMBEDDED,
+    EMBEDDED_OPTIONS,
+    embedded_images,
+    load_embedded,
+)
 from fxtransport.data.holdout import HoldOut, SplitSamples
 from fxtransport.data.images import split_images
+from fxtransport.data.points import load_circles, load_moons
 from fxtransport.data.sets import Location, SplitNames, open_set, refuse_split_names
 from fxtransport.data.shards import ShardEvalStream, Shards, ShardStream
 from fxtransport.data.streams import (
@@ -75,10 +81,10 @@ def load(
     """Load a set by its name, split it, and make batches.
 
     Args:
-        name: ``digits``, ``circles`` or ``moons``, which need no download; a folder of images
-            (``train/CLASS/…`` and ``val`` or ``test``, as for ImageNet, or just ``CLASS/…``);
-            ``imagefolder`` with ``root``; or a set as timm names it: ``torch/cifar10``,
-            ``torch/stl10``, ``wds/…``, ``hfds/…``.
+        name: ``digits``, ``mnist5k``, ``patches``, ``circles`` or ``moons``, which need no
+            download; a folder of images (``train/CLASS/…`` and ``val`` or ``test``, as for
+            ImageNet, or just ``CLASS/…``); ``imagefolder`` with ``root``; or a set as timm
+            names it: ``torch/cifar10``, ``torch/stl10``, ``wds/…``, ``hfds/…``.
         seed: Determines the splits, the order, augmentation and mixup.
         batch_size: How many samples a training batch has.
         input_size: What the model takes, (C, H, W); the set's own if None, where it has one.
@@ -102,8 +108,8 @@ def load(
             become probabilities. Its label smoothing is 0 unless given.
         pin_memory: Put batches into page-locked memory.
         options: Options of the set: ``points``, ``noise`` and ``factor`` (``circles``, ``moons``);
-            ``train_split``, ``validation_split``, ``test_split`` and what
-            ``timm.data.create_dataset`` takes.
+            ``tile``, 32 or 64 pixels (``patches``); ``train_split``, ``validation_split``,
+            ``test_split`` and what ``timm.data.create_dataset`` takes.
 
     Raises:
         UsageError: there is no such set, it cannot be opened or split as asked, or an option
@@ -172,7 +178,7 @@ class ImageOptions:
 def _load_samples(
     name: str, location: Location, hold_out: HoldOut, options: ImageOptions
 ) -> SplitSamples:
-    if name in POINTS or name == "digits":
+    if name in POINTS or name in EMBEDDED:
         refuse_split_names(name, location)
     if name in POINTS:
         if options.transforms_images or options.input_size not in (None, (2,)):
@@ -182,11 +188,12 @@ def _load_samples(
             )
         refuse_unknown(name, location.options, POINT_OPTIONS[name])
         return POINTS[name](hold_out, **location.options)
-    if name == "digits":
-        refuse_unknown(name, location.options, ())
+    if name in EMBEDDED:
+        refuse_unknown(name, location.options, EMBEDDED_OPTIONS[name])
         if not options.transforms_images:
-            return load_digits(hold_out, options.input_size)
-        images, transform = digit_images(hold_out)
+            return load_embedded(name, hold_out, options.input_size, **location.options)
+        channels = options.input_size[0] if options.input_size else None
+        images, transform = embedded_images(name, hold_out, channels, **location.options)
     else:
         images, transform = open_set(name, location), {}
     transform |= options.transform

@@ -8,6 +8,7 @@ from fxtransport.ir.constructs import Constructs, WatchedAttributes
 from fxtransport.ir.graph import (
     Activation,
     Activations,
+    Block,
     Layer,
     Layers,
     Origins,
@@ -48,6 +49,7 @@ __all__ = [
     "Activations",
     "Addition",
     "Balance",
+    "Block",
     "Boundaries",
     "Boundary",
     "Call",

@@ -8,7 +8,7 @@ compilations of one model.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from fxtransport.ir.choices import TAPPED_KINDS, Kind
+from fxtransport.ir.choices import TAPPED_KINDS, Kind, Layout
 
 
 @dataclass(frozen=True)
@@ -130,6 +130,26 @@ class Tap:
     """The addition; of a layer, x_{m+1}."""
     output: str
     """x_{m+1}: the sum, or the activation, if that alone follows it."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """What users know of a residual block, or equal-dimension layer, that is tapped."""
+
+    path: str
+    """The path of the module that adds; of a layer, that of its convolution."""
+    kind: Kind
+    shape: tuple[int, ...]
+    """The shape of the residue without the batch dimension."""
+    stage: int
+    """Counts runs of blocks of one shape, from 0."""
+    layout: Layout
+    """Where the residue keeps its channels."""
+
+    @property
+    def channels(self) -> int:
+        """The dimension of the channels, batch dimension included."""
+        return max(1, len(self.shape)) if self.layout is Layout.CHANNELS_LAST else 1
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Objectives: the loss of a program, or of each of its parts. No loops."""
 
 from fxtransport.objectives.classification import Classification, CrossEntropy, ReverseCrossEntropy
-from fxtransport.objectives.methods import fixed, lap, plain, trgl, trgl_multipliers, vangl
+from fxtransport.objectives.methods import fixed, lap, plain, rce, trgl, trgl_multipliers, vangl
 from fxtransport.objectives.multipliers import (
     FixedMultiplier,
     LapMultipliers,
@@ -32,6 +32,7 @@ __all__ = [
     "lap",
     "logits_of",
     "plain",
+    "rce",
     "trgl",
     "trgl_multipliers",
     "vangl",

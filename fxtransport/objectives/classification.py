@@ -54,8 +54,10 @@ class CrossEntropy:
 class ReverseCrossEntropy:
     """Cross-entropy of softmax(-z) against the reversed label (1 - 1_y)/(C - 1).
 
-    It makes the logits of the wrong classes equal, so that adversarial inputs stand out; the
-    class is still the largest logit (Pang et al., 2018; compared with in THESIS 5.4).
+    L = -1/(C - 1) · Σ_{c≠y} log softmax(-z)_c. It makes the logits of the wrong classes equal,
+    so that adversarial inputs stand out; the class is still the largest logit (RCE; Pang et
+    al., *Towards Robust Detection of Adversarial Examples*, NeurIPS 2018, section 3, whose
+    network computes -z while it trains; compared with in THESIS 5.4).
     """
 
     def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from fxtransport.objectives.classification import CrossEntropy
+from fxtransport.objectives.classification import CrossEntropy, ReverseCrossEntropy
 from fxtransport.objectives.multipliers import (
     FixedMultiplier,
     LapMultipliers,
@@ -116,3 +116,12 @@ def plain(*, label_smoothing: float = 0.0) -> Objective:
 
 vangl = plain
 """Vanilla greedy learning (VanGL): training part by part without a transport cost (THESIS 4)."""
+
+
+def rce() -> Objective:
+    """The reverse cross-entropy alone, with which THESIS 5.4 compares; no residue is measured.
+
+    Other objectives take it in the place of the cross-entropy:
+    ``Objective(ReverseCrossEntropy(), cost, multipliers)``.
+    """
+    return Objective(ReverseCrossEntropy(), _MEAN_SQUARE, NoMultiplier())

@@ -14,6 +14,8 @@ from fxtransport.analysis.hidden import find_logits_node
 from fxtransport.analysis.line import legal_line
 from fxtransport.compiler import compile_passes
 from fxtransport.data import Splits, load
+from fxtransport.data.embedded import EMBEDDED
+from fxtransport.data.splits import POINTS
 from fxtransport.errors import MODEL_ERRORS, FxTransportError, TraceError, UsageError, first_line
 from fxtransport.models import resolve, takes_argument
 from fxtransport.origin import Origin
@@ -28,8 +30,6 @@ from fxtransport.submodule import Target
 from fxtransport.targets import compile_target, open_target
 from fxtransport.unit import Unit
 
-EMBEDDED = ("digits", "circles", "moons")
-"""The sets that prepare themselves."""
 PREPARED = ("mean", "std", "interpolation", "crop_pct", "crop_mode")
 """What timm says of the images that weights were trained on."""
 
@@ -158,7 +158,10 @@ def _load_data(config: Config, shape: tuple[int, ...], transform: dict[str, Any]
 def _normalization(config: Config, model: nn.Module) -> dict[str, Any]:
     """How the images were prepared that pretrained weights were trained on."""
     described: Any = getattr(model, "pretrained_cfg", None)
-    if not (config["model.pretrained"] and described) or config["data.name"] in EMBEDDED:
+    if not (config["model.pretrained"] and described) or config["data.name"] in (
+        *EMBEDDED,
+        *POINTS,
+    ):
         return {}
     return {name: described[name] for name in PREPARED if described.get(name)}
 

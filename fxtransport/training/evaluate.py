@@ -1,13 +1,13 @@
 """Accuracy and loss of every exit of a program, in one pass."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
 from fxtransport.errors import UsageError
+from fxtransport.modes import eval_mode
 from fxtransport.objectives.objective import logits_of
 from fxtransport.program import Program
 from fxtransport.training.devices import move_to, program_device
@@ -73,18 +73,6 @@ def evaluate(
 def exits(program: Program) -> tuple[int, ...]:
     """The parts that have a head; that of the last is the model's own."""
     return tuple(p.exit for p in program.parts if p.is_last or p.auxiliary_head is not None)
-
-
-@contextmanager
-def eval_mode(program: Program) -> Iterator[None]:
-    """While active, the program is in eval mode. Then the mode of each module is restored."""
-    before = [(module, module.training) for module in program.modules()]
-    program.eval()
-    try:
-        yield
-    finally:
-        for module, training in before:
-            module.training = training
 
 
 def _sums(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -67,6 +67,25 @@ def test_every_method_and_schedule(run: Command, tmp_path: Path, arguments: list
     assert results["test"]["part"] == results["best"]["exit"]["part"]
 
 
+@pytest.mark.parametrize("augmented", [False, True])
+@pytest.mark.parametrize(
+    ("data", "tested"), [(["mnist5k"], 1000), (["patches"], 441), (["patches", "tile=64"], 107)]
+)
+def test_sets_that_packages_ship(
+    run: Command, tmp_path: Path, data: list[str], tested: int, augmented: bool
+) -> None:
+    size = "3,64,64" if "tile=64" in data else "3,32,32"
+    model = ["nets:resnet_m", "--model-arg", "blocks=1", "--model-arg", "channels=4"]
+    options = [part for option in data[1:] for part in ("--data-arg", option)]
+    options += ["--augment", "padding=2", "--augment", "hflip=0.5"] if augmented else []
+    arguments = ["--data", data[0], "--input-size", size, "--method", "e2e", "-n", "1", *options]
+    folder = tmp_path / "run"
+    result = run("train", *model, *SMALL, *arguments, "--output", str(folder))
+    assert result.exit_code == 0, result.stderr
+    results = json.loads((folder / "results.json").read_text())
+    assert results["test"]["samples"] == tested
+
+
 def test_what_is_printed(run: Command, tmp_path: Path) -> None:
     arguments = [write_net(tmp_path), *SMALL, "--method", "trgl", "--modules", "2", "-n", "2"]
     result = run("train", *arguments, "--output", str(tmp_path / "run"))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from torchvision.datasets import CIFAR10, STL10
 
@@ -100,3 +101,9 @@ def levels(batches: Iterable[Batch] | None) -> list[int]:
 def classes(batches: Iterable[Batch] | None) -> list[int]:
     assert batches is not None
     return [int(target) for _, targets in batches for target in targets]
+
+
+def whole(batches: Iterable[Batch]) -> Batch:
+    """All batches in one."""
+    inputs, targets = zip(*batches, strict=True)
+    return torch.cat(inputs), torch.cat(targets)

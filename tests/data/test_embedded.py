@@ -1,7 +1,6 @@
-"""Digits and points are those of scikit-learn, split by the seed, normalized by train."""
+"""Embedded sets are split by the seed and normalized by the training split."""
 
 from collections import Counter
-from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -12,11 +11,7 @@ from torch.nn import functional as F
 from fxtransport.data import EvalStream, Splits, load
 from fxtransport.data.streams import Batch
 from fxtransport.errors import UsageError
-
-
-def whole(batches: Iterable[Batch]) -> Batch:
-    inputs, targets = zip(*batches, strict=True)
-    return torch.cat(inputs), torch.cat(targets)
+from tests.data.making import whole
 
 
 def everything(splits: Splits) -> list[Batch]:
@@ -97,33 +92,54 @@ def test_digits_as_images_are_the_digits(options: dict[str, Any], channels: int)
     assert torch.equal(whole(images.test)[1], whole(tensors.test)[1])
 
 
-@pytest.mark.parametrize(("name", "make"), [("circles", "make_circles"), ("moons", "make_moons")])
-def test_points_are_those_of_scikit_learn(name: str, make: str) -> None:
-    splits = load(name, seed=0, batch_size=64, validation=0)
-    assert (splits.train.num_samples, splits.validation, splits.test.num_samples) == (
-        800,
-        None,
-        200,
-    )
-    assert (splits.num_classes, splits.input_size) == (2, (2,))
-    points, classes = whole([*splits.train.epoch(0), *splits.test])
-    assert points.dtype == torch.float32
-    clean, clean_classes = getattr(datasets, make)(1000)
-    for label in (0, 1):
-        center = torch.from_numpy(clean[clean_classes == label]).mean(0).float()
-        torch.testing.assert_close(points[classes == label].mean(0), center, atol=0.02, rtol=0)
+@pytest.mark.parametrize(
+    ("name", "own", "counts"),
+    [
+        ("digits", (1, 8, 8), [1293, 144, 360]),
+        ("mnist5k", (1, 28, 28), [3600, 400, 1000]),
+        ("patches", (3, 32, 32), [1586, 177, 441]),
+    ],
+)
+def test_every_set_is_split_and_normalized_by_channel(
+    name: str, own: tuple[int, ...], counts: list[int]
+) -> None:
+    splits = load(name, seed=0, batch_size=512)
+    assert splits.input_size == own
+    assert splits.num_classes == 10
+    parts = everything(splits)
+    assert [len(targets) for _, targets in parts] == counts
+    pixels = [images.transpose(0, 1).flatten(1) for images, _ in parts]
+    torch.testing.assert_close(pixels[0].mean(1), torch.zeros(own[0]), atol=2e-5, rtol=0)
+    torch.testing.assert_close(pixels[0].std(1), torch.ones(own[0]), atol=2e-4, rtol=0)
+    assert pixels[2].mean(1).abs().max() > 1e-4
+    seen = [set(rows(images)) for images, _ in parts]
+    if name != "digits":
+        # of digits, some are there twice
+        assert [*map(len, seen)] == counts
+        assert not seen[0] & seen[1] | seen[0] & seen[2] | seen[1] & seen[2]
 
 
-def test_circles_have_their_radii_and_noise() -> None:
-    splits = load("circles", seed=0, batch_size=2000, validation=0, points=2000, noise=0.01)
-    points, classes = next(splits.train.epoch(0))
-    radii = points.norm(dim=1)
-    assert radii[classes == 0].mean() == pytest.approx(1, abs=0.01)
-    assert radii[classes == 1].mean() == pytest.approx(0.3, abs=0.01)
-    assert radii[classes == 1].std() == pytest.approx(0.01, rel=0.2)
-    assert splits.class_names == ("outer", "inner")
-    other = load("circles", seed=1, batch_size=2000, validation=0, points=2000, noise=0.01)
-    assert not torch.equal(next(other.train.epoch(0))[0], points)
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name", ["mnist5k", "patches"])
+def test_images_for_augmentation_are_those_in_memory(name: str, channels: int) -> None:
+    size = (channels, 32, 32)
+    chosen = {"seed": 3, "batch_size": 64, "input_size": size, "train_samples": 128}
+    images, tensors = load(name, **chosen, augmentation={}), load(name, **chosen)
+    (found, targets), (expected, same) = whole(images.train.epoch(0)), whole(tensors.train.epoch(0))
+    assert torch.equal(targets, same)
+    assert found.shape == (128, *size)
+    # PIL resizes to 256 levels
+    assert (found - expected).abs().max() < 0.05
+    flipped = load(name, **chosen, augmentation={"hflip": 1.0})
+    turned, _ = whole(flipped.train.epoch(0))
+    torch.testing.assert_close(turned, found.flip(3), atol=0.05, rtol=0)
+
+
+def test_pixels_between_0_and_1_are_a_transform() -> None:
+    plain = {"mean": (0.0,), "std": (1.0,)}
+    images, _ = whole(load("patches", seed=0, batch_size=512, transform=plain).test)
+    assert (images.min(), images.max()) == (0, 1)
+    assert torch.equal((images * 255).round() / 255, images)
 
 
 @pytest.mark.parametrize(
@@ -131,10 +147,10 @@ def test_circles_have_their_radii_and_noise() -> None:
     [
         ("digits", {"points": 3}, r"^digits has no option 'points': it has none$"),
         ("digits", {"input_size": (2,)}, r"input_size is \(C, H, W\), not \(2,\)"),
-        ("circles", {"sigma": 1}, "circles has no option 'sigma': it has points, noise, factor"),
-        ("circles", {"input_size": (3, 8, 8)}, r"points of the plane: input_size is \(2,\)"),
-        ("moons", {"augmentation": {}}, "moons are points of the plane"),
-        ("moons", {"mixup": {}, "drop_last": True}, r"for images, not for inputs of \(2,\)"),
+        ("mnist5k", {"tile": 32}, r"^mnist5k has no option 'tile': it has none$"),
+        ("patches", {"points": 3}, r"^patches has no option 'points': it has tile$"),
+        ("patches", {"input_size": (32,)}, r"patches are images: input_size is .*, not \(32,\)"),
+        ("patches", {"test_split": "a"}, "patches has fixed splits"),
         ("digits", {"validation": 1.0}, "validation is a share, from 0 to below 1, not 1.0"),
         ("digits", {"test": 0}, "test must be above 0"),
         ("digits", {"validation": 0.001}, "cannot take 0.001 of 1437 samples"),

@@ -7,7 +7,8 @@ KEYS = (
         "data.name",
         str,
         "--data",
-        "digits, circles, moons; a folder of images; or a set as timm names it: torch/cifar10.",
+        "digits, mnist5k, patches, circles, moons; a folder of images; or a set as timm names it: "
+        "torch/cifar10.",
         "digits",
         metavar="NAME",
         basic=True,

@@ -109,5 +109,5 @@ KEYS = (
         DefaultBy("objective.reverse", {False: by_method(0.1, 0.0)}),
         least=0,
     ),
-    Key("objective.reverse", bool, "--reverse", "L is the reverse cross-entropy.", False),
+    Key("objective.reverse", bool, "--reverse", "L is the reverse cross-entropy (RCE).", False),
 )

@@ -1,0 +1,146 @@
+"""Detectors of pytorch-ood that read what enters the classifier."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fxtransport.detection.checks import State
+from fxtransport.detection.detector import Classes
+from fxtransport.detection.observations import Observations
+from fxtransport.detection.ood import FeaturesDetector, Option, numbers, pytorch_ood, tensor
+from fxtransport.errors import UsageError
+
+_INVERSE_ERROR = 10.0
+
+
+class RelativeMahalanobis(FeaturesDetector):
+    """The distance to the nearest class, minus that to all images.
+
+    A Simple Fix to Mahalanobis Distance for Improving Near-OOD Detection, arXiv 2106.09022.
+    """
+
+    name: ClassVar[str] = "relative-mahalanobis"
+    other: ClassVar[str] = "RMD"
+
+    def _made(self) -> Any:
+        return pytorch_ood(self.other)(None)
+
+    def _learn(self, made: Any, clean: Observations, classes: Classes | None) -> None:
+        made.fit_features(self._features(clean), contiguous(self._classes(clean, classes)))
+        check_inverse(made.cov, made.precision, len(clean))
+        check_inverse(made.background_cov, made.background_precision, len(clean))
+
+    def _learned(self, made: Any) -> dict[str, NDArray[Any]]:
+        return {name: numbers(getattr(made, name)) for name in _GAUSSIANS}
+
+    def _restore(self, made: Any, state: State) -> None:
+        means = state.array("mu", np.float32, None, None)
+        width = means.shape[1]
+        if not means.size:
+            raise UsageError("the array 'mu' is empty")
+        made.mu = tensor(means)
+        for name, shape in _GAUSSIANS.items():
+            if name != "mu":
+                setattr(made, name, tensor(state.array(name, np.float32, *[width] * shape)))
+
+    def _width(self) -> int | None:
+        return None if self.own is None else int(self.own.mu.shape[1])
+
+
+_GAUSSIANS = {"mu": 2, "precision": 2, "background_mu": 1, "background_precision": 2}
+"""What describes the classes and all images, and of how many dimensions each is."""
+
+
+class GMM(FeaturesDetector):
+    """The negative log-likelihood under a Gaussian of each class."""
+
+    name: ClassVar[str] = "gmm"
+    other: ClassVar[str] = "GMM"
+    options: ClassVar[Mapping[str, Option]] = {"reg": Option(1e-6, 0.0, 1e6)}
+
+    def _made(self) -> Any:
+        return pytorch_ood(self.other)(None, **self.given)
+
+    def _learn(self, made: Any, clean: Observations, classes: Classes | None) -> None:
+        made.fit_features(self._features(clean), self._classes(clean, classes))
+
+    def _learned(self, made: Any) -> dict[str, NDArray[Any]]:
+        names = ("mu", "precision", "log_det", "log_weights")
+        return {name: numbers(getattr(made, f"_{name}")) for name in names}
+
+    def _restore(self, made: Any, state: State) -> None:
+        means = state.array("mu", np.float64, None, None)
+        count, width = means.shape
+        if not means.size:
+            raise UsageError("the array 'mu' is empty")
+        made._mu = tensor(means)
+        made._precision = tensor(state.array("precision", np.float64, count, width, width))
+        made._log_det = tensor(state.array("log_det", np.float64, count))
+        made._log_weights = tensor(state.array("log_weights", np.float64, count))
+
+    def _width(self) -> int | None:
+        return None if self.own is None else int(self.own._mu.shape[1])
+
+    def _numbers_per_row(self, width: int) -> int:
+        return int(self.own._mu.numel())
+
+
+class KNN(FeaturesDetector):
+    """The distance to the k-th nearest of the normalized clean features: ICML 2022."""
+
+    name: ClassVar[str] = "knn"
+    other: ClassVar[str] = "KNN"
+    options: ClassVar[Mapping[str, Option]] = {"k": Option(50, 1, 1_000_000, whole=True)}
+
+    def _made(self) -> Any:
+        return pytorch_ood(self.other)(None, **self.given)
+
+    def _learn(self, made: Any, clean: Observations, classes: Classes | None) -> None:
+        _neighbors(made, self._features(clean))
+
+    def _learned(self, made: Any) -> dict[str, NDArray[Any]]:
+        return {"bank": made.bank}
+
+    def _restore(self, made: Any, state: State) -> None:
+        bank = state.array("bank", np.float32, None, None)
+        if len(bank) < made.k or not bank.size:
+            raise UsageError(f"the array 'bank' has {len(bank)} rows, fewer than k={made.k}")
+        _neighbors(made, tensor(bank))
+
+    def _width(self) -> int | None:
+        return None if self.own is None else int(self.own.bank.shape[1])
+
+
+def _neighbors(made: Any, features: torch.Tensor) -> None:
+    made.fit_features(features, torch.zeros(len(features), dtype=torch.int64))
+    made.bank = numbers(features)
+
+
+def contiguous(classes: torch.Tensor) -> torch.Tensor:
+    """The classes numbered from 0 without gaps, in their order, as Gaussians are."""
+    numbered: torch.Tensor = torch.unique(classes, return_inverse=True)[1]
+    return numbered
+
+
+def check_inverse(covariance: torch.Tensor, precision: torch.Tensor, count: int) -> None:
+    """Check that a covariance was inverted, in float32, so that no distance is negative.
+
+    Args:
+        covariance: As pytorch-ood estimated it, F×F.
+        precision: Its inverse.
+        count: Of how many images.
+
+    Raises:
+        UsageError: it is close to singular.
+    """
+    width = len(covariance)
+    error = (precision @ covariance - torch.eye(width)).abs().max()
+    # a constant column leaves an error below 1, and too few images one of hundreds
+    if not error < _INVERSE_ERROR:
+        raise UsageError(
+            f"the covariance of {width} columns cannot be inverted with {count} images; give more "
+            "images than columns"
+        )

@@ -1,0 +1,179 @@
+"""A tiny run of the benchmark, which can be resumed, and its tables."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import detection
+import detection_nets
+import detection_tables
+import pytest
+import torch
+from click.testing import CliRunner
+
+from fxtransport.objectives import ReverseCrossEntropy
+
+
+def job(folder: Path, **changes: Any) -> detection.Job:
+    given: dict[str, Any] = {
+        "data": "digits",
+        "how": "VAN",
+        "seed": 0,
+        "kind": "attack",
+        "name": "fgm",
+        "images": 150,
+        "epochs": 1,
+        "quick": True,
+        "count_all": False,
+        "folder": str(folder),
+    }
+    return detection.Job(**{**given, **changes})
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("detection")
+
+
+def test_images_are_not_those_of_training(folder: Path) -> None:
+    train, rest = detection_nets.pixels("digits", 0)
+    given = detection.images_of(job(folder))
+    assert len(given.labels) == 150
+    shown, others, all_of_them = (
+        {image.numpy().tobytes() for image in one.images} for one in (given, train, rest)
+    )
+    assert not shown & others
+    assert shown <= all_of_them
+
+
+@pytest.mark.parametrize("name", ["textures", "mnist5k", "patches"])
+@pytest.mark.parametrize("size", [(1, 8, 8), (3, 32, 32)])
+def test_other_images_have_the_size_of_the_set(name: str, size: tuple[int, int, int]) -> None:
+    found = detection_nets.other_images(name, size, 50, seed=1)
+    assert found.shape == (50, *size)
+    assert found.min() >= 0
+    assert found.max() <= 1
+    assert found.std() > 0.05
+
+
+def test_networks_are_trained_once(folder: Path) -> None:
+    assert set(detection_nets.TRAINED) == {"VAN", "LAP", "RCE"}
+    assert isinstance(detection_nets.TRAINED["RCE"]().classification, ReverseCrossEntropy)
+    first = detection_nets.trained("digits", "RCE", 0, folder, epochs=1)
+    [file] = folder.glob("digits-RCE-0-1.safetensors")
+    written = file.stat().st_mtime_ns
+    again = detection_nets.trained("digits", "RCE", 0, folder, epochs=1)
+    assert file.stat().st_mtime_ns == written
+    assert first.accuracy == again.accuracy
+    for one, other in zip(first.program.parameters(), again.program.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.slow
+def test_cells_say_what_came_out(folder: Path) -> None:
+    attack = detection.work(job(folder))
+    assert 0 <= attack["success_rate"] <= 1
+    assert attack["counts"]["successful"] > 0
+    cell = detection.work(job(folder, kind="detector", name="energy"))
+    assert cell["refused"] == {}
+    protocols = {row["protocol"] for row in cell["rows"]}
+    assert protocols == {"seen", "unseen", "worst case", "clean only", "near", "far"}
+    seen = [row["tested_on"] for row in cell["rows"] if row["protocol"] == "seen"]
+    assert seen == list(detection.ATTACKS)
+    assert json.loads(json.dumps(cell))["key"] == cell["key"]
+    # what cannot be tested is said, and the rest is tested
+    few = detection.work(job(folder, kind="detector", name="energy", images=40))
+    assert set(few["refused"]) & {"clean only", "worst case, clean only"}
+    assert few["rows"]
+
+
+@pytest.mark.slow
+def test_detectors_are_attacked_themselves(folder: Path) -> None:
+    one, other = (
+        detection.work(job(folder, kind="adaptive", name=name, epochs=3))
+        for name in ("transport", "mahalanobis")
+    )
+    for cell in (one, other):
+        assert list(cell["evasions"]) == ["decisions", "features", "gradients"], cell
+    for found in one["evasions"].values():
+        assert found["detected"] > 0
+        assert 0 <= found["rate_within"] <= found["rate"] <= 1
+    report = detection_tables.make_report([detection.work(job(folder)), one, other])
+    assert "| *VAN MH, published* | *25.7* | – |" in report
+
+
+@pytest.mark.slow
+def test_a_run_is_resumed_by_cell(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(detection, "usable_detectors", lambda: ["energy", "max-softmax"])
+    monkeypatch.setattr(detection, "ATTACKS", ("fgm", "cw"))
+    monkeypatch.setattr(detection, "ATTACKED", ())
+    arguments = ["--quick", "--data", "digits", "--network", "VAN", "--seeds", "1"]
+    arguments += ["--processes", "0", "--folder", str(folder)]
+    result = CliRunner().invoke(detection.main, arguments, catch_exceptions=False)
+    assert "## digits" in result.output
+    lines = (folder / "cells.jsonl").read_text().splitlines()
+    assert len(lines) == 4
+    # the last cell was cut off
+    (folder / "cells.jsonl").write_text("\n".join([*lines[:3], lines[3][:100]]) + "\n")
+    ran: list[str] = []
+    original = detection.work
+
+    def note(cell: detection.Job) -> dict[str, Any]:
+        ran.append(cell.name)
+        return original(cell)
+
+    monkeypatch.setattr(detection, "work", note)
+    again = CliRunner().invoke(detection.main, arguments, catch_exceptions=False)
+    assert ran == ["max-softmax"]
+    assert again.output.partition("## digits")[2] == result.output.partition("## digits")[2]
+    tables = CliRunner().invoke(detection.main, [*arguments, "--tables"], catch_exceptions=False)
+    assert ran == ["max-softmax"]
+    assert "### AUROC, %: unseen" in tables.output
+
+
+def cell(how: str, name: str, seed: int, **figures: float) -> dict[str, Any]:
+    metrics = {"auroc": 0.9, "tpr": 0.8, "fpr": 0.1, "successful": 0.8, "fpr95tpr": 0.3}
+    rows = [
+        {
+            "protocol": "seen",
+            "tested_on": attack,
+            "fitted_on": attack,
+            "metrics": {**metrics, "tpr": tpr},
+        }
+        for attack, tpr in figures.items()
+    ]
+    about = {"data": "digits", "how": how, "kind": "detector", "name": name, "seed": seed}
+    return {**about, "rows": rows, "refused": {}}
+
+
+def test_tables_have_means_published_figures_and_the_worst_in_bold() -> None:
+    cells = [cell("VAN", "transport", seed, fgm=0.9, cw=0.5 + 0.1 * seed) for seed in (0, 1)]
+    report = detection_tables.make_report(cells)
+    lines = report.splitlines()
+    start = lines.index("### Detection accuracy, balanced, %: seen")
+    assert lines[start + 2] == "|  | fgm | cw |"
+    row = lines[start + 4].split(" | ")
+    assert row[1] == "90.0 ± 0.0"
+    assert row[2].startswith("**72.5 ± ")
+    assert lines[start + 5] == "| *VAN TR, published* | *97.1* | *98.0* |"
+
+
+def test_published_figures_are_read() -> None:
+    found = detection_tables.PUBLISHED
+    assert found["unseen", "auroc"]["VAN MH"] == {
+        "autoattack": 56.46,
+        "deepfool": 62.25,
+        "cw": 61.59,
+        "hsj": 55.89,
+    }
+    assert found["seen", "accuracy"]["LAP TR"]["boundary"] == 97.02
+    assert sum(map(len, found.values())) == 25
+
+
+def test_texts_of_figures() -> None:
+    assert detection_tables._text([]) == detection_tables._text([math.nan]) == "–"
+    assert detection_tables._text([50.0]) == "50.0"
+    figure = detection_tables.FIGURES["fpr"]
+    assert detection_tables._bold([[1.0], [3.0], []], figure) == ["1.0", "**3.0**", "–"]
+    assert detection_tables._bold([[1.0], [1.0]], figure) == ["1.0", "1.0"]
