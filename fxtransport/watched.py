@@ -6,6 +6,7 @@ flag or an entry of a configuration, is in the graph, so the attribute must keep
 
 import sys
 import types
+import weakref
 from array import array
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -32,7 +33,7 @@ CONSTANTS: Final = (
     *(types.WrapperDescriptorType, np.generic, np.dtype, np.ufunc),
 )
 """What is compared as it is. Functions and classes survive a deep copy as themselves."""
-OPAQUE: Final = (torch.Tensor, nn.Module, Logger, types.ModuleType)
+OPAQUE: Final = (torch.Tensor, nn.Module, Logger, types.ModuleType, weakref.ReferenceType)
 """What is known by its class only: tensors may change, and modules have guards of their own."""
 ATTRIBUTE: Final = "attribute"
 ITEM: Final = "item"
@@ -201,7 +202,7 @@ def _attributes(value: Any) -> Mapping[str, Any]:
 def _is_comparable(value: Any) -> bool:
     """Whether a value cannot change and equals others of its value, as a Decimal does."""
     own = type(value).__dict__.get("__hash__")
-    return own is not None and value == value
+    return own is not None and (value == value) is True
 
 
 def _of_class(kind: type) -> dict[str, Any]:

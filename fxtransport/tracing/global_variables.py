@@ -10,7 +10,7 @@ import gc
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from io import IOBase
 from types import (
@@ -32,6 +32,7 @@ from fxtransport.tracing.caches import is_library, replaces_cached
 from fxtransport.tracing.code_reads import Read, Root, reads_of
 from fxtransport.tracing.error_context import describe_module, is_own, is_own_file
 from fxtransport.tracing.identities import tensors_with_steps
+from fxtransport.tracing.packages import is_of_others
 from fxtransport.tracing.places import (
     Code,
     Known,
@@ -63,9 +64,18 @@ _WRAPPERS = (functools.partial, functools.partialmethod)
 
 
 class GlobalVariables:
-    """What the code that ran, and the code that it may call, reads of no module."""
+    """What the code that ran, and the code that it may call, reads of no module.
 
-    def __init__(self) -> None:
+    Of what the code of other packages reads, only numbers, texts and flags are watched: they keep
+    registries and caches, which grow.
+
+    Args:
+        packages: Those of the opened modules.
+    """
+
+    def __init__(self, packages: Set[str]) -> None:
+        self._packages = packages
+        self._reader = ""
         self.watched: dict[tuple[Any, ...], Watched] = {}
         self._seen: set[Any] = set()
         self._path = ""
@@ -192,7 +202,7 @@ class GlobalVariables:
 
     def _note_defaults(self, function: FunctionType) -> None:
         """What the defaults of its arguments hold, which may change."""
-        code = function.__code__
+        self._reader, code = function.__module__ or "", function.__code__
         defaults = function.__defaults__ or ()
         names = code.co_varnames[code.co_argcount - len(defaults) : code.co_argcount]
         kept: list[tuple[str, str, Any, Any]] = [
@@ -212,6 +222,7 @@ class GlobalVariables:
     def _note_code(self, own: Code) -> None:
         self._seen.add(own.code)
         for read in reads_of(own.code):
+            self._reader = own.globals.get("__name__", "")
             self._note_read(own, read)
         for constant in own.code.co_consts:
             if isinstance(constant, CodeType):
@@ -321,6 +332,8 @@ class GlobalVariables:
         if isinstance(value, CellType | CodeType | torch.jit.ScriptFunction):
             return
         if replaces_cached(value) or getattr(value, "__module__", "") in _STAND_INS:
+            return
+        if type(value) not in PLAIN and is_of_others(self._reader, self._packages):
             return
         self._add(place.watched(self._path, value))
 

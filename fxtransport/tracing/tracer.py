@@ -30,6 +30,7 @@ from fxtransport.tracing.guards import GuardingTracer
 from fxtransport.tracing.identities import Identities, tensors_with_steps
 from fxtransport.tracing.leaves import leaves_of
 from fxtransport.tracing.modes import Modes
+from fxtransport.tracing.packages import packages_of
 from fxtransport.tracing.patches import patched
 from fxtransport.tracing.pieces import Pieces
 from fxtransport.tracing.recorder import Recorder
@@ -81,7 +82,8 @@ class ValueTracer(GuardingTracer):
         self.modes = Modes(self)
         self.contexts = Contexts()
         self.attributes = Attributes(self, root, self.modes.flag)
-        self.globals = GlobalVariables()
+        opened_kinds = (type(root.get_submodule(path)) for path in opened)
+        self.globals = GlobalVariables(packages_of(opened_kinds))
         self._known = Identities()
         self._draws = Draws(self)
         self.gradients = gradients
