@@ -62,7 +62,7 @@ def model_options(command: Command) -> Command:
             "--input-size",
             "--image-size",
             metavar="SIZE",
-            callback=_parse_size,
+            callback=parse_size,
             help="The size of the input: N, HxW or C,H,W; the model's own by default.",
         ),
         click.option(
@@ -81,9 +81,10 @@ def _remember_debug(context: click.Context, _: click.Parameter, debug: bool) -> 
     context.meta[__name__] = debug
 
 
-def _parse_size(
+def parse_size(
     _: click.Context, parameter: click.Parameter, text: str | None
 ) -> "InputSize | None":
+    """The value of ``--input-size``, as the callback of an option."""
     from fxtransport.errors import UsageError
     from fxtransport.input_size import InputSize
 

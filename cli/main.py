@@ -14,6 +14,7 @@ from fxtransport.cli.common import report
 from fxtransport.errors import FxTransportError
 
 COMMANDS = {
+    "detect": "Detect attacked and out-of-distribution images.",
     "evaluate": "Measure the exits of a trained model.",
     "export": "Write the weights of a run for the plain model.",
     "inspect": "Show the rewritten graph of a model, with its residuals marked.",

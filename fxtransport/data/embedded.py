@@ -25,6 +25,8 @@ EMBEDDED: dict[str, Callable[..., Pixels]] = {
     "patches": read_patches,
 }
 """How the images of each set are read."""
+RESIZED = {"interpolation": "bilinear"}
+"""How images are resized, as timm names it."""
 EMBEDDED_OPTIONS = {"digits": (), "mnist5k": (), "patches": ("tile",)}
 
 
@@ -90,6 +92,11 @@ def load_embedded(
         pixels.class_names,
         size,
         in_memory=True,
+        transform={
+            "mean": _repeated(mean / pixels.highest, size[0]),
+            "std": _repeated(std / pixels.highest, size[0]),
+            **RESIZED,
+        },
     )
 
 
@@ -119,7 +126,7 @@ def embedded_images(
     transform = {
         "mean": tuple(float(plane.mean()) / 255 for plane in planes),
         "std": tuple(float(plane.std()) / 255 for plane in planes),
-        "interpolation": "bilinear",
+        **RESIZED,
     }
     images = [(_image(each), target) for each, target in zip(levels, classes, strict=True)]
     return ImageSet(images, None, None, pixels.class_names, pixels.size), transform
@@ -130,6 +137,12 @@ def _channel_moments(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     moments = [torch.std_mean(channel, correction=0) for channel in images.unbind(1)]
     std, mean = (torch.stack(values).reshape(-1, 1, 1) for values in zip(*moments, strict=True))
     return std, mean
+
+
+def _repeated(moments: torch.Tensor, channels: int) -> tuple[float, ...]:
+    """One number for each channel of the input."""
+    values = tuple(moments.flatten().tolist())
+    return values * channels if len(values) == 1 else values
 
 
 def _image(levels: NDArray[np.uint8]) -> Image.Image:

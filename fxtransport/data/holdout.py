@@ -1,7 +1,8 @@
 """How a set without splits of its own is split into training, validation and test samples."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from fxtransport.data.streams import Samples
 from fxtransport.errors import UsageError
@@ -22,6 +23,8 @@ class SplitSamples:
         class_names: The names of the classes, in order.
         input_size: The shape of one input.
         in_memory: Whether samples lie in memory, so that fetching them takes no time.
+        transform: The options of ``timm.data.create_transform`` by which images that are read
+            from files become the same inputs; None of points.
     """
 
     train: Samples
@@ -30,6 +33,7 @@ class SplitSamples:
     class_names: tuple[str, ...]
     input_size: tuple[int, ...]
     in_memory: bool = False
+    transform: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -61,4 +61,11 @@ def split_images(images: ImageSet, hold_out: HoldOut, transforms: Transforms) ->
         train, held_out = hold_out.hold_out_validation(classes, train)
         validation = Subset(plain, tuple(held_out)) if held_out else None
     kept = Subset(augmented, tuple(hold_out.keep(classes, train)))
-    return SplitSamples(kept, validation, test, images.class_names, transforms.size)
+    return SplitSamples(
+        kept,
+        validation,
+        test,
+        images.class_names,
+        transforms.size,
+        transform=transforms.options,
+    )

@@ -47,6 +47,9 @@ class Splits:
         input_size: The shape of one input, (C, H, W) or (2,).
         class_names: The names of the classes, in order.
         description: The set in one line.
+        transform: The options of ``timm.data.create_transform`` by which an image that is read
+            from a file becomes an input: ``mean`` and ``std`` of pixels from 0 to 1, for each
+            channel, ``interpolation``, ``crop_pct``, … None of points.
     """
 
     train: TrainStream
@@ -56,6 +59,7 @@ class Splits:
     input_size: tuple[int, ...]
     class_names: tuple[str, ...]
     description: str
+    transform: Mapping[str, Any] | None = None
 
 
 def load(
@@ -226,7 +230,8 @@ def _make_streams(name: str, samples: SplitSamples, batching: Batching) -> Split
 
     validation = None if samples.validation is None else eval_stream(samples.validation)
     test = eval_stream(samples.test)
-    return _make_splits(name, train, validation, test, samples.class_names, samples.input_size)
+    splits = _make_splits(name, train, validation, test, samples.class_names, samples.input_size)
+    return replace(splits, transform=samples.transform)
 
 
 def _load_shards(
@@ -262,7 +267,8 @@ def _load_shards(
     validation = eval_stream(splits.validation or "validation") if hold_out.validation else None
     test = eval_stream(splits.test or "test")
     names = tuple(map(str, range(num_classes)))
-    return _make_splits(name, train, validation, test, names, transforms.size)
+    made = _make_splits(name, train, validation, test, names, transforms.size)
+    return replace(made, transform=transforms.options)
 
 
 def _make_splits(

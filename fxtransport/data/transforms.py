@@ -16,6 +16,9 @@ MODES = {1: "L", 3: "RGB"}
 SHARED_OPTIONS = ("mean", "std", "interpolation", "crop_pct", "crop_mode", "crop_border_pixels")
 """Options of ``timm.data.create_transform`` for all images."""
 
+WHOLE = {"crop_pct": 1.0}
+"""The option by which the whole image is used, unless another is given."""
+
 AUGMENTATION_OPTIONS = (
     *("padding", "scale", "ratio", "train_crop_mode", "hflip", "vflip"),
     *("color_jitter", "color_jitter_prob", "grayscale_prob", "gaussian_blur_prob"),
@@ -32,11 +35,13 @@ class Transforms:
         size: (C, H, W) of the tensors.
         plain: For evaluation; nothing is random.
         random: For training.
+        options: The options for all images, which ``plain`` was made with.
     """
 
     size: tuple[int, int, int]
     plain: Callable[[Image.Image], Tensor]
     random: Callable[[Image.Image], Tensor]
+    options: Mapping[str, Any]
 
     @property
     def mode(self) -> str:
@@ -64,9 +69,9 @@ def make_transforms(
     """
     size = _check_size(size)
     shared = _shared_options(transform, size[0])
-    plain = _transform(size, {"crop_pct": 1.0}, shared)
+    plain = _transform(size, WHOLE, shared)
     random = plain if augmentation is None else _augmentation(size, shared, augmentation)
-    return Transforms(size, plain, random)
+    return Transforms(size, plain, random, {**WHOLE, **shared})
 
 
 def make_mixup(mixup: Mapping[str, Any], num_classes: int, input_size: tuple[int, ...]) -> Mix:

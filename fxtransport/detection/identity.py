@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from fxtransport.weights import model_state
 
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
+_CROP_MODES = ("center", "squash", "border")
 _LARGEST_SIDE = 1 << 16
 
 
@@ -28,6 +29,9 @@ class Preprocessing:
         mean: Subtracted from pixels in [0, 1], by channel.
         std: Divided by after that, by channel.
         interpolation: How images are resized.
+        crop: The share of the resized image, in the middle, that is taken.
+        crop_mode: How images of another shape are fitted: ``center``, ``squash`` or ``border``,
+            as timm names it.
 
     Raises:
         UsageError: a value is invalid.
@@ -37,6 +41,8 @@ class Preprocessing:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     interpolation: str = "bicubic"
+    crop: float = 1.0
+    crop_mode: str = "center"
 
     def __post_init__(self) -> None:
         given = {
@@ -44,8 +50,11 @@ class Preprocessing:
             for name in ("size", "mean", "std")
             for at, value in enumerate(getattr(self, name))
         }
-        state = State({}, {"interpolation": self.interpolation, **given})
+        names = ("interpolation", "crop", "crop_mode")
+        state = State({}, {**{name: getattr(self, name) for name in names}, **given})
         state.choice("interpolation", _INTERPOLATIONS)
+        state.choice("crop_mode", _CROP_MODES)
+        state.number("crop", 1e-3, 1)
         channels, *_ = [state.integer(f"size {at}", 1, _LARGEST_SIDE) for at in range(3)]
         if {len(self.mean), len(self.std)} != {channels}:
             raise UsageError(f"mean and std are not of {channels} numbers, one for each channel")
@@ -98,7 +107,9 @@ class ModelIdentity:
         """
         outer = _fields(found, "model", ("graph_hash", "weights_hash", "classes", "preprocessing"))
         inner = _fields(
-            outer["preprocessing"], "preprocessing", ("size", "mean", "std", "interpolation")
+            outer["preprocessing"],
+            "preprocessing",
+            tuple(each.name for each in fields(Preprocessing)),
         )
         names = [outer["graph_hash"], outer["weights_hash"], inner["interpolation"]]
         lists = [outer["classes"], inner["size"], inner["mean"], inner["std"]]
@@ -111,6 +122,8 @@ class ModelIdentity:
             mean=tuple(inner["mean"]),
             std=tuple(inner["std"]),
             interpolation=inner["interpolation"],
+            crop=inner["crop"],
+            crop_mode=inner["crop_mode"],
         )
         return cls(
             outer["graph_hash"], outer["weights_hash"], tuple(outer["classes"]), preprocessing

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -22,12 +23,21 @@ SURFACE = Path(__file__).with_name("surface.txt")
 FXTRANSPORT = [sys.executable, "-c", "from fxtransport.cli.main import main; main()"]
 
 
+def commands(group: click.Group) -> Iterator[tuple[str, click.Command]]:
+    """Every command with its name; those of a group inside follow after it."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        yield name, command
+        if isinstance(command, click.Group):
+            yield from ((f"{name} {inner}", found) for inner, found in commands(command))
+
+
 def surface() -> str:
     """List every command with its options, their values and defaults."""
     lines = []
-    for name in sorted(COMMANDS):
-        command = cli.get_command(click.Context(cli), name)
-        assert command is not None
+    for name, command in commands(cli):
         lines.append(name)
         for parameter in command.params:
             spelt = "/".join(parameter.opts) if isinstance(parameter, click.Option) else "argument"
@@ -73,9 +83,9 @@ def test_help_loads_no_torch() -> None:
     assert done.stderr.strip() == "set()"
 
 
-@pytest.mark.parametrize("name", sorted(COMMANDS))
+@pytest.mark.parametrize("name", [name for name, _ in commands(cli)])
 def test_every_command_explains_itself(run: Command, name: str) -> None:
-    result = run(name, "--help")
+    result = run(*name.split(), "--help")
     assert result.exit_code == 0
     assert result.stdout.startswith(f"Usage: fxtransport {name}")
     assert "\\" not in result.stdout

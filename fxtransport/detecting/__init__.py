@@ -1,0 +1,1 @@
+"""A detector beside its model, as a library: fitted, saved, loaded, asked and tested."""

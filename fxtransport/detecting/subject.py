@@ -1,0 +1,154 @@
+"""The classifier that is watched: from a run, a saved program, or the name of a model."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from fxtransport.compiler import compile_passes
+from fxtransport.data import Splits
+from fxtransport.detecting.source import DataSource, preprocessing_of
+from fxtransport.detection.head import PENULTIMATE
+from fxtransport.detection.identity import Preprocessing
+from fxtransport.detection.registry import detector_class
+from fxtransport.errors import UsageError
+from fxtransport.input_size import InputSize, SizeLike
+from fxtransport.models import ModelSpec, resolve
+from fxtransport.origin import Origin
+from fxtransport.program import Program
+from fxtransport.runs.config import CONFIG
+from fxtransport.runs.load import load_run
+from fxtransport.saved import Description
+from fxtransport.storage import DESCRIPTION, load
+from fxtransport.submodule import Target
+from fxtransport.targets import compile_target, open_target
+from fxtransport.weights import match_dtypes, model_state
+
+PREPARED = ("mean", "std", "interpolation", "crop_pct", "crop_mode")
+"""What timm says of the images that weights were trained on."""
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A classifier, and the images that detectors may learn from.
+
+    Attributes:
+        program: The classifier, with its weights.
+        preprocessing: How images become its input.
+        data: Its splits, as pixels from 0 to 1.
+        source: How they are found again.
+    """
+
+    program: Program
+    preprocessing: Preprocessing
+    data: Splits
+    source: DataSource
+
+
+def open_subject(
+    name: str,
+    source: DataSource | None = None,
+    *,
+    detectors: Sequence[str] = (),
+    pretrained: bool = False,
+    input_size: SizeLike | InputSize | None = None,
+    options: Mapping[str, Any] | None = None,
+    trust_files: bool = False,
+) -> Subject:
+    """Build a classifier and load its data.
+
+    Args:
+        name: The folder of a run of ``fxtransport train``, or of a saved program; or the name of
+            a model, which brings its own weights: with ``pretrained``, or from a Python file.
+        source: The data; a run's own if None.
+        detectors: The names of the detectors that will be fitted, for what they read.
+        pretrained: Fetch weights, of a model that is named.
+        input_size: The size of its input.
+        options: What its constructor is given.
+        trust_files: Whether a Python file that a folder names may be run.
+
+    Raises:
+        FxTransportError: there is no such run or model, it has no weights, or the data cannot be
+            loaded.
+    """
+    reads = {array for each in detectors for array in detector_class(each).reads}
+    activations = (PENULTIMATE,) if PENULTIMATE in reads else ()
+    folder = Path(name)
+    if folder.is_dir():
+        if pretrained or input_size is not None or options:
+            raise UsageError(f"{name} has its weights and its size; leave out what sets others")
+        if (folder / CONFIG).is_file():
+            return _of_run(folder, source, activations, trust_files=trust_files)
+        if not (folder / DESCRIPTION).is_file():
+            raise UsageError(
+                f"{name} holds neither a run of fxtransport train nor a saved program: it has no "
+                f"{CONFIG} and no {DESCRIPTION}"
+            )
+    if source is None:
+        raise UsageError(f"{name} is no run, whose data is known: name the data")
+    if folder.is_dir():
+        program = _saved_program(folder, activations, trust_files=trust_files)
+        return _with_data(program, source, {})
+    spec = absolute(resolve(name))
+    if not pretrained and spec.library != "file":
+        raise UsageError(
+            f"{spec.canonical} has no weights: give pretrained=True, the folder of a run, or a "
+            "function in a Python file that loads them"
+        )
+    target = open_target(spec, options=options, pretrained=pretrained, input_size=input_size)
+    described: Any = getattr(target.model, "pretrained_cfg", None) or {}
+    prepared = {name: described[name] for name in PREPARED if described.get(name)}
+    return _with_data(_compiled(target, activations), source, prepared)
+
+
+def absolute(spec: ModelSpec) -> ModelSpec:
+    """The same model, by a name that means it in every folder."""
+    if spec.library != "file":
+        return spec
+    file, _, factory = spec.name.rpartition(":")
+    return replace(spec, name=f"{Path(file).absolute()}:{factory}")
+
+
+def _of_run(
+    folder: Path, source: DataSource | None, activations: Sequence[str], *, trust_files: bool
+) -> Subject:
+    """The plain model of a run, with the weights of its best exit, and the run's data."""
+    run = load_run(folder, trust_files=trust_files)
+    program = _with_weights(
+        run.origin, run.config.get("model.input_size"), activations, run.program
+    )
+    own = DataSource.of(run.config) if source is None else source
+    preprocessing = preprocessing_of(run.data)
+    return Subject(program, preprocessing, own.pixels(preprocessing), own)
+
+
+def _saved_program(folder: Path, activations: Sequence[str], *, trust_files: bool) -> Program:
+    program = load(folder, trust_files=trust_files)
+    if set(activations) <= set(program.facts.activations):
+        return program
+    saved = Description.read(folder / DESCRIPTION)
+    return _with_weights(Origin(saved.model, saved.options), None, activations, program)
+
+
+def _with_weights(
+    origin: Origin, size: Any, activations: Sequence[str], trained: Program
+) -> Program:
+    """The plain model that a program is of, compiled as a whole, with its weights."""
+    target = open_target(origin.model, options=origin.options, input_size=size)
+    program = _compiled(target, activations)
+    state = model_state(trained)
+    match_dtypes(program, state)
+    program.load_state_dict(state)
+    return program
+
+
+def _compiled(target: Target, activations: Sequence[str]) -> Program:
+    program = compile_target(target, compile_passes(activations=tuple(activations)))
+    program.eval()
+    return program
+
+
+def _with_data(program: Program, source: DataSource, prepared: Mapping[str, Any]) -> Subject:
+    size = tuple(program.facts.example.inputs[0].shape[1:])
+    preprocessing = preprocessing_of(source.load(size, prepared))
+    return Subject(program, preprocessing, source.pixels(preprocessing), source)
