@@ -5,6 +5,8 @@ from importlib import import_module
 import click
 
 COMMANDS = {
+    "attack": "Attack the images of a data set, and count what fools the model.",
+    "evaluate": "Test detectors on attacks and on other data.",
     "fit": "Fit detectors for a trained model.",
     "score": "Judge images: clean or suspicious.",
 }

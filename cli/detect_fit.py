@@ -9,6 +9,7 @@ from fxtransport.cli.common import compiling, debug_option, out_console, trust_o
 from fxtransport.cli.detect_options import (
     attack_options,
     attack_progress,
+    attack_settings,
     data_options,
     device_option,
     images_option,
@@ -92,16 +93,14 @@ def fit(
 
     For example: fxtransport detect fit run --attack fgm --detector combined,one-class -o det
     """
-    from fxtransport.detecting.attack_text import parse_attacks
     from fxtransport.detecting.fitting import FitSettings, fit_detectors
     from fxtransport.detecting.folder import save_detector
     from fxtransport.report.detection_table import show_fitted
 
     new_folder(output)
-    common = {} if epsilon is None else {"epsilon": epsilon}
     settings = FitSettings(
         detectors=tuple(name for text in detectors for name in text.split(",") if name),
-        attacks=parse_attacks(attacks, common),
+        attacks=attack_settings(attacks, epsilon),
         held_out=held_out,
         images=images,
         seed=seed,

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fxtransport.detecting.attacking import Progress
     from fxtransport.detecting.source import DataSource
     from fxtransport.detecting.subject import Subject
+    from fxtransport.detection.attacks import Attack
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -107,6 +108,13 @@ device_option = click.option(
 def pairs(texts: tuple[str, ...]) -> dict[str, Any]:
     """The values of KEY=VALUE options."""
     return dict(parse_pair(text) for text in texts)
+
+
+def attack_settings(attacks: tuple[str, ...], epsilon: float | None) -> "tuple[Attack, ...]":
+    """The attacks that options name."""
+    from fxtransport.detecting.attack_text import parse_attacks
+
+    return parse_attacks(attacks, {} if epsilon is None else {"epsilon": epsilon})
 
 
 def source_of(

@@ -63,6 +63,12 @@ def collect(stream: EvalStream, most: int | None, seed: int) -> Labeled:
     return Labeled(torch.cat(images).clamp(0, 1), torch.cat(labels))
 
 
+def pixel_model(program: Program, preprocessing: Preprocessing) -> PixelModel:
+    """A program as attacks take it: of pixels, in eval mode."""
+    model = PixelModel(program, preprocessing.mean, preprocessing.std)
+    return model.to(device_of(program)).eval()
+
+
 def attack_labeled(
     attack: Attack,
     program: Program,
@@ -79,10 +85,9 @@ def attack_labeled(
         UsageError: the attack cannot be run.
     """
     device = device_of(program)
-    model = PixelModel(program, preprocessing.mean, preprocessing.std).to(device).eval()
     return attack_images(
         attack,
-        model,
+        pixel_model(program, preprocessing),
         given.images.to(device),
         given.labels.to(device),
         seed=seed,

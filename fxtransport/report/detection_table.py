@@ -1,16 +1,23 @@
 """The tables of ``fxtransport detect``."""
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 from rich.table import Table
 
+from fxtransport.detecting.evaluating import CLEAN_ONLY, SEEN, UNSEEN, Evaluation
 from fxtransport.detecting.image_detector import SUSPICIOUS, ImageDetector
 from fxtransport.detecting.judging import Judged
+from fxtransport.detection.results import worst
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+ATTACKED = (SEEN, UNSEEN, CLEAN_ONLY)
+"""The protocols of one attack each."""
 
 
 def show_fitted(console: "Console", found: ImageDetector) -> None:
@@ -28,12 +35,7 @@ def show_fitted(console: "Console", found: ImageDetector) -> None:
     )
     if about.attacks:
         console.print()
-        table = _table("attack", "success", "counted", "not fooled", "unchanged", "wrong before")
-        for attack in about.attacks:
-            names = ("counted", "not fooled", "unchanged", "misclassified before")
-            counts = (str(attack.counts[name]) for name in names)
-            table.add_row(escape(attack.name), f"{attack.success_rate:.1%}", *counts)
-        console.print(table)
+        show_attacks(console, [asdict(attack) for attack in about.attacks])
     console.print()
     table = _table("detector", "threshold at 5 %", "calibration images")
     for name, detector in found.detectors.items():
@@ -42,6 +44,63 @@ def show_fitted(console: "Console", found: ImageDetector) -> None:
         supported = calibration.supports_fpr(0.05)
         threshold = f"{detector.threshold(fpr=0.05):.4g}" if supported else "too few images"
         table.add_row(name, threshold, str(len(calibration.clean)))
+    console.print(table)
+
+
+def show_attacks(console: "Console", summaries: Iterable[Mapping[str, Any]]) -> None:
+    """Print what attacks did.
+
+    Args:
+        console: Where to print.
+        summaries: Of each attack its ``name`` or ``attack``, ``success_rate``, ``counts`` and
+            perhaps ``successful_as_png``.
+    """
+    rows = list(summaries)
+    as_png = any("successful_as_png" in row for row in rows)
+    table = _table(
+        *("attack", "success", "counted", "not fooled", "unchanged", "wrong before"),
+        *(["counted as PNG"] if as_png else []),
+    )
+    for row in rows:
+        names = ("counted", "not fooled", "unchanged", "misclassified before")
+        counts = [str(row["counts"][name]) for name in names]
+        counts += [str(row["successful_as_png"])] if as_png else []
+        table.add_row(row.get("name") or row["attack"], _percent(row["success_rate"]), *counts)
+    console.print(table)
+
+
+def show_evaluation(console: "Console", found: ImageDetector, result: Evaluation) -> None:
+    """Print one table of all detectors and tests; the worst attack of each detector is marked.
+
+    Args:
+        console: Where to print.
+        found: The detectors.
+        result: What came out.
+    """
+    names = [attack.name for attack in found.fitted_on.attacks]
+    known = f"{', '.join(names)} and clean images" if names else "clean images"
+    console.print(
+        f"fitted on {known}; the model is right about {result.accuracy:.2%} of the clean images",
+        markup=False,
+    )
+    console.print()
+    figures = ("auroc", "aupr_in", "aupr_out", "fpr95tpr", "accuracy", "fpr", "successful")
+    table = _table(
+        *("detector", "tested on", "", "success", "clean", "to find"),
+        *("AUROC", "AUPR-in", "AUPR-out", "FPR95TPR", "accuracy", "FPR", "detected", ""),
+    )
+    for place in (1, 2):
+        table.columns[place].justify = "left"
+    marked = worst(row for row in result.rows if row.protocol in ATTACKED)
+    for row in result.rows:
+        is_worst = marked.get(row.detector) is row
+        table.add_row(
+            *(row.detector, escape(row.tested_on), row.protocol, _percent(row.success_rate)),
+            *(str(row.clean or ""), str(row.attacked)),
+            *(_percent(row.metrics.get(name)) for name in figures),
+            "worst" if is_worst else "",
+            style="bold" if is_worst else None,
+        )
     console.print(table)
 
 
@@ -63,6 +122,10 @@ def show_judged(console: "Console", judged: Iterable[Judged]) -> None:
             escape(each.predicted),
         )
     console.print(table)
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None or math.isnan(value) else f"{value:.1%}"
 
 
 def _table(*columns: str) -> Table:

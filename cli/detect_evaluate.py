@@ -1,0 +1,142 @@
+"""``fxtransport detect evaluate``: test detectors."""
+
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fxtransport.cli.common import compiling, debug_option, out_console, trust_option
+from fxtransport.cli.detect_options import (
+    attack_options,
+    attack_progress,
+    attack_settings,
+    data_options,
+    device_option,
+    place,
+    seed_option,
+    source_of,
+)
+
+if TYPE_CHECKING:
+    from fxtransport.detecting.attacking import Labeled
+    from fxtransport.detecting.image_detector import ImageDetector
+    from fxtransport.detecting.source import DataSource
+    from fxtransport.detection.results import Row
+
+
+@click.command()
+@click.argument("det", type=click.Path(path_type=Path))
+@attack_options
+@click.option(
+    "--ood",
+    "others",
+    multiple=True,
+    metavar="NAME",
+    help="Another data set, whose test split the detectors shall find; may be repeated.",
+)
+@data_options
+@click.option(
+    "--fpr",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.05,
+    show_default=True,
+    metavar="X",
+    help="The false-positive rate of the thresholds.",
+)
+@click.option(
+    "--plots",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Draw ROC curves and histograms of scores into this folder.",
+)
+@click.option("--images", type=click.IntRange(1), metavar="N", help="At most this many images.")
+@seed_option
+@device_option
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a test, on stdout.")
+@trust_option
+@debug_option
+def evaluate(
+    det: Path,
+    attacks: tuple[str, ...],
+    epsilon: float | None,
+    count_all: bool,
+    others: tuple[str, ...],
+    data: str | None,
+    data_dir: str | None,
+    download: bool,
+    data_arg: tuple[str, ...],
+    fpr: float,
+    plots: Path | None,
+    images: int | None,
+    seed: int,
+    device: str | None,
+    as_json: bool,
+    trust_files: bool,
+) -> None:
+    """Test the detectors in DET on the test split: on attacks, and on other data.
+
+    Without --attack and --ood, the attacks are those that the detectors were fitted on. The
+    attack that a detector finds worst is marked. An image that was fitted on is refused.
+
+    For example: fxtransport detect evaluate det --attack fgm --attack pgd --ood patches
+    """
+    from fxtransport.detecting.evaluating import (
+        EvaluationSettings,
+        evaluate_detectors,
+        known_attacks,
+    )
+    from fxtransport.detecting.folder import load_detector
+    from fxtransport.report.detection_pictures import draw, require_matplotlib
+    from fxtransport.report.detection_table import show_evaluation
+
+    chosen = attack_settings(attacks, epsilon)
+    if plots is not None:
+        require_matplotlib()
+    with compiling(str(det)):
+        found = load_detector(det, trust_files=trust_files)
+        place(found.senses.extractor, device)
+        source = source_of(data, data_dir, download, data_arg) or found.fitted_on.data
+        given = _test_images(found, source, images, seed)
+        strange = {name: _test_images(found, _named(name), images, seed) for name in others}
+    if not chosen and not others:
+        chosen = known_attacks(found)
+    settings = EvaluationSettings(chosen, fpr, seed, count_all)
+    with attack_progress() as progress:
+        result = evaluate_detectors(found, given, settings, strange, progress)
+    if plots is not None:
+        for path in draw(result, plots):
+            click.echo(f"drawn: {path}", err=True)
+    if as_json:
+        for row in result.rows:
+            click.echo(json.dumps(_json(row)))
+    else:
+        show_evaluation(out_console(), found, result)
+
+
+def _named(name: str) -> "DataSource":
+    from fxtransport.detecting.source import DataSource
+
+    return DataSource.named(name)
+
+
+def _test_images(
+    found: "ImageDetector", source: "DataSource", images: int | None, seed: int
+) -> "Labeled":
+    """The test split of some data, as the model takes it."""
+    from fxtransport.detecting.attacking import collect
+
+    return collect(source.pixels(found.identity.preprocessing).test, images, seed)
+
+
+def _json(row: "Row") -> dict[str, Any]:
+    """A row as values of JSON, which knows no NaN."""
+    found = asdict(row)
+    found["metrics"] = {name: _number(value) for name, value in row.metrics.items()}
+    return found | {name: _number(found[name]) for name in ("success_rate", "threshold")}
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,105 @@
+"""ROC curves and histograms of detectors, drawn by matplotlib."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fxtransport.detecting.evaluating import Evaluation
+from fxtransport.detection.detector import Scores
+from fxtransport.errors import UsageError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_BINS = 40
+_SIDE = 4.0
+
+
+def require_matplotlib() -> None:
+    """Check that there is something to draw with.
+
+    Raises:
+        UsageError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError as error:
+        raise UsageError(
+            f"pictures are drawn by matplotlib, which cannot be imported ({error}): "
+            "pip install 'fxtransport[plots]'"
+        ) from error
+
+
+def draw(result: Evaluation, folder: Path) -> Iterator[Path]:
+    """Draw ``roc.png``, a curve of each detector in each test, and ``scores-DETECTOR.png``.
+
+    Args:
+        result: What came out of tests.
+        folder: Where; it is made if it does not exist.
+
+    Yields:
+        The path of each picture.
+
+    Raises:
+        UsageError: matplotlib is not installed, or the folder cannot be written.
+    """
+    require_matplotlib()
+    tests = list(dict.fromkeys(test for _, test in result.tested))
+    pictures = {"roc.png": _curves(result, tests)} if tests else {}
+    pictures |= {f"scores-{name}.png": _histograms(result, name, tests) for name in result.clean}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, figure in pictures.items():
+            figure.savefig(folder / name, dpi=120)
+            yield folder / name
+    except OSError as error:
+        raise UsageError(f"cannot write into {folder}: {error.strerror or error}") from error
+
+
+def _curves(result: Evaluation, tests: list[str]) -> "Figure":
+    from sklearn.metrics import roc_curve
+
+    figure, axes = _axes(len(tests))
+    for axis, test in zip(axes, tests, strict=True):
+        for name, own in result.clean.items():
+            if (name, test) in result.tested:
+                labels, scores = _both(own, result.tested[name, test])
+                rates, detected, _ = roc_curve(labels, scores)
+                axis.plot(rates, detected, label=name)
+        axis.plot([0, 1], [0, 1], color="0.8", linewidth=1, zorder=0)
+        axis.set(title=test, xlabel="false-positive rate", ylabel="detection rate")
+        axis.legend(loc="lower right", fontsize="small")
+    return figure
+
+
+def _histograms(result: Evaluation, name: str, tests: list[str]) -> "Figure":
+    own = [test for test in tests if (name, test) in result.tested]
+    figure, axes = _axes(max(1, len(own)))
+    thresholds = {row.threshold for row in result.rows if row.detector == name and row.metrics}
+    for axis, test in zip(axes, own, strict=False):
+        _, scores = _both(result.clean[name], result.tested[name, test])
+        bins = np.histogram_bin_edges(scores, _BINS)
+        for what, part in (("clean", result.clean[name]), (test, result.tested[name, test])):
+            axis.hist(part, bins, density=True, alpha=0.6, label=what)
+        for threshold in thresholds:
+            axis.axvline(threshold, color="0.2", linestyle="--", linewidth=1)
+        axis.set(title=f"{name}: {test}", xlabel="score", ylabel="density")
+        axis.legend(fontsize="small")
+    return figure
+
+
+def _both(clean: Scores, tested: Scores) -> tuple[Any, Scores]:
+    return np.repeat([0, 1], [len(clean), len(tested)]), np.concatenate([clean, tested])
+
+
+def _axes(count: int) -> "tuple[Figure, list[Any]]":
+    """A figure with so many pictures side by side, four in a row."""
+    from matplotlib.figure import Figure
+
+    columns = min(4, count)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(_SIDE * columns, _SIDE * rows), layout="constrained")
+    axes = [figure.add_subplot(rows, columns, place + 1) for place in range(count)]
+    return figure, axes
