@@ -7,6 +7,7 @@ import click
 COMMANDS = {
     "attack": "Attack the images of a data set, and count what fools the model.",
     "evaluate": "Test detectors on attacks and on other data.",
+    "export": "Write what is measured of images as an ONNX model.",
     "fit": "Fit detectors for a trained model.",
     "score": "Judge images: clean or suspicious.",
 }

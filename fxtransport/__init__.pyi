@@ -1,4 +1,5 @@
 from fxtransport.compiler import transportify as transportify
+from fxtransport.detecting.folder import load_detector as load_detector
 from fxtransport.detectors import image_extractor as image_extractor
 from fxtransport.detectors import transport_features as transport_features
 from fxtransport.program import Part as Part

@@ -36,7 +36,7 @@ class Senses:
         self.extractor.eval()
         self.extractor.to(device_of(program))
         reads = {array for each in detectors for array in detector_class(each).reads}
-        self._further = dict(self._makers(reads))
+        self.further: dict[str, Take] = dict(self._makers(reads))
 
     @property
     def program(self) -> Program:
@@ -60,4 +60,4 @@ class Senses:
         Raises:
             UsageError: images hold NaN or infinities, or are of another shape.
         """
-        return self.extractor.observe(batches, further=self._further)
+        return self.extractor.observe(batches, further=self.further)

@@ -33,5 +33,7 @@ def laplacian(images: Tensor) -> Tensor:
     sides = around[..., :-2, 1:-1] + around[..., 2:, 1:-1]
     sides = sides + around[..., 1:-1, :-2] + around[..., 1:-1, 2:]
     found = (sides - 4 * values).abs().flatten(1)
-    lowest = found.kthvalue(-(-found.shape[1] // 10), 1).values
+    # ONNX knows topk, not kthvalue
+    tenth = found.topk(-(-found.shape[1] // 10), 1, largest=False, sorted=False)
+    lowest = tenth.values.amax(1)
     return torch.stack([found.mean(1), found.square().mean(1).sqrt(), lowest], 1)
