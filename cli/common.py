@@ -30,12 +30,14 @@ PLAIN_WIDTH = 160
 ARGUMENTS = {
     "average=False": "--no-ema",
     "give input_size": "give --input-size",
+    "give source": "give --data",
     "give num_classes": "give --num-classes",
     "head='none'": "--head none",
     'head="none"': "--head none",
     "last=True": "--last",
     "pretrained=True": "--pretrained",
     "trust_files=True": "--trust-files",
+    "validation=0.1": "--validation 0.1",
 }
 """How library errors name arguments of Python, and the options of the same meaning."""
 

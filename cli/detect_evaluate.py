@@ -15,9 +15,10 @@ from fxtransport.cli.detect_options import (
     attack_settings,
     data_options,
     device_option,
-    place,
+    open_detector,
     seed_option,
     source_of,
+    watched_option,
 )
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 )
 @click.option("--images", type=click.IntRange(1), metavar="N", help="At most this many images.")
 @seed_option
+@watched_option
 @device_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a test, on stdout.")
 @trust_option
@@ -72,6 +74,7 @@ def evaluate(
     plots: Path | None,
     images: int | None,
     seed: int,
+    watched: Path | None,
     device: str | None,
     as_json: bool,
     trust_files: bool,
@@ -88,7 +91,6 @@ def evaluate(
         evaluate_detectors,
         known_attacks,
     )
-    from fxtransport.detecting.folder import load_detector
     from fxtransport.report.detection_pictures import draw, require_matplotlib
     from fxtransport.report.detection_table import show_evaluation
 
@@ -96,8 +98,7 @@ def evaluate(
     if plots is not None:
         require_matplotlib()
     with compiling(str(det)):
-        found = load_detector(det, trust_files=trust_files)
-        place(found.senses.extractor, device)
+        found = open_detector(det, watched, device, trust_files=trust_files)
         source = source_of(data, data_dir, download, data_arg) or found.fitted_on.data
         given = _test_images(found, source, images, seed)
         strange = {name: _test_images(found, _named(name), images, seed) for name in others}

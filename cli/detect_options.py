@@ -12,6 +12,7 @@ from fxtransport.runs.config import parse_pair
 
 if TYPE_CHECKING:
     from fxtransport.detecting.attacking import Progress
+    from fxtransport.detecting.image_detector import ImageDetector
     from fxtransport.detecting.source import DataSource
     from fxtransport.detecting.subject import Subject
     from fxtransport.detection.attacks import Attack
@@ -83,6 +84,16 @@ model_options = all_of(
     ),
 )
 """Which classifier."""
+
+watched_option = click.option(
+    "--model",
+    "watched",
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help="Look at the model of this run, if the detectors are valid for it.  "
+    "[default: the model in DET]",
+)
+"""Which classifier detectors look at, where it is not the one that is saved with them."""
 
 images_option = click.option(
     "--images",
@@ -174,6 +185,21 @@ def attack_progress() -> "Iterator[Progress]":
             bars.update(tasks[what], completed=done)
 
         yield show
+
+
+def open_detector(
+    det: Path, watched: Path | None, device: str | None, *, trust_files: bool
+) -> "ImageDetector":
+    """Load detectors and their model, or another that they must be valid for."""
+    from fxtransport.detecting.folder import load_detector, saved_detectors
+    from fxtransport.detecting.subject import open_watched
+
+    program = None
+    if watched is not None:
+        program = open_watched(watched, saved_detectors(det), trust_files=trust_files)
+    found = load_detector(det, program, trust_files=trust_files)
+    place(found.senses.extractor, device)
+    return found
 
 
 def new_folder(output: Path) -> None:

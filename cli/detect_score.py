@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fxtransport.cli.common import debug_option, out_console, report, trust_option
-from fxtransport.cli.detect_options import device_option, place
+from fxtransport.cli.detect_options import device_option, open_detector, watched_option
 
 if TYPE_CHECKING:
     from fxtransport.detecting.judging import Judged
@@ -35,6 +35,7 @@ COLUMNS = ("image", "verdict", "p_value", "score", "predicted")
 )
 @click.option("--csv", "form", flag_value="csv", help="Comma-separated values, on stdout.")
 @click.option("--json", "form", flag_value="json", help="One JSON object a line, on stdout.")
+@watched_option
 @device_option
 @trust_option
 @debug_option
@@ -44,6 +45,7 @@ def score(
     detector: str | None,
     fpr: float,
     form: str | None,
+    watched: Path | None,
     device: str | None,
     trust_files: bool,
 ) -> None:
@@ -57,12 +59,10 @@ def score(
 
     For example: fxtransport detect score det photographs/ --json
     """
-    from fxtransport.detecting.folder import load_detector
     from fxtransport.detecting.judging import judge_files
     from fxtransport.errors import UsageError
 
-    found = load_detector(det, trust_files=trust_files)
-    place(found.senses.extractor, device)
+    found = open_detector(det, watched, device, trust_files=trust_files)
     refused = 0
     judged = []
     writer = csv.writer(sys.stdout, lineterminator="\n")

@@ -1,7 +1,10 @@
 """The extractor as an ONNX model: what detectors read of images, for services without torch."""
 
+import io
 import json
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +18,16 @@ from fxtransport.detecting.senses import Senses
 from fxtransport.detection import detector_class
 from fxtransport.errors import UsageError, VerificationError, first_line
 from fxtransport.files import path_beside, put
+from fxtransport.process import device_of
 
 INPUT = "images"
 METADATA = "fxtransport"
+NOT_IN_ONNX = {
+    "nss": "statistics that are looked up in a table, which is not done in an ONNX model",
+    "odin": "gradients, which an ONNX model cannot compute",
+}
+"""What detectors read that is not exported, and why."""
+
 _BATCHES = (1, 3)
 _RTOL, _ATOL = 1e-3, 1e-4
 
@@ -84,16 +94,15 @@ def outputs_of(found: ImageDetector) -> tuple[str, ...]:
     """The names of what detectors read, logits first.
 
     Raises:
-        UsageError: one of them needs gradients.
+        UsageError: one of them reads what ONNX cannot compute.
     """
+    for name in found.detectors:
+        for array in set(detector_class(name).reads) & NOT_IN_ONNX.keys():
+            raise UsageError(f"{name} reads {NOT_IN_ONNX[array]}; fit other detectors")
     reads = {array for name in found.detectors for array in detector_class(name).reads}
-    if "odin" in reads:
-        raise UsageError(
-            "odin reads gradients, which an ONNX model cannot compute; fit other detectors"
-        )
-    reads |= {"logits"}
+    reads.add("logits")
     layers = [f"layer.{k}" for k in range(len(found.senses.extractor.layers))]
-    order = ["logits", "transport", "penultimate", *layers, "laplacian", "nss"]
+    order = ["logits", "transport", "penultimate", *layers, "laplacian"]
     return tuple(name for name in order if name in reads or ("layer" in reads and name in layers))
 
 
@@ -114,26 +123,39 @@ def _examples(found: ImageDetector, count: int) -> Tensor:
     size = found.identity.preprocessing.size
     generator = torch.Generator().manual_seed(count)
     images = torch.rand(count, *size, generator=generator)
-    return images.to(next(found.senses.program.parameters()).device)
+    return images.to(device_of(found.senses.program))
 
 
 def _export(module: nn.Module, example: Tensor, names: tuple[str, ...], file: Path) -> None:
     try:
-        torch.onnx.export(
-            module,
-            (example,),
-            file,
-            dynamo=True,
-            dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
-            input_names=[INPUT],
-            output_names=list(names),
-            external_data=False,
-            verbose=False,
-        )
+        with _silent():
+            torch.onnx.export(
+                module,
+                (example,),
+                file,
+                dynamo=True,
+                dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
+                input_names=[INPUT],
+                output_names=list(names),
+                external_data=False,
+                verbose=False,
+            )
     except RuntimeError as error:
         raise UsageError(
             f"torch.onnx cannot export what the detectors read: {first_line(error)}"
         ) from error
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Keep what the exporter prints and logs to itself; its errors are shown."""
+    disabled = logging.root.manager.disable
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(disabled)
 
 
 def _describe(file: Path, found: ImageDetector) -> None:

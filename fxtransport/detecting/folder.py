@@ -101,9 +101,8 @@ def load_detector(
             not given.
     """
     path = Path(folder)
-    content = read_json(path / DESCRIPTION, "detector", FORMAT, SavedDetectorError)
+    content = _read(path)
     try:
-        _check(content)
         identity = ModelIdentity.of(content["model"])
         fitted_on = FittedOn.of(content["fitted_on"])
     except UsageError as error:
@@ -121,6 +120,24 @@ def load_detector(
     return ImageDetector(senses, identity, detectors, fitted_on, *hashes)
 
 
+def saved_detectors(folder: str | os.PathLike[str]) -> tuple[str, ...]:
+    """The names of the detectors in a folder.
+
+    Raises:
+        SavedDetectorError: there are none, or the description is damaged.
+    """
+    return tuple(_read(Path(folder))["detectors"])
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    content = read_json(folder / DESCRIPTION, "detector", FORMAT, SavedDetectorError)
+    try:
+        _check(content)
+    except UsageError as error:
+        raise SavedDetectorError(f"{folder / DESCRIPTION} is damaged: {error}") from error
+    return content
+
+
 def _check(content: dict[str, Any]) -> None:
     if set(content) != _KEYS:
         wrong = sorted(set(content) ^ _KEYS)
@@ -128,7 +145,8 @@ def _check(content: dict[str, Any]) -> None:
     if content["seal"] != _seal(content):
         raise UsageError("it is not as it was written: its seal is another")
     names = content["detectors"]
-    if not isinstance(names, list) or not names or not set(names) <= set(detector_names()):
+    known = detector_names()
+    if not isinstance(names, list) or not names or not all(name in known for name in names):
         raise UsageError(f"its detectors are {names!r}")
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from fxtransport.data.transforms import make_transforms
+from fxtransport.data.transforms import Transforms, make_transforms
 from fxtransport.detecting.fitted_on import FittedOn
 from fxtransport.detecting.senses import Senses
 from fxtransport.detecting.source import BATCH, pixel_options
@@ -104,11 +105,11 @@ class ImageDetector:
         return pixels.clamp(0, 1)
 
     @cached_property
-    def _transforms(self):
+    def _transforms(self) -> Transforms:
         preprocessing = self.identity.preprocessing
         return make_transforms(preprocessing.size, pixel_options(preprocessing), None)
 
-    def observe(self, images: Tensor) -> Observations:
+    def observe(self, images: Tensor | NDArray[Any]) -> Observations:
         """What is observed of images.
 
         Args:
@@ -118,9 +119,12 @@ class ImageDetector:
         Raises:
             UsageError: they hold NaN or infinities, are no pixels, or are of another size.
         """
-        if not isinstance(images, Tensor) or images.dim() != 4 or not len(images):
-            found = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
-            raise UsageError(f"images are a tensor N×C×H×W of pixels from 0 to 1, not {found}")
+        images = torch.as_tensor(images)
+        if images.dim() != 4 or not len(images) or not images.is_floating_point():
+            raise UsageError(
+                "images are N×C×H×W, floating-point pixels from 0 to 1, not "
+                f"{tuple(images.shape)} of {images.dtype}"
+            )
         size = self.identity.preprocessing.size
         if tuple(images.shape[1:]) != size:
             raise UsageError(
@@ -128,7 +132,9 @@ class ImageDetector:
             )
         return self.senses.observe(images.to(torch.float32).split(BATCH))
 
-    def score(self, images: Tensor, detector: str | None = None, *, fpr: float = FPR) -> Verdicts:
+    def score(
+        self, images: Tensor | NDArray[Any], detector: str | None = None, *, fpr: float = FPR
+    ) -> Verdicts:
         """Judge images.
 
         Args:

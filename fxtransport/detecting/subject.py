@@ -1,6 +1,6 @@
 """The classifier that is watched: from a run, a saved program, or the name of a model."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,12 @@ from fxtransport.models import ModelSpec, resolve
 from fxtransport.origin import Origin
 from fxtransport.program import Program
 from fxtransport.runs.config import CONFIG
-from fxtransport.runs.load import load_run
+from fxtransport.runs.load import Run, load_run
 from fxtransport.saved import Description
 from fxtransport.storage import DESCRIPTION, load
 from fxtransport.submodule import Target
 from fxtransport.targets import compile_target, open_target
+from fxtransport.training.checkpoint import RunFolder
 from fxtransport.weights import match_dtypes, model_state
 
 PREPARED = ("mean", "std", "interpolation", "crop_pct", "crop_mode")
@@ -71,8 +72,7 @@ def open_subject(
         FxTransportError: there is no such run or model, it has no weights, or the data cannot be
             loaded.
     """
-    reads = {array for each in detectors for array in detector_class(each).reads}
-    activations = (PENULTIMATE,) if PENULTIMATE in reads else ()
+    activations = activations_for(detectors)
     folder = Path(name)
     if folder.is_dir():
         if pretrained or input_size is not None or options:
@@ -85,7 +85,7 @@ def open_subject(
                 f"{CONFIG} and no {DESCRIPTION}"
             )
     if source is None:
-        raise UsageError(f"{name} is no run, whose data is known: name the data")
+        raise UsageError(f"{name} is not a run, which knows its data: give source")
     if folder.is_dir():
         program = _saved_program(folder, activations, trust_files=trust_files)
         return _with_data(program, source, {})
@@ -112,14 +112,45 @@ def absolute(spec: ModelSpec) -> ModelSpec:
 def _of_run(
     folder: Path, source: DataSource | None, activations: Sequence[str], *, trust_files: bool
 ) -> Subject:
-    """The plain model of a run, with the weights of its best exit, and the run's data."""
-    run = load_run(folder, trust_files=trust_files)
-    program = _with_weights(
-        run.origin, run.config.get("model.input_size"), activations, run.program
-    )
+    """The plain model of a run, and the run's data."""
+    run = _loaded(folder, trust_files=trust_files)
+    program = _program_of(run, activations)
     own = DataSource.of(run.config) if source is None else source
     preprocessing = preprocessing_of(run.data)
     return Subject(program, preprocessing, own.pixels(preprocessing), own)
+
+
+def open_watched(folder: Path, detectors: Iterable[str], *, trust_files: bool = False) -> Program:
+    """The classifier of a run, or of a saved program, with what detectors read of it.
+
+    Raises:
+        FxTransportError: the folder does not hold a run or a program, or its model cannot be
+            built.
+    """
+    activations = activations_for(detectors)
+    if (folder / CONFIG).is_file():
+        return _program_of(_loaded(folder, trust_files=trust_files), activations)
+    return _saved_program(folder, activations, trust_files=trust_files)
+
+
+def activations_for(detectors: Iterable[str]) -> tuple[str, ...]:
+    """The activations that a program must have for detectors.
+
+    Raises:
+        UsageError: there is no such detector.
+    """
+    reads = {array for each in detectors for array in detector_class(each).reads}
+    return (PENULTIMATE,) if PENULTIMATE in reads else ()
+
+
+def _loaded(folder: Path, *, trust_files: bool) -> Run:
+    """A run, with the weights of its best exit, or with its last ones if nothing was validated."""
+    validated = RunFolder(folder).read().best is not None
+    return load_run(folder, last=not validated, trust_files=trust_files)
+
+
+def _program_of(run: Run, activations: Sequence[str]) -> Program:
+    return _with_weights(run.origin, run.config.get("model.input_size"), activations, run.program)
 
 
 def _saved_program(folder: Path, activations: Sequence[str], *, trust_files: bool) -> Program:

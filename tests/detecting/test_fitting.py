@@ -1,0 +1,121 @@
+"""What detectors are fitted on: the validation split, in parts that do not overlap."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from fxtransport.detecting.attack_text import parse_attacks
+from fxtransport.detecting.attacking import collect
+from fxtransport.detecting.fitting import FitSettings, fit_detectors
+from fxtransport.detecting.subject import Subject
+from fxtransport.detection.hashes import image_hashes
+from fxtransport.errors import UsageError
+from tests.detecting.small import DETECTORS, detector, new_images, subject
+
+
+def untouchable() -> Subject:
+    """The subject, whose test split cannot be read."""
+
+    class Never:
+        def __iter__(self) -> None:
+            raise AssertionError("the test split was read")
+
+    return dataclasses.replace(subject(), data=dataclasses.replace(subject().data, test=Never()))
+
+
+def test_the_parts_are_disjoint_and_of_the_validation_split() -> None:
+    found = detector()
+    validation = subject().data.validation
+    assert validation is not None
+    everything = collect(validation, None, seed=0)
+    fitted, calibration = set(found.fitted_hashes), set(found.calibration_hashes)
+    assert not fitted & calibration
+    assert fitted | calibration == set(image_hashes(everything.images))
+    about = found.fitted_on
+    assert (about.clean, about.calibration) == (len(fitted), len(calibration))
+    assert about.clean + about.calibration == validation.num_samples == 575
+
+
+def test_the_test_split_is_not_read() -> None:
+    found = fit_detectors(untouchable(), FitSettings())
+    assert list(found.detectors) == ["one-class"]
+
+
+def test_with_attacks_the_default_is_the_combined_detector() -> None:
+    attacks = parse_attacks(["fgm"])
+    assert FitSettings(attacks=attacks).detectors == ("combined",)
+    assert FitSettings(detectors=("knn", "knn")).detectors == ("knn",)
+
+
+def test_what_attacks_did_is_told() -> None:
+    [attack] = detector().fitted_on.attacks
+    assert (attack.name, attack.settings["epsilon"]) == ("fgm", 0.1)
+    names = ("successful", "misclassified before", "unchanged", "not fooled")
+    assert sum(attack.counts[name] for name in names) == 575
+    right = 575 - attack.counts["misclassified before"]
+    assert attack.success_rate == attack.counts["successful"] / right
+    assert 0.1 < attack.success_rate < 1
+
+
+def test_calibration_keeps_its_promise_on_new_images() -> None:
+    """About 5 % of clean images are flagged: at most 12 % of 360, which chance does not reach."""
+    images = collect(subject().data.test, None, seed=0).images
+    for name in DETECTORS:
+        assert detector().score(images, name, fpr=0.05).suspicious.mean() < 0.12
+
+
+def test_a_seed_makes_the_same_detectors() -> None:
+    settings = FitSettings(images=200, seed=3)
+    one, other = (fit_detectors(subject(), settings) for _ in range(2))
+    another = fit_detectors(subject(), dataclasses.replace(settings, seed=4))
+    images = new_images().images
+    assert np.array_equal(one.score(images).scores, other.score(images).scores)
+    assert set(one.fitted_hashes) == set(other.fitted_hashes) != set(another.fitted_hashes)
+    assert len(one.fitted_hashes) + len(one.calibration_hashes) == 200
+
+
+def test_the_model_is_as_it_was() -> None:
+    weights = {name: t.clone() for name, t in subject().program.state_dict().items()}
+    fit_detectors(
+        subject(), FitSettings(detectors=("energy",), attacks=parse_attacks(["fgm"]), images=100)
+    )
+    for name, tensor in subject().program.state_dict().items():
+        assert torch.equal(tensor, weights[name]), name
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"detectors": ("combined",)}, "combined is fitted on attacked images, too: name an atta"),
+        ({"detectors": ("mahalonobis",)}, "did you mean mahalanobis"),
+        ({"held_out": 1.0}, "held_out is a share between 0 and 1"),
+        ({"held_out": float("nan")}, "held_out is a share between 0 and 1"),
+    ],
+)
+def test_bad_settings(settings: dict[str, object], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        FitSettings(**settings)  # type: ignore[arg-type]
+
+
+def test_an_attack_that_fools_nothing_is_no_attack() -> None:
+    settings = FitSettings(attacks=parse_attacks(["fgm{epsilon=1e-7}"]), images=60)
+    with pytest.raises(UsageError, match="fgm fools the classifier with none of 60 images"):
+        fit_detectors(subject(), settings)
+
+
+def test_no_validation_split() -> None:
+    without = dataclasses.replace(
+        subject(), data=dataclasses.replace(subject().data, validation=None)
+    )
+    with pytest.raises(UsageError, match="no validation split"):
+        fit_detectors(without, FitSettings())
+
+
+def test_other_classes_than_the_model_has() -> None:
+    other = dataclasses.replace(
+        subject(), data=dataclasses.replace(subject().data, class_names=("a", "b"))
+    )
+    with pytest.raises(UsageError, match="the model returns 10 logits, and the data has 2 classes"):
+        fit_detectors(other, FitSettings(images=50))
