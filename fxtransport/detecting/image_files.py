@@ -24,7 +24,11 @@ TENSORS = ("attacked", "images")
 DEEP = ("F", "I", "I;16", "I;16B", "I;16L", "I;16N")
 """Modes of pictures with more than 8 bits for a pixel, which PIL would cut off."""
 
-_UNREADABLE = (*MODEL_ERRORS, OSError, SyntaxError, MemoryError, struct.error, zlib.error)
+_UNREADABLE = (
+    *MODEL_ERRORS,
+    *(OSError, SyntaxError, MemoryError, struct.error, zlib.error),
+    Image.DecompressionBombError,
+)
 _SLACK = 1e-3
 
 
