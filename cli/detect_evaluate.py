@@ -22,9 +22,6 @@ from fxtransport.cli.detect_options import (
 )
 
 if TYPE_CHECKING:
-    from fxtransport.detecting.attacking import Labeled
-    from fxtransport.detecting.image_detector import ImageDetector
-    from fxtransport.detecting.source import DataSource
     from fxtransport.detection.results import Row
 
 
@@ -90,6 +87,8 @@ def evaluate(
         EvaluationSettings,
         evaluate_detectors,
         known_attacks,
+        other_images,
+        test_images,
     )
     from fxtransport.report.detection_pictures import draw, require_matplotlib
     from fxtransport.report.detection_table import show_evaluation
@@ -100,8 +99,8 @@ def evaluate(
     with compiling(str(det)):
         found = open_detector(det, watched, device, trust_files=trust_files)
         source = source_of(data, data_dir, download, data_arg) or found.fitted_on.data
-        given = _test_images(found, source, images, seed)
-        strange = {name: _test_images(found, _named(name), images, seed) for name in others}
+        given = test_images(found, source, images, seed)
+        strange = {name: other_images(found, name, images, seed) for name in others}
     if not chosen and not others:
         chosen = known_attacks(found)
     settings = EvaluationSettings(chosen, fpr, seed, count_all)
@@ -115,21 +114,6 @@ def evaluate(
             click.echo(json.dumps(_json(row)))
     else:
         show_evaluation(out_console(), found, result)
-
-
-def _named(name: str) -> "DataSource":
-    from fxtransport.detecting.source import DataSource
-
-    return DataSource.named(name)
-
-
-def _test_images(
-    found: "ImageDetector", source: "DataSource", images: int | None, seed: int
-) -> "Labeled":
-    """The test split of some data, as the model takes it."""
-    from fxtransport.detecting.attacking import collect
-
-    return collect(source.pixels(found.identity.preprocessing).test, images, seed)
 
 
 def _json(row: "Row") -> dict[str, Any]:

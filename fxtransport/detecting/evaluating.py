@@ -10,12 +10,13 @@ from fxtransport.detecting.attacking import (
     Labeled,
     Progress,
     attack_labeled,
-    check_classes,
+    collect,
     observe,
     observe_attack,
     silent,
 )
 from fxtransport.detecting.image_detector import ImageDetector
+from fxtransport.detecting.source import DataSource
 from fxtransport.detection import Observations
 from fxtransport.detection.attacks import Attack, make_attack
 from fxtransport.detection.detector import FPR, Detector, Scores
@@ -90,7 +91,6 @@ def evaluate_detectors(
     if not settings.attacks and not others:
         raise UsageError("there is nothing to test on: name an attack, or other data")
     clean = observe(found.senses, given.images)
-    check_classes(clean, found.identity.classes)
     refuse_known(found, "images to test on", clean)
     test = _Test(found, clean, settings.fpr)
     attacks = {}
@@ -114,6 +114,47 @@ def evaluate_detectors(
         test.other(name, observed)
     right = clean.predicted == given.labels.numpy()
     return Evaluation(tuple(test.rows), test.clean, test.tested, float(right.mean()))
+
+
+def test_images(
+    found: ImageDetector, source: DataSource, most: int | None = None, seed: int = 0
+) -> Labeled:
+    """The test split of data that the model was trained for, as the model takes it.
+
+    Args:
+        found: The detectors, with their model.
+        source: The data.
+        most: How many images at most; all if None.
+        seed: By which they are chosen.
+
+    Raises:
+        UsageError: the data cannot be loaded, or has other classes than the model.
+    """
+    splits = source.pixels(found.identity.preprocessing)
+    known = found.identity.classes
+    if splits.class_names != known:
+        raise UsageError(
+            f"{source.name} has {len(splits.class_names)} classes, {_listed(splits.class_names)}, "
+            f"and the model {len(known)}, {_listed(known)}; data of other classes is tested on "
+            "as other data (ood)"
+        )
+    return collect(splits.test, most, seed)
+
+
+def other_images(
+    found: ImageDetector, name: str, most: int | None = None, seed: int = 0
+) -> Labeled:
+    """The test split of other data, whose classes do not matter, as the model takes it.
+
+    Raises:
+        UsageError: the data cannot be loaded.
+    """
+    source = DataSource.named(name)
+    return collect(source.pixels(found.identity.preprocessing).test, most, seed)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
 
 
 def known_attacks(found: ImageDetector) -> tuple[Attack, ...]:
