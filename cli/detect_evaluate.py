@@ -86,9 +86,9 @@ def evaluate(
     from fxtransport.detecting.evaluating import (
         EvaluationSettings,
         evaluate_detectors,
+        images_to_test,
         known_attacks,
         other_images,
-        test_images,
     )
     from fxtransport.report.detection_pictures import draw, require_matplotlib
     from fxtransport.report.detection_table import show_evaluation
@@ -99,7 +99,7 @@ def evaluate(
     with compiling(str(det)):
         found = open_detector(det, watched, device, trust_files=trust_files)
         source = source_of(data, data_dir, download, data_arg) or found.fitted_on.data
-        given = test_images(found, source, images, seed)
+        given = images_to_test(found, source, images, seed)
         strange = {name: other_images(found, name, images, seed) for name in others}
     if not chosen and not others:
         chosen = known_attacks(found)

@@ -59,7 +59,7 @@ MAY_IMPORT = {
     "tracing": "casts copies functions hooks ir errors example process unit runtime watched",
     "analysis": "ir errors example outputs process unit runtime heads tracing",
     "passes": f"{RUNS} tracing analysis",
-    "report": f"{RUNS} passes training data objectives zoo names",
+    "report": f"{RUNS} passes training data objectives zoo names detection detecting",
 }
 """For each room, the others that its files may import; rooms without an entry, all but ``cli``."""
 

@@ -1,1 +1,41 @@
 """A detector beside its model, as a library: fitted, saved, loaded, asked and tested."""
+
+from fxtransport.detecting.attack_text import parse_attack, parse_attacks
+from fxtransport.detecting.evaluating import (
+    Evaluation,
+    EvaluationSettings,
+    evaluate_detectors,
+    images_to_test,
+    known_attacks,
+    other_images,
+)
+from fxtransport.detecting.exporting import export_extractor
+from fxtransport.detecting.fitting import FitSettings, fit_detectors
+from fxtransport.detecting.folder import load_detector, save_detector
+from fxtransport.detecting.image_detector import ImageDetector, Verdicts
+from fxtransport.detecting.judging import Judged, judge_files
+from fxtransport.detecting.source import DataSource
+from fxtransport.detecting.subject import Subject, open_subject
+
+__all__ = [
+    "DataSource",
+    "Evaluation",
+    "EvaluationSettings",
+    "FitSettings",
+    "ImageDetector",
+    "Judged",
+    "Subject",
+    "Verdicts",
+    "evaluate_detectors",
+    "export_extractor",
+    "fit_detectors",
+    "images_to_test",
+    "judge_files",
+    "known_attacks",
+    "load_detector",
+    "open_subject",
+    "other_images",
+    "parse_attack",
+    "parse_attacks",
+    "save_detector",
+]

@@ -116,7 +116,7 @@ def evaluate_detectors(
     return Evaluation(tuple(test.rows), test.clean, test.tested, float(right.mean()))
 
 
-def test_images(
+def images_to_test(
     found: ImageDetector, source: DataSource, most: int | None = None, seed: int = 0
 ) -> Labeled:
     """The test split of data that the model was trained for, as the model takes it.
