@@ -16,10 +16,19 @@ from fxtransport.cli.common import compiling, debug_option, trust_option
     metavar="FILE",
     help="The ONNX model.",
 )
+@click.option(
+    "--detector",
+    "detectors",
+    multiple=True,
+    metavar="NAME",
+    help="Return what this detector reads; may be repeated.  [default: all]",
+)
 @click.option("--force", is_flag=True, help="Overwrite FILE.")
 @trust_option
 @debug_option
-def export(det: Path, onnx: Path, force: bool, trust_files: bool) -> None:
+def export(
+    det: Path, onnx: Path, detectors: tuple[str, ...], force: bool, trust_files: bool
+) -> None:
     """Write the model in DET, with all that its detectors read of images, as ONNX.
 
     It takes pixels from 0 to 1, any number of images at once, and returns the logits and the
@@ -35,5 +44,5 @@ def export(det: Path, onnx: Path, force: bool, trust_files: bool) -> None:
         raise UsageError(f"{onnx} already exists: give another --onnx, or --force")
     with compiling(str(det)):
         found = load_detector(det, trust_files=trust_files)
-        names = export_extractor(found, onnx)
+        names = export_extractor(found, onnx, detectors)
     click.echo(f"{onnx}: images to {', '.join(names)}; onnxruntime agrees with torch", err=True)

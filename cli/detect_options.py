@@ -147,6 +147,8 @@ def subject_on(device: str | None, *arguments: Any, **options: Any) -> "Subject"
     from fxtransport.detecting.subject import open_subject
 
     subject = open_subject(*arguments, **options)
+    if subject.note:
+        click.echo(subject.note, err=True)
     place(subject.program, device)
     return subject
 

@@ -96,6 +96,8 @@ def load_embedded(
             "mean": _repeated(mean / pixels.highest, size[0]),
             "std": _repeated(std / pixels.highest, size[0]),
             **RESIZED,
+            # height and width are resized each by itself
+            "crop_mode": "squash",
         },
     )
 

@@ -3,7 +3,7 @@
 import io
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from fxtransport.detecting.image_detector import ImageDetector
 from fxtransport.detecting.senses import Senses
-from fxtransport.detection import detector_class
 from fxtransport.errors import UsageError, VerificationError, first_line
 from fxtransport.files import path_beside, put
 from fxtransport.process import device_of
@@ -23,8 +22,8 @@ from fxtransport.process import device_of
 INPUT = "images"
 METADATA = "fxtransport"
 NOT_IN_ONNX = {
-    "nss": "statistics that are looked up in a table, which is not done in an ONNX model",
-    "odin": "gradients, which an ONNX model cannot compute",
+    "nss": "natural scene statistics (nss), which are not exported",
+    "odin": "gradients (odin), which an ONNX model cannot compute",
 }
 """What detectors read that is not exported, and why."""
 
@@ -55,7 +54,9 @@ class Extraction(nn.Module):
         )
 
 
-def export_extractor(found: ImageDetector, file: Path) -> tuple[str, ...]:
+def export_extractor(
+    found: ImageDetector, file: Path, detectors: Sequence[str] = ()
+) -> tuple[str, ...]:
     """Write an ONNX model from pixels to what the detectors read, and check it.
 
     Its input ``images`` is B×C×H×W, float32, pixels from 0 to 1, for any B; normalization is
@@ -65,17 +66,18 @@ def export_extractor(found: ImageDetector, file: Path) -> tuple[str, ...]:
     Args:
         found: The detectors, with their model.
         file: Where; a file that is there is replaced.
+        detectors: The names of those whose arrays are returned; all by default.
 
     Returns:
         The names of the outputs.
 
     Raises:
-        UsageError: a package is missing, a detector reads what ONNX cannot compute, or the file
-            cannot be written.
+        UsageError: a package is missing, there is no such detector, one reads what ONNX cannot
+            compute, or the file cannot be written.
         VerificationError: onnxruntime computes other numbers.
     """
     _require()
-    names = outputs_of(found)
+    names = outputs_of(found, detectors or tuple(found.detectors))
     module = Extraction(found.senses, names).eval()
     example = _examples(found, 2)
     try:
@@ -90,17 +92,17 @@ def export_extractor(found: ImageDetector, file: Path) -> tuple[str, ...]:
     return names
 
 
-def outputs_of(found: ImageDetector) -> tuple[str, ...]:
+def outputs_of(found: ImageDetector, detectors: Sequence[str]) -> tuple[str, ...]:
     """The names of what detectors read, logits first.
 
     Raises:
-        UsageError: one of them reads what ONNX cannot compute.
+        UsageError: there is no such detector, or one reads what ONNX cannot compute.
     """
-    for name in found.detectors:
-        for array in set(detector_class(name).reads) & NOT_IN_ONNX.keys():
-            raise UsageError(f"{name} reads {NOT_IN_ONNX[array]}; fit other detectors")
-    reads = {array for name in found.detectors for array in detector_class(name).reads}
-    reads.add("logits")
+    reads = {"logits", *(array for name in detectors for array in found.named(name).reads)}
+    for array in reads & NOT_IN_ONNX.keys():
+        raise UsageError(
+            f"a detector reads {NOT_IN_ONNX[array]}: export for others that are fitted, by name"
+        )
     layers = [f"layer.{k}" for k in range(len(found.senses.extractor.layers))]
     order = ["logits", "transport", "penultimate", *layers, "laplacian"]
     return tuple(name for name in order if name in reads or ("layer" in reads and name in layers))

@@ -38,12 +38,14 @@ class Subject:
         preprocessing: How images become its input.
         data: Its splits, as pixels from 0 to 1.
         source: How they are found again.
+        note: What the user should know of it, if anything.
     """
 
     program: Program
     preprocessing: Preprocessing
     data: Splits
     source: DataSource
+    note: str = ""
 
 
 def open_subject(
@@ -117,7 +119,14 @@ def _of_run(
     program = _program_of(run, activations)
     own = DataSource.of(run.config) if source is None else source
     preprocessing = preprocessing_of(run.data)
-    return Subject(program, preprocessing, own.pixels(preprocessing), own)
+    last = len(run.program.parts) - 1
+    note = ""
+    if run.best is not None and run.best.exit.part != last:
+        note = (
+            f"the best exit is part {run.best.exit.part} with its auxiliary head; detectors look "
+            f"at the plain model, whose own head is that of part {last}"
+        )
+    return Subject(program, preprocessing, own.pixels(preprocessing), own, note)
 
 
 def open_watched(folder: Path, detectors: Iterable[str], *, trust_files: bool = False) -> Program:

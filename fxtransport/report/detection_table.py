@@ -91,7 +91,9 @@ def show_evaluation(console: "Console", found: ImageDetector, result: Evaluation
     )
     for place in (1, 2):
         table.columns[place].justify = "left"
-    marked = worst(row for row in result.rows if row.protocol in ATTACKED)
+    attacks = [row for row in result.rows if row.protocol in ATTACKED]
+    several = len({row.tested_on for row in attacks}) > 1
+    marked = worst(attacks) if several else {}
     for row in result.rows:
         is_worst = marked.get(row.detector) is row
         table.add_row(

@@ -166,3 +166,28 @@ def test_pixels_between_0_and_1_are_a_transform() -> None:
 def test_what_cannot_be_says_why(name: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         load(name, seed=0, batch_size=32, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("digits", (1, 8, 8)), ("digits", (3, 20, 24)), ("patches", (3, 32, 32))]
+)
+def test_the_transform_makes_the_same_inputs_of_images_from_files(
+    name: str, size: tuple[int, int, int]
+) -> None:
+    """Up to the rounding of pixels to 255 levels."""
+    how: dict[str, Any] = {"seed": 0, "batch_size": 40, "input_size": size}
+    splits = load(name, **how)
+    assert splits.transform is not None
+    pixels = load(name, **how, transform={**splits.transform, "mean": (0.0,), "std": (1.0,)})
+    mean, std = (torch.tensor(splits.transform[key]).reshape(-1, 1, 1) for key in ("mean", "std"))
+    (inputs, labels), (images, same_labels) = (next(iter(each.test)) for each in (splits, pixels))
+    assert torch.equal(labels, same_labels)
+    assert 0 <= float(images.min()) < float(images.max()) <= 1
+    torch.testing.assert_close((images - mean) / std, inputs, rtol=0, atol=2.1 / 255 / 0.17)
+    again = load(name, **how, transform=splits.transform)
+    found, _ = next(iter(again.test))
+    torch.testing.assert_close(found, inputs, rtol=0, atol=2.1 / 255 / 0.17)
+
+
+def test_points_have_no_transform() -> None:
+    assert load("moons", seed=0, batch_size=10).transform is None

@@ -1,6 +1,5 @@
 """Images in files: what is read, and what gets one line and no verdict."""
 
-import random
 from pathlib import Path
 
 import numpy as np
@@ -140,23 +139,3 @@ def test_a_picture_that_is_too_large_is_not_unpacked(
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 7000)
     with pytest.raises(UsageError, match="exceeds limit of 7000 pixels"):
         open_picture(path)
-
-
-def test_damaged_pictures_are_read_or_refused(tmp_path: Path) -> None:
-    """A thousand of them, of five formats."""
-    image = Image.fromarray((np.random.default_rng(0).random((24, 24)) * 255).astype(np.uint8))
-    generator = random.Random(0)
-    refused = 0
-    for suffix in ("png", "jpg", "gif", "bmp", "tiff"):
-        path = tmp_path / f"image.{suffix}"
-        image.save(path)
-        content = path.read_bytes()
-        for _ in range(200):
-            changed = bytearray(content)
-            for _ in range(generator.choice([1, 3, 30])):
-                changed[generator.randrange(len(changed))] = generator.randrange(256)
-            path.write_bytes(bytes(changed[: generator.choice([len(changed), len(changed) // 2])]))
-            why = reason(path)
-            assert "\n" not in why
-            refused += bool(why)
-    assert 300 < refused < 1000
