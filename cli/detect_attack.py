@@ -58,6 +58,7 @@ def attack(
     pretrained: bool,
     input_size: "InputSize | None",
     model_arg: tuple[str, ...],
+    transform: tuple[str, ...],
     output: Path,
     attacks: tuple[str, ...],
     epsilon: float | None,
@@ -99,6 +100,8 @@ def attack(
             pretrained=pretrained,
             input_size=input_size,
             options=pairs(model_arg),
+            transform=pairs(transform),
+            root=data_dir,
             trust_files=trust_files,
         )
     stream = subject.data.test if split == "test" else subject.data.validation

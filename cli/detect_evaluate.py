@@ -98,7 +98,8 @@ def evaluate(
         require_matplotlib()
     with compiling(str(det)):
         found = open_detector(det, watched, device, trust_files=trust_files)
-        source = source_of(data, data_dir, download, data_arg) or found.fitted_on.data
+        source = source_of(data, data_dir, download, data_arg)
+        source = source or found.fitted_on.data.moved(data_dir)
         given = images_to_test(found, source, images, seed)
         strange = {name: other_images(found, name, images, seed) for name in others}
     if not chosen and not others:

@@ -70,6 +70,7 @@ def fit(
     pretrained: bool,
     input_size: "InputSize | None",
     model_arg: tuple[str, ...],
+    transform: tuple[str, ...],
     output: Path,
     detectors: tuple[str, ...],
     attacks: tuple[str, ...],
@@ -117,6 +118,8 @@ def fit(
             pretrained=pretrained,
             input_size=input_size,
             options=pairs(model_arg),
+            transform=pairs(transform),
+            root=data_dir,
             trust_files=trust_files,
         )
     with attack_progress() as progress:

@@ -82,6 +82,13 @@ model_options = all_of(
         metavar="KEY=VALUE",
         help="An argument of a MODEL's constructor.",
     ),
+    click.option(
+        "--transform",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="How a MODEL's images are prepared: an option of timm's transforms, such as "
+        "mean=[0.5,0.5,0.5].  [default: as pretrained weights need it]",
+    ),
 )
 """Which classifier."""
 
@@ -131,13 +138,17 @@ def attack_settings(attacks: tuple[str, ...], epsilon: float | None) -> "tuple[A
 def source_of(
     data: str | None, data_dir: str | None, download: bool, data_arg: tuple[str, ...], **more: Any
 ) -> "DataSource | None":
-    """The data that options name; None if they name none."""
+    """The data that options name; None if they name none, but perhaps the folder of what is known.
+
+    Raises:
+        UsageError: an option goes with ``--data``, which is not given.
+    """
     from fxtransport.detecting.source import DataSource
     from fxtransport.errors import UsageError
 
     if data is None:
-        if data_dir or download or data_arg:
-            raise UsageError("--data-dir, --download and --data-arg go with --data")
+        if download or data_arg or more.get("validation"):
+            raise UsageError("--download, --data-arg and --validation go with --data")
         return None
     return DataSource.named(data, root=data_dir, download=download, options=pairs(data_arg), **more)
 

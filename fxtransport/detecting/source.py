@@ -1,7 +1,7 @@
 """The data that a detector learns from and is tested on, as pixels."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -47,6 +47,10 @@ class DataSource:
         if Path(name).is_dir():
             name = str(Path(name).absolute())
         return cls(name, root=None if root is None else str(Path(root).absolute()), **how)
+
+    def moved(self, root: str | None) -> Self:
+        """The same data in another folder; itself if none is named."""
+        return self if root is None else replace(self, root=str(Path(root).absolute()))
 
     @classmethod
     def of(cls, config: Config) -> Self:

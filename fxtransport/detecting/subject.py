@@ -56,6 +56,8 @@ def open_subject(
     pretrained: bool = False,
     input_size: SizeLike | InputSize | None = None,
     options: Mapping[str, Any] | None = None,
+    transform: Mapping[str, Any] | None = None,
+    root: str | None = None,
     trust_files: bool = False,
 ) -> Subject:
     """Build a classifier and load its data.
@@ -68,6 +70,10 @@ def open_subject(
         pretrained: Fetch weights, of a model that is named.
         input_size: The size of its input.
         options: What its constructor is given.
+        transform: How its images are prepared: options of ``timm.data.create_transform``, such as
+            ``mean`` and ``std``. By default as pretrained weights need it, or else as
+            :func:`fxtransport.data.load` does. A run knows.
+        root: The folder of a run's data, if it has moved.
         trust_files: Whether a Python file that a folder names may be run.
 
     Raises:
@@ -80,7 +86,10 @@ def open_subject(
         if pretrained or input_size is not None or options:
             raise UsageError(f"{name} has its weights and its size; leave out what sets others")
         if (folder / CONFIG).is_file():
-            return _of_run(folder, source, activations, trust_files=trust_files)
+            if transform:
+                raise UsageError(f"{name} is a run, which knows its transform; leave it out")
+            run = _loaded(folder, root, trust_files=trust_files)
+            return _of_run(run, source, activations)
         if not (folder / DESCRIPTION).is_file():
             raise UsageError(
                 f"{name} holds neither a run of fxtransport train nor a saved program: it has no "
@@ -90,7 +99,7 @@ def open_subject(
         raise UsageError(f"{name} is not a run, which knows its data: give source")
     if folder.is_dir():
         program = _saved_program(folder, activations, trust_files=trust_files)
-        return _with_data(program, source, {})
+        return _with_data(program, source, transform or {})
     spec = absolute(resolve(name))
     if not pretrained and spec.library != "file":
         raise UsageError(
@@ -98,9 +107,9 @@ def open_subject(
             "function in a Python file that loads them"
         )
     target = open_target(spec, options=options, pretrained=pretrained, input_size=input_size)
-    described: Any = getattr(target.model, "pretrained_cfg", None) or {}
+    described: Any = (pretrained and getattr(target.model, "pretrained_cfg", None)) or {}
     prepared = {name: described[name] for name in PREPARED if described.get(name)}
-    return _with_data(_compiled(target, activations), source, prepared)
+    return _with_data(_compiled(target, activations), source, {**prepared, **(transform or {})})
 
 
 def absolute(spec: ModelSpec) -> ModelSpec:
@@ -111,11 +120,8 @@ def absolute(spec: ModelSpec) -> ModelSpec:
     return replace(spec, name=f"{Path(file).absolute()}:{factory}")
 
 
-def _of_run(
-    folder: Path, source: DataSource | None, activations: Sequence[str], *, trust_files: bool
-) -> Subject:
+def _of_run(run: Run, source: DataSource | None, activations: Sequence[str]) -> Subject:
     """The plain model of a run, and the run's data."""
-    run = _loaded(folder, trust_files=trust_files)
     program = _program_of(run, activations)
     own = DataSource.of(run.config) if source is None else source
     preprocessing = preprocessing_of(run.data)
@@ -152,10 +158,11 @@ def activations_for(detectors: Iterable[str]) -> tuple[str, ...]:
     return (PENULTIMATE,) if PENULTIMATE in reads else ()
 
 
-def _loaded(folder: Path, *, trust_files: bool) -> Run:
+def _loaded(folder: Path, root: str | None = None, *, trust_files: bool) -> Run:
     """A run, with the weights of its best exit, or with its last ones if nothing was validated."""
     validated = RunFolder(folder).read().best is not None
-    return load_run(folder, last=not validated, trust_files=trust_files)
+    changes = None if root is None else {"data.root": str(Path(root).absolute())}
+    return load_run(folder, last=not validated, trust_files=trust_files, changes=changes)
 
 
 def _program_of(run: Run, activations: Sequence[str]) -> Program:

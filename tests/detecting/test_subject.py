@@ -4,12 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 import fxtransport
+from fxtransport.data import load
 from fxtransport.detecting.source import DataSource
 from fxtransport.detecting.subject import open_subject, open_watched
 from fxtransport.errors import UsageError
-from tests.cli.running import in_process, trained
+from tests.cli.running import in_process, trained, write_net
 from tests.detecting.small import new_images, subject, trained_run
 
 
@@ -87,3 +89,41 @@ def test_a_run_whose_best_exit_is_not_the_last_says_so(
 def test_points_are_no_images() -> None:
     with pytest.raises(UsageError, match=r"moons are points|not for moons"):
         open_subject(str(trained_run()), DataSource("moons"))
+
+
+def test_a_model_in_a_file_is_given_its_transform(tmp_path: Path) -> None:
+    name = write_net(tmp_path)
+    default = open_subject(name, DataSource("digits"))
+    digits = load("digits", seed=0, batch_size=9)
+    assert digits.transform is not None
+    assert default.preprocessing.mean == pytest.approx(digits.transform["mean"], abs=2e-3)
+    given = {"mean": [0.5], "std": [0.25], "interpolation": "bicubic"}
+    other = open_subject(name, DataSource("digits"), transform=given)
+    assert (other.preprocessing.mean, other.preprocessing.std) == ((0.5,), (0.25,))
+    assert other.preprocessing.interpolation == "bicubic"
+    for own, same in zip(default.data.test, other.data.test, strict=True):
+        assert torch.equal(own[0], same[0])
+
+
+def test_data_that_has_moved(tmp_path: Path) -> None:
+    """A run on a folder of images, which is elsewhere now."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    for name in ("a", "b"):
+        (old / name).mkdir(parents=True)
+        for number in range(12):
+            level = number + 100 * (name == "b")
+            Image.new("L", (8, 8), level).save(old / name / f"{number}.png")
+    options = ["--data", "imagefolder", "--data-dir", str(old), "--epochs", "1", "--batch-size"]
+    net = write_net(tmp_path)
+    run = tmp_path / "run"
+    arguments = ["--model-arg", "classes=2", "--validation", "0.4", "--output", str(run)]
+    result = in_process("train", net, "--no-verify", *options, "4", *arguments)
+    assert result.exit_code == 0, result.stderr
+    before = open_subject(str(run), trust_files=True)
+    old.rename(new)
+    with pytest.raises(UsageError, match="old"):
+        open_subject(str(run), trust_files=True)
+    after = open_subject(str(run), root=str(new), trust_files=True)
+    assert after.source.root == str(new)
+    assert before.preprocessing == after.preprocessing
+    assert sum(len(labels) for _, labels in after.data.test) == before.data.test.num_samples
