@@ -16,13 +16,13 @@ class AttackRecord:
         name: Of the attack.
         settings: Its settings.
         success_rate: The share of images that it succeeded on, among those that were classified
-            correctly.
+            correctly; None if none were.
         counts: What became of the images, see ``Outcome.counts``.
     """
 
     name: str
     settings: Mapping[str, Any]
-    success_rate: float
+    success_rate: float | None
     counts: Mapping[str, int]
 
 

@@ -1,5 +1,6 @@
 """Fit detectors for a classifier, on images that it was not trained on."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -146,7 +147,8 @@ def _attacked(
             )
         seen = observe_attack(senses, made, clean)
         found.append(seen.observed.take(made.outcome.counted))
-        records.append(AttackRecord(attack.name, made.settings, made.success_rate, made.counts))
+        rate = None if math.isnan(made.success_rate) else made.success_rate
+        records.append(AttackRecord(attack.name, made.settings, rate, made.counts))
     return (Observations.concatenated(found) if found else None), tuple(records)
 
 

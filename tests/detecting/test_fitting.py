@@ -1,6 +1,8 @@
 """What detectors are fitted on: the validation split, in parts that do not overlap."""
 
 import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import torch
 from fxtransport.detecting.attack_text import parse_attacks
 from fxtransport.detecting.attacking import collect
 from fxtransport.detecting.fitting import FitSettings, fit_detectors
+from fxtransport.detecting.folder import load_detector, save_detector
 from fxtransport.detecting.subject import Subject
 from fxtransport.detection.hashes import image_hashes
 from fxtransport.errors import UsageError
@@ -56,7 +59,33 @@ def test_what_attacks_did_is_told() -> None:
     assert sum(attack.counts[name] for name in names) == 575
     right = 575 - attack.counts["misclassified before"]
     assert attack.success_rate == attack.counts["successful"] / right
-    assert 0.1 < attack.success_rate < 1
+    assert right / 10 < attack.counts["successful"] < right
+
+
+def test_a_model_that_is_right_about_nothing_has_no_success_rate(tmp_path: Path) -> None:
+    """All images may be counted nevertheless, and the folder is written."""
+    stream = subject().data.validation
+    assert stream is not None
+    wrong = [(images, (labels + 5) % 10) for images, labels in stream]
+
+    class Wrong:
+        num_samples = stream.num_samples
+
+        def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+            # those that the model is right about have another class here
+            for images, labels in wrong:
+                predicted = torch.from_numpy(detector().score(images).predicted)
+                yield images, torch.where(labels == predicted, (labels + 1) % 10, labels)
+
+    other = dataclasses.replace(
+        subject(), data=dataclasses.replace(subject().data, validation=Wrong())
+    )
+    attacks = parse_attacks(["fgm{epsilon=0.1}"])
+    settings = FitSettings(("transport",), attacks, images=100, count_all=True)
+    found = fit_detectors(other, settings)
+    assert found.fitted_on.attacks[0].success_rate is None
+    save_detector(found, tmp_path / "det")
+    assert load_detector(tmp_path / "det", subject().program).fitted_on == found.fitted_on
 
 
 def test_calibration_keeps_its_promise_on_new_images() -> None:
