@@ -47,7 +47,7 @@ class FitSettings:
         count_all: Count every image as attacked, also those that do not fool the classifier.
 
     Raises:
-        UsageError: there is no such detector, one is named twice, or one needs attacks.
+        UsageError: there is no such detector, one needs attacks, or the share is out of range.
     """
 
     detectors: tuple[str, ...] = ()
