@@ -1,5 +1,6 @@
 """What tests share: one thread per worker, seeds, no network, golden files, small networks."""
 
+import ctypes
 import os
 import random
 import shutil
@@ -110,3 +111,21 @@ def saved(nets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def folder(saved: Path, tmp_path: Path) -> Path:
     """A copy of the folder, to be damaged."""
     return Path(shutil.copytree(saved, tmp_path / "net"))
+
+
+@pytest.fixture(autouse=True)
+def _frames_run_as_before() -> Iterator[None]:
+    """Python runs frames as it did before the test.
+
+    After an error in compiled code torch leaves its own evaluation of frames in place, in which
+    a call keeps its arguments alive until it returns.
+    """
+    python: Any = ctypes.pythonapi
+    get = python._PyInterpreterState_GetEvalFrameFunc
+    put = python._PyInterpreterState_SetEvalFrameFunc
+    python.PyInterpreterState_Get.restype = get.restype = ctypes.c_void_p
+    get.argtypes, put.argtypes = [ctypes.c_void_p], [ctypes.c_void_p, ctypes.c_void_p]
+    interpreter = python.PyInterpreterState_Get()
+    before = get(interpreter)
+    yield
+    put(interpreter, before)

@@ -203,4 +203,4 @@ def test_nothing_that_was_counted_stays_in_memory() -> None:
 
     before = fake()
     run_on(nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.ReLU()), (4,), CountCosts())
-    assert fake() == before
+    assert fake() <= before
