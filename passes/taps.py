@@ -224,7 +224,8 @@ class _Tapper:
     def _replaced(self, op: int) -> bool:
         """Make an addition in place one out of place.
 
-        That is not done if something later reads what it wrote under another name.
+        That is not done if something later reads what it wrote under another name, or if an
+        attribute of a module has it.
         """
         from torch import fx
 
@@ -244,10 +245,19 @@ class _Tapper:
         later = self.recording.ops[op + 1 :]
         if any(o.name == ALIAS and storages[o.inputs[0]] == storage for o in later):
             return False
-        if self._read_by_another_name(op, node.name):
+        if self._read_by_another_name(op, node.name) or self._is_kept(storage):
             return False
         node.op, node.target = "call_function", add_out_of_place
         return True
+
+    def _is_kept(self, storage: int) -> bool:
+        """Whether an attribute is assigned what lies in a storage, or a view of it."""
+        from fxtransport.runtime import assign
+
+        kept = {str(n.args[2]) for n in self.graph.nodes if n.target is assign}
+        pairs = zip(self.origins.op_nodes, self.recording.ops, strict=False)
+        values = {v for name, op in pairs if name in kept for v in op.outputs}
+        return any(self.recording.storages[value] == storage for value in values)
 
     def _read_by_another_name(self, op: int, name: str) -> bool:
         """Whether what an operation wrote is read later as another node's value.

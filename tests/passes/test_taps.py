@@ -1,5 +1,6 @@
 """Taps: residues keep their values whatever the model overwrites, and change nothing."""
 
+import copy
 import operator
 from collections.abc import Callable
 
@@ -293,3 +294,29 @@ def test_what_is_written_under_two_names_is_written(training: bool) -> None:
     expected = model(x)
     torch.manual_seed(0)
     assert torch.equal(program(x), expected)
+
+
+class Keeps(nn.Module):
+    """A residual block that keeps what it then adds to in place, or a view of it."""
+
+    def __init__(self, view: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.linear, self.view, self.last = nn.Linear(6, 6), view, None
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.linear(x)
+        self.last = self.view(y)
+        y += x
+        return y
+
+
+@pytest.mark.parametrize("view", [lambda y: y, lambda y: y[:, :2]])
+def test_what_an_attribute_keeps_is_added_to_in_place(view: Callable[[Tensor], Tensor]) -> None:
+    model = nn.Sequential(Keeps(view), Keeps(view), nn.Linear(6, 3))
+    program, x = transportify(copy.deepcopy(model), torch.zeros(2, 6)), torch.randn(5, 6)
+    output, expected = program.transport(x), model(x)
+    assert_identical(output.output, expected)
+    for block in (0, 1):
+        assert_identical(program.get_submodule(str(block)).last, model[block].last)
+    residue = model[0].linear(x)
+    assert_identical(output.residues[0], residue)
