@@ -73,12 +73,14 @@ class Trace(Pass):
         sink_attributes(graph)
         residuals = name_residuals(unit.fact(RecordedAdditions), origins)
         _refuse_conditional(residuals, traced.merged.conditional)
+        shapes = shapes_of(graph, tracer.values, unit.example)
+        layers = unit.fact(RecordedLayers)
         return unit.with_graph(
             graph,
             origins,
-            shapes_of(graph, tracer.values, unit.example),
+            shapes,
             residuals,
-            name_layers(unit.fact(RecordedLayers), unit.fact(Recording), origins),
+            name_layers(layers, unit.fact(Recording), origins, shapes.specs),
             find_activations(self.activations, unit, graph, origins, tracer.results),
             traced.constructs,
             traced.watched,

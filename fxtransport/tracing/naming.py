@@ -1,7 +1,7 @@
 """Name the nodes of what was found in a recording: residual additions and layers."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from fxtransport.ir import (
     Addition,
@@ -26,11 +26,22 @@ def name_residuals(additions: RecordedAdditions, origins: Origins) -> Residuals:
     return Residuals(tuple(_residual(addition, stage, origins) for addition, stage in pairs))
 
 
-def name_layers(layers: RecordedLayers, recording: Recording, origins: Origins) -> Layers:
-    """The equal-dimension layers x_{m+1} = g_m(x_m) as nodes: their input and output."""
+def name_layers(
+    layers: RecordedLayers, recording: Recording, origins: Origins, tensors: Container[str]
+) -> Layers:
+    """The equal-dimension layers x_{m+1} = g_m(x_m) as nodes: their input and output.
+
+    Args:
+        layers: As they were recorded.
+        recording: The recording.
+        origins: Of what the nodes come.
+        tensors: The nodes that are tensors. A layer inside of a node, or at the end of one that
+            returns a structure, cannot be tapped and is left out.
+    """
     numbers = stage_numbers(layer.shape for layer in layers.found)
     pairs = zip(layers.found, numbers, strict=True)
-    return Layers(tuple(_layer(layer, stage, recording, origins) for layer, stage in pairs))
+    found = (_layer(layer, stage, recording, origins) for layer, stage in pairs)
+    return Layers(tuple(x for x in found if x.input in tensors and x.output in tensors))
 
 
 def stage_numbers(shapes: Iterable[tuple[int, ...]]) -> list[int]:
@@ -75,7 +86,6 @@ def _residual(addition: Addition, stage: int, origins: Origins) -> Residual:
 def _layer(layer: RecordedLayer, stage: int, recording: Recording, origins: Origins) -> Layer:
     reads = recording.ops[layer.first].inputs
     data = next(k for k, value in enumerate(reads) if recording.depends[value])
-    source = origins.operands[layer.first][data]
-    assert source is not None, f"the input of {layer.path} is not a node"
+    source = origins.operands[layer.first][data] or ""
     output = origins.op_nodes[layer.last]
     return Layer(layer.path, source, output, layer.shape[1:], stage)
