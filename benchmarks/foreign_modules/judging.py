@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import re
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -201,5 +202,6 @@ def judge(case: Case, known: Library, verify: bool = True) -> Judgment:
 
 
 def as_json(judgment: Judgment) -> dict[str, Any]:
-    """A judgment as it is written."""
-    return {**asdict(judgment), "found": judgment.found}
+    """A judgment as it is written, which names no folder of this machine."""
+    reason = re.sub(r"/\S*/(?:site-packages|fxtransport/(?=benchmarks))/?", "", judgment.reason)
+    return {**asdict(judgment), "reason": reason, "found": judgment.found}
