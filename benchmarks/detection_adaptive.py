@@ -24,7 +24,7 @@ from fxtransport.detection.detector import Detector
 ATTACKED = ("transport", "mahalanobis", "one-class", "max-softmax")
 """The detectors that are attacked: those whose features have gradients."""
 GROWTH = 2.0
-"""An image that is more than so many times as far away as before is no attack."""
+"""How many times as far away as before an image may be, to count as an attack."""
 
 
 class Features(nn.Module):
