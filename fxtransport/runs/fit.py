@@ -3,12 +3,18 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from fxtransport.program import Program
 from fxtransport.runs.config import CONFIG, Config
 from fxtransport.runs.recipe import Recipe
 from fxtransport.runs.settings import make_settings
 from fxtransport.training import FitReport, Observer, Trainer
 from fxtransport.training.checkpoint import RunFolder
+from fxtransport.training.monitors import Monitor, PolyakLojasiewicz
+
+MONITORED = 64
+"""The number of samples that monitors look at."""
 
 
 def fit_run(
@@ -40,12 +46,27 @@ def fit_run(
         settings=settings.trainer,
         run=folder,
         observers=observers,
+        monitors=_monitors(recipe),
     )
     if resume:
         trainer.restore()
     write_config(folder, recipe.config)
     data = recipe.data
     return trainer.fit(data.train, data.validation, data.test)
+
+
+def _monitors(recipe: Recipe) -> list[Monitor]:
+    """What is measured after every epoch, on the first training samples."""
+    if not recipe.config.get("trainer.monitors"):
+        return []
+    found, left = [], MONITORED
+    for inputs, targets in recipe.data.train.epoch(0):
+        found.append((inputs[:left], targets[:left]))
+        left -= len(found[-1][1])
+        if left <= 0:
+            break
+    inputs, targets = (torch.cat(each) for each in zip(*found, strict=True))
+    return [PolyakLojasiewicz(inputs, targets)]
 
 
 def write_config(folder: Path, config: Config) -> None:

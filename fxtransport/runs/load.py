@@ -14,7 +14,7 @@ from fxtransport.runs.config import CONFIG, Config, Values, read_run
 from fxtransport.runs.recipe import make_recipe
 from fxtransport.runs.settings import RunSettings, make_settings
 from fxtransport.training import Best, Exit
-from fxtransport.training.checkpoint import Checkpoint, RunFolder
+from fxtransport.training.checkpoint import Checkpoint, KeptWeights, RunFolder
 from fxtransport.weights import load_weights
 
 
@@ -54,6 +54,7 @@ def load_run(
     *,
     last: bool = False,
     average: bool | None = None,
+    epoch: int | None = None,
     trust_files: bool = False,
     changes: Values | None = None,
 ) -> Run:
@@ -64,6 +65,8 @@ def load_run(
         last: Load the weights of the last checkpoint, not those of the best exit.
         average: Whether to load the moving average of the weights; None: if there is one. The
             best weights are the average's, if there is one.
+        epoch: Load the weights that the run had after so many epochs, if it kept them; see
+            :func:`kept_epochs`.
         trust_files: Whether a Python file that the configuration names may be run, to build the
             model. Give it only for runs whose author you trust.
         changes: Other values of keys that do not change what is computed, such as
@@ -82,12 +85,18 @@ def load_run(
     saved = RunFolder(run)
     checkpoint = saved.read()
     state = checkpoint.state
-    _check_weights(run, checkpoint, last=last, average=average)
+    kept = None if epoch is None else _find_kept(run, checkpoint, epoch)
+    if kept is None:
+        _check_weights(run, checkpoint, last=last, average=average)
+    elif last or average is not None:
+        raise UsageError("the weights after an epoch are one set: leave out last and average")
 
     recipe = make_recipe(config)
     program = recipe.program(new=False)
     averaged = state["ema"] is not None and average is not False
-    if last:
+    if kept is not None:
+        load_weights(program, saved.read_tensors(kept.weights), run / kept.weights.file)
+    elif last:
         program.load_state_dict(state["ema" if averaged else "program"])
     else:
         assert checkpoint.best is not None
@@ -103,9 +112,39 @@ def load_run(
         input_size=recipe.shape,
         best=best,
         exits=_trained_exits(state) or tuple(range(len(program.parts))),
-        epochs=state["position"]["epochs"] if last or best is None else best.epoch,
+        epochs=_epochs(state, kept, best, last=last),
         averaged=averaged,
     )
+
+
+def kept_epochs(folder: str | os.PathLike[str]) -> tuple[int, ...]:
+    """After how many epochs a run kept its weights, in order; empty if it kept none.
+
+    Raises:
+        CheckpointError: the folder holds no run, or it is damaged.
+    """
+    return tuple(kept.epochs for kept in RunFolder(folder).read().kept)
+
+
+def _find_kept(run: Path, checkpoint: Checkpoint, epoch: int) -> KeptWeights:
+    for kept in checkpoint.kept:
+        if kept.epochs == epoch:
+            return kept
+    there = ", ".join(str(kept.epochs) for kept in checkpoint.kept)
+    raise UsageError(
+        f"{run} has no weights of epoch {epoch}: "
+        + (f"it kept those of {there}" if there else "it was trained without keep_checkpoints")
+    )
+
+
+def _epochs(
+    state: dict[str, Any], kept: KeptWeights | None, best: Best | None, *, last: bool
+) -> int:
+    """After how many epochs the program had the weights that are loaded."""
+    if kept is not None:
+        return kept.epochs
+    done: int = state["position"]["epochs"]
+    return done if last or best is None else best.epoch
 
 
 def _check_weights(run: Path, checkpoint: Checkpoint, *, last: bool, average: bool | None) -> None:

@@ -64,6 +64,8 @@ def make_settings(config: Config, parts: int) -> RunSettings:
     """
     schedule = config.section("schedule")
     trainer = config.section("trainer")
+    # they need the data, which fit_run has
+    trainer.pop("monitors", None)
     return RunSettings(
         objective=_objective(config.section("objective"), parts),
         schedule=SCHEDULES[schedule.pop("name")](**schedule),

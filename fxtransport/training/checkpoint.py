@@ -1,9 +1,10 @@
 """The folder of a run: checkpoints that stay complete through a crash at any moment.
 
-``checkpoint.json`` is the last checkpoint. It names the file of the tensors and that of the
-best weights, with their hashes; no other file counts. Every file is written under a temporary
-name, flushed to the disk, and renamed. ``checkpoint.json`` is renamed last, and the files that
-it no longer names are deleted after that, so it describes a complete checkpoint at any moment.
+``checkpoint.json`` is the last checkpoint. It names the file of the tensors, that of the best
+weights, and those of weights kept along the run, with their hashes; no other file counts. Every
+file is written under a temporary name, flushed to the disk, and renamed. ``checkpoint.json`` is
+renamed last, and the files that it no longer names are deleted after that, so it describes a
+complete checkpoint at any moment.
 """
 
 import json
@@ -28,7 +29,7 @@ _OLDER = (
     "the run was made by fxtransport 0.1, whose settings had other names; export its weights with "
     "that version, or train again"
 )
-_OURS = ("last-*.safetensors", "best-*.safetensors", "*.new")
+_OURS = ("last-*.safetensors", "best-*.safetensors", "epoch-*.safetensors", "*.new")
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,15 @@ class Weights:
 
 
 @dataclass(frozen=True)
+class KeptWeights:
+    """The weights that a run had after some of its epochs."""
+
+    epochs: int
+    """The number of epochs that were done; 0: the weights that it began with."""
+    weights: Weights
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """The content of ``checkpoint.json`` and of the tensors that it names."""
 
@@ -47,6 +57,8 @@ class Checkpoint:
     """What the run is and how far it is, for people and for comparison: plain JSON."""
     state: Any
     best: Weights | None
+    kept: tuple[KeptWeights, ...] = ()
+    """Weights along the run, in the order of their epochs."""
 
 
 class RunFolder:
@@ -78,10 +90,12 @@ class RunFolder:
             "summary": checkpoint.summary,
             "tensors": asdict(last),
             "best": checkpoint.best and asdict(checkpoint.best),
+            "kept": [asdict(kept) for kept in checkpoint.kept],
             "state": flat.tree,
         }
         self.write_json(CHECKPOINT, content)
-        self._delete_all_but({last.file, checkpoint.best.file if checkpoint.best else ""})
+        named = {last.file, *(kept.weights.file for kept in checkpoint.kept)}
+        self._delete_all_but(named | ({checkpoint.best.file} if checkpoint.best else set()))
 
     def write_tensors(self, kind: str, tensors: dict[str, torch.Tensor]) -> Weights:
         """Write a safetensors file, named by its hash, so that it never overwrites another.
@@ -149,10 +163,15 @@ class RunFolder:
         try:
             last = Weights(**found["tensors"])
             best = Weights(**found["best"]) if found["best"] else None
+            # folders that an earlier version wrote have none
+            kept = tuple(
+                KeptWeights(int(each["epochs"]), Weights(**each["weights"]))
+                for each in found.get("kept", ())
+            )
             summary, tree = dict(found["summary"]), found["state"]
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{path} is damaged: {error}") from error
-        return Checkpoint(summary, unflatten(tree, self.read_tensors(last)), best)
+        return Checkpoint(summary, unflatten(tree, self.read_tensors(last)), best, kept)
 
     def read_tensors(self, weights: Weights) -> dict[str, torch.Tensor]:
         """The tensors of a file that a checkpoint names.

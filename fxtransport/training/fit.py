@@ -14,6 +14,7 @@ from fxtransport.training.devices import move_to, peak_memory, reset_peak_memory
 from fxtransport.training.engine import Engine
 from fxtransport.training.evaluate import evaluate
 from fxtransport.training.interrupts import SignalWatch
+from fxtransport.training.monitors import Monitor
 from fxtransport.training.reports import EpochReport, Exit, FitReport, Observer, Plan
 from fxtransport.training.saver import Saver
 from fxtransport.training.steps import LossError
@@ -36,6 +37,7 @@ class Fit:
         train: Training batches.
         validation: Evaluated after every epoch.
         test: Evaluated at the end.
+        monitors: Measure the program after every epoch.
 
     Raises:
         UsageError: the data does not fit the settings.
@@ -49,6 +51,7 @@ class Fit:
         train: Epochs,
         validation: Batches | None,
         test: Batches | None,
+        monitors: Sequence[Monitor] = (),
     ) -> None:
         if not len(train):
             raise UsageError("there is nothing to train on: an epoch has no batches")
@@ -63,6 +66,7 @@ class Fit:
         self._train = train
         self._validation = validation
         self._test = test
+        self._monitors = monitors
         self._watch = SignalWatch()
 
     def run(self) -> FitReport:
@@ -163,11 +167,20 @@ class Fit:
             seconds=seconds,
             samples_per_second=samples / seconds,
             peak_memory=peak,
+            measured=self._measure(),
         )
         for observer in self._observers:
             observer.on_epoch(report)
         self._save()
         self._stop_if_signaled()
+
+    def _measure(self) -> dict[str, float | None]:
+        """What monitors measure of the program that is validated."""
+        found: dict[str, float | None] = {}
+        for monitor in self._monitors:
+            with fork_rng(0):
+                found |= monitor.measure(self._state.validated)
+        return found
 
     def _evaluate(self, batches: Batches | None, parts: Sequence[int]) -> tuple[Exit, ...]:
         if batches is None:

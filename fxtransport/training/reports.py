@@ -1,6 +1,7 @@
 """What a trainer reports, and the observers that it reports to."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -101,6 +102,8 @@ class EpochReport:
     samples_per_second: float
     peak_memory: int
     """Bytes: allocated on a CUDA device, else of the whole process."""
+    measured: Mapping[str, float | None] = field(default_factory=dict)
+    """What monitors measured, by column."""
 
 
 @dataclass(frozen=True)

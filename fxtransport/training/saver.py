@@ -6,10 +6,11 @@ from typing import Any
 
 from fxtransport.errors import CheckpointError, TrainingError, UsageError
 from fxtransport.randomness import restore_random_state
-from fxtransport.training.checkpoint import CHECKPOINT, Checkpoint, RunFolder
+from fxtransport.training.checkpoint import CHECKPOINT, Checkpoint, KeptWeights, RunFolder
 from fxtransport.training.reports import Position
 from fxtransport.training.state import RunState
 from fxtransport.training.steps import LossError
+from fxtransport.weights import distinct_state
 
 
 class Saver:
@@ -19,14 +20,22 @@ class Saver:
         folder: The folder of the run; None: nothing is written.
         state: The state of the run.
         description: What must be the same when the run is resumed, as JSON.
+        keep_every: Keep the weights after every so many epochs, and those of the beginning;
+            None: only the last checkpoint and the best weights are kept.
     """
 
     def __init__(
-        self, folder: RunFolder | None, state: RunState, description: dict[str, Any]
+        self,
+        folder: RunFolder | None,
+        state: RunState,
+        description: dict[str, Any],
+        keep_every: int | None = None,
     ) -> None:
         self.folder = folder
         self._state = state
         self._description = description
+        self._keep_every = keep_every
+        self._kept: tuple[KeptWeights, ...] = ()
         self._random: dict[str, Any] | None = None
         self._saved_at = time.monotonic()
         self.saved: Position | None = None
@@ -54,8 +63,21 @@ class Saver:
             "position": asdict(self._state.position),
             "best": best.record and asdict(best.record),
         }
-        self.folder.write(Checkpoint(summary, self._state.state_dict(), best.weights))
+        self._keep(self.folder)
+        state = self._state.state_dict()
+        self.folder.write(Checkpoint(summary, state, best.weights, self._kept))
         self.saved, self._saved_at = self._state.position, time.monotonic()
+
+    def _keep(self, folder: RunFolder) -> None:
+        """Keep the present weights, if an epoch of which they are kept has just ended."""
+        position = self._state.position
+        if self._keep_every is None or position.batch or position.epochs % self._keep_every:
+            return
+        if any(kept.epochs == position.epochs for kept in self._kept):
+            return
+        tensors = distinct_state(self._state.validated)
+        weights = folder.write_tensors(f"epoch-{position.epochs:05}", tensors)
+        self._kept = (*self._kept, KeptWeights(position.epochs, weights))
 
     def restore(self) -> None:
         """Resume from the last checkpoint.
@@ -72,6 +94,7 @@ class Saver:
             # now, not at the end of the run, where it would be too late
             self.folder.verify(checkpoint.best)
         self._state.load_checkpoint(checkpoint)
+        self._kept = checkpoint.kept
         self._random = checkpoint.state["random"]
         self.saved = self._state.position
 

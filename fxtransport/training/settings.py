@@ -81,6 +81,9 @@ class TrainerSettings:
     """Compute what frozen parts return for the training set once, and keep it on disk."""
     checkpoint_minutes: float | None = None
     """Also save within epochs, this many minutes after the last checkpoint."""
+    keep_checkpoints: int | None = None
+    """Also keep the weights after every so many epochs, and those that training begins with, in
+    the run's folder; with a moving average, its weights."""
     check_every: int = 50
     """The number of steps between two checks that losses are finite, on a device that each
     check makes wait. On the CPU each loss is checked before its step."""
@@ -93,6 +96,10 @@ class TrainerSettings:
         for name in ("accumulate", "check_every"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.keep_checkpoints is not None and self.keep_checkpoints < 1:
+            raise UsageError(
+                f"keep_checkpoints is {self.keep_checkpoints}; it must be at least 1 epoch"
+            )
         for name in ("grad_clip", "checkpoint_minutes"):
             value = getattr(self, name)
             if value is not None and not value > 0:

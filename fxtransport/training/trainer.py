@@ -20,6 +20,7 @@ from fxtransport.training.fit import Fit
 from fxtransport.training.learner import Learner
 from fxtransport.training.meter import Meter
 from fxtransport.training.metrics import MetricsFile, TensorBoard
+from fxtransport.training.monitors import Monitor
 from fxtransport.training.reports import FitReport, Observer, Position, StepReport
 from fxtransport.training.saver import Saver
 from fxtransport.training.schedules import Phase, Schedule
@@ -41,6 +42,7 @@ class Trainer:
             made if it does not exist; None: nothing is written, and the best weights are kept
             in memory.
         observers: Receive reports of the progress.
+        monitors: Measure the program after every epoch, for ``metrics.csv``.
 
     Raises:
         UsageError: parts share parameters, or one has no head or nothing to train; the
@@ -71,6 +73,7 @@ class Trainer:
         settings: TrainerSettings | None = None,
         run: str | os.PathLike[str] | None = None,
         observers: Sequence[Observer] = (),
+        monitors: Sequence[Monitor] = (),
     ) -> None:
         optimizer, settings = optimizer or OptimizerSettings(), settings or TrainerSettings()
         parts = schedule.parts_of(program)
@@ -78,7 +81,8 @@ class Trainer:
         check_trainable(parts, phases)
         move_program(program, objective, settings)
         folder = None if run is None else RunFolder(run)
-        self._observers = [*_writers(folder, settings), *observers]
+        self._monitors = monitors
+        self._observers = [*_writers(folder, settings, monitors), *observers]
         learners = _new_learners(program, schedule, optimizer, settings)
         for learner in learners.values():
             # refuses parts for which there is no τ
@@ -86,7 +90,7 @@ class Trainer:
         state = _new_state(program, objective, learners, settings, folder)
         self._engine = Engine(state, parts, phases, settings)
         description = describe_run(program, objective, schedule, optimizer, settings)
-        self._saver = Saver(folder, state, description)
+        self._saver = Saver(folder, state, description, settings.keep_checkpoints)
 
     @property
     def program(self) -> Program:
@@ -156,7 +160,9 @@ class Trainer:
             UsageError: the data does not fit the settings.
         """
         epochs = epochs_of(train, self._engine.settings.seed)
-        return Fit(self._engine, self._saver, self._observers, epochs, validation, test).run()
+        return Fit(
+            self._engine, self._saver, self._observers, epochs, validation, test, self._monitors
+        ).run()
 
     def restore(self) -> Position:
         """Resume from the last checkpoint in the run's folder.
@@ -227,10 +233,15 @@ def _new_state(
     return RunState(program, objective, learners, ema, BestExit(folder), meter, device)
 
 
-def _writers(folder: RunFolder | None, settings: TrainerSettings) -> list[Observer]:
+def _writers(
+    folder: RunFolder | None, settings: TrainerSettings, monitors: Sequence[Monitor]
+) -> list[Observer]:
     if folder is None and settings.tensorboard:
         raise UsageError("TensorBoard needs a run folder to write into; give run=…")
+    if folder is None and settings.keep_checkpoints is not None:
+        raise UsageError("keep_checkpoints needs a run folder to keep weights in; give run=…")
     if folder is None:
         return []
-    writers: list[Observer] = [MetricsFile(folder.path)]
+    measured = [column for monitor in monitors for column in monitor.columns]
+    writers: list[Observer] = [MetricsFile(folder.path, measured)]
     return [*writers, TensorBoard(folder.path)] if settings.tensorboard else writers

@@ -8,7 +8,7 @@ import torch
 import fxtransport
 from fxtransport.errors import UsageError
 from fxtransport.origin import Origin
-from fxtransport.runs.load import Run, load_run
+from fxtransport.runs.load import Run, kept_epochs, load_run
 from fxtransport.training import Parallel, Trainer, evaluate
 from tests.cli.running import in_process, state_of, trained
 
@@ -88,3 +88,27 @@ def test_weights_that_there_are_not(folder: Path) -> None:
 def test_a_folder_without_a_run(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="does not hold a run"):
         load_run(tmp_path)
+
+
+def test_weights_along_the_run_are_kept(tmp_path: Path) -> None:
+    options = ["--method", "e2e", "--epochs", "3", "--lr", "0.1", "--keep-checkpoints", "2"]
+    folder = trained(in_process, tmp_path / "run", *options)
+    assert kept_epochs(folder) == (0, 2)
+    first, later, last = (
+        load_run(folder, trust_files=True, **which).program.state_dict()
+        for which in ({"epoch": 0}, {"epoch": 2}, {"last": True})
+    )
+    name = "stem.weight"
+    assert not torch.equal(first[name], later[name])
+    assert not torch.equal(later[name], last[name])
+    assert load_run(folder, epoch=2, trust_files=True).epochs == 2
+    with pytest.raises(UsageError, match=r"no weights of epoch 1: it kept those of 0, 2$"):
+        load_run(folder, epoch=1, trust_files=True)
+    with pytest.raises(UsageError, match="leave out last"):
+        load_run(folder, epoch=2, last=True, trust_files=True)
+
+
+def test_a_run_that_kept_none_says_so(folder: Path) -> None:
+    assert kept_epochs(folder) == ()
+    with pytest.raises(UsageError, match="trained without keep_checkpoints"):
+        load_run(folder, epoch=1, trust_files=True)

@@ -26,6 +26,7 @@ from fxtransport.training import (
     Trainer,
     TrainerSettings,
 )
+from fxtransport.training.monitors import Monitor
 from tests import networks
 
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -95,6 +96,7 @@ def trainer_of(
     program: Program | None = None,
     objective: Objective | None = None,
     observers: Sequence[Observer] = (),
+    monitors: Sequence[Monitor] = (),
     optimizer: OptimizerSettings | None = None,
     **settings: Any,
 ) -> Trainer:
@@ -106,6 +108,7 @@ def trainer_of(
         settings=TrainerSettings(**{"seed": 5, **settings}),
         run=run,
         observers=observers,
+        monitors=monitors,
     )
 
 

@@ -3,14 +3,17 @@
 from pathlib import Path
 
 import pytest
+import torch
 from torch import nn
 
-from fxtransport.errors import TrainingError
+from fxtransport.errors import TrainingError, UsageError
 from fxtransport.training import (
+    EpochReport,
     Observer,
     Parallel,
     Position,
     StepReport,
+    Trainer,
 )
 from fxtransport.training.checkpoint import RunFolder
 from tests.training.runs import (
@@ -49,6 +52,35 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"head\.bias .* is not finite after step 3"):
         trainer.fit(train_stream())
     assert RunFolder(tmp_path).read().summary["position"]["steps"] == 0
+
+
+def test_weights_are_kept_along_the_run_and_through_a_resume(tmp_path: Path) -> None:
+    class Stop(Observer):
+        def on_epoch(self, epoch: EpochReport) -> None:
+            if epoch.position.epochs == 3:
+                raise KeyboardInterrupt
+
+    def trainer(*observers: Observer) -> Trainer:
+        settings = {"keep_checkpoints": 2}
+        return trainer_of(Parallel(5), tmp_path, observers=observers, **settings)
+
+    with pytest.raises(KeyboardInterrupt):
+        trainer(Stop()).fit(train_stream())
+    resumed = trainer()
+    resumed.restore()
+    resumed.fit(train_stream())
+    kept = RunFolder(tmp_path).read().kept
+    assert [each.epochs for each in kept] == [0, 2, 4]
+    names = {path.name for path in tmp_path.glob("epoch-*")}
+    assert names == {each.weights.file for each in kept}
+    stems = [RunFolder(tmp_path).read_tensors(each.weights)["stem.bias"] for each in kept]
+    assert not torch.equal(stems[0], stems[1])
+    assert not torch.equal(stems[1], stems[2])
+
+
+def test_weights_are_kept_in_a_folder() -> None:
+    with pytest.raises(UsageError, match="keep_checkpoints needs a run folder"):
+        trainer_of(Parallel(1), keep_checkpoints=1)
 
 
 @pytest.mark.cuda

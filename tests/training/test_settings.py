@@ -14,6 +14,7 @@ from fxtransport.training import OptimizerSettings, TrainerSettings
         ({"check_every": 0}, "check_every is 0"),
         ({"grad_clip": 0.0}, "grad_clip is 0.0"),
         ({"checkpoint_minutes": -1.0}, "checkpoint_minutes is -1.0"),
+        ({"keep_checkpoints": 0}, "keep_checkpoints is 0"),
         ({"ema": 1.0}, "ema is 1.0"),
         ({"update_frozen_bn": True, "cache_hidden": True}, "leave one of the two out"),
     ],

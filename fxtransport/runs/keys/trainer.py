@@ -62,6 +62,22 @@ KEYS = (
         may_change=always,
     ),
     Key(
+        "trainer.keep_checkpoints",
+        int,
+        "--keep-checkpoints",
+        "Keep the weights after every N epochs too, and those of the beginning.",
+        least=1,
+        may_change=always,
+    ),
+    Key(
+        "trainer.monitors",
+        list,
+        "--monitor",
+        "Measure this after every epoch, for metrics.csv; may be repeated.",
+        choices=("polyak-lojasiewicz",),
+        may_change=always,
+    ),
+    Key(
         "trainer.tensorboard",
         bool,
         "--tensorboard",
