@@ -53,14 +53,14 @@ MAY_IMPORT = {
     "modes": "program shells",
     "data": "errors files randomness",
     "nets": "errors heads",
-    "ot": "errors",
+    "ot": "errors ir modes outputs program residue",
     "objectives": "ir errors ot outputs residue",
     "training": f"{RUNS} objectives ot data",
     "detection": f"{RUNS} objectives ot data",
     "tracing": "casts copies functions hooks ir errors example process unit runtime watched",
     "analysis": "ir errors example outputs process unit runtime heads tracing",
     "passes": f"{RUNS} tracing analysis",
-    "report": f"{RUNS} passes training data objectives ot zoo names detection detecting",
+    "report": f"{RUNS} passes training data objectives ot zoo names detection detecting comparing",
 }
 """For each room, the others that its files may import; rooms without an entry, all but ``cli``."""
 
