@@ -34,6 +34,8 @@ ARGUMENTS = {
     "give num_classes": "give --num-classes",
     "head='none'": "--head none",
     'head="none"': "--head none",
+    "give data": "give --data",
+    "keep_checkpoints=1": "--keep-checkpoints 1",
     "last=True": "--last",
     "pretrained=True": "--pretrained",
     "trust_files=True": "--trust-files",

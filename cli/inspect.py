@@ -1,11 +1,19 @@
 """``fxtransport inspect``: the rewritten graph of a model."""
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from fxtransport.cli.common import compile_model, compiling, each_model, model_options, out_console
+from fxtransport.cli.common import (
+    compile_model,
+    compiling,
+    each_model,
+    model_options,
+    out_console,
+    trust_option,
+)
 
 if TYPE_CHECKING:
     from fxtransport.input_size import InputSize
@@ -33,6 +41,7 @@ DEFAULT = "boundaries"
 @click.option(
     "--all", "everything", is_flag=True, help="List every node, with its name and arguments."
 )
+@trust_option
 @model_options
 def inspect(
     names: tuple[str, ...],
@@ -45,12 +54,15 @@ def inspect(
     pretrained: bool,
     input_size: "InputSize | None",
     submodule: str | None,
+    trust_files: bool,
     as_json: bool,
 ) -> None:
     """Show the graph that a model is rewritten to, one line for each node, with marks.
 
-    MODEL is a timm or torchvision name (timm:NAME, torchvision:NAME), or
-    path/to/file.py:factory.
+    MODEL is a timm or torchvision name (timm:NAME, torchvision:NAME),
+    path/to/file.py:factory, or the folder of a run of fxtransport train. For a run, a column shows
+    how near each identity block is to an optimal map: the exact W2 between the samples before
+    and after the block over the way that they are moved, 1 for an optimal map.
 
     For example: fxtransport inspect swin_tiny --pipeline 'partition{modules=4}'
     """
@@ -93,7 +105,40 @@ def inspect(
         else:
             _print_listing(unit, name, runs, everything=everything)
 
-    each_model(names, as_json, work)
+    for name in names:
+        if not (Path(name) / "config.toml").is_file():
+            continue
+        if code or dot or diff:
+            raise click.UsageError("--code, --dot and --diff are for models, not for runs")
+        _show_run(name, as_json=as_json, everything=everything, trust_files=trust_files)
+    models = tuple(name for name in names if not (Path(name) / "config.toml").is_file())
+    if models:
+        each_model(models, as_json, work)
+
+
+def _show_run(name: str, *, as_json: bool, everything: bool, trust_files: bool) -> None:
+    """The listing of a run's model, with how near its blocks are to optimal maps."""
+    from fxtransport.comparing.networks import open_network
+    from fxtransport.comparing.optimality import by_node, movements_of, to_json
+    from fxtransport.passes.pipeline import Pipeline, run_passes
+    from fxtransport.report.description import description
+    from fxtransport.report.graph_table import show
+    from fxtransport.targets import open_target
+    from fxtransport.unit import Unit
+
+    with compiling(name):
+        network = open_network(name, trust_files=trust_files)
+        origin, example = network.program.facts.origin, network.program.facts.example
+        assert origin is not None
+        target = open_target(origin.model, options=origin.options, example=example)
+        unit = run_passes(Unit(target.model, target.example), Pipeline.parse(DEFAULT).passes)
+        found = by_node(movements_of(network), unit)
+    if as_json:
+        blocks = {node: to_json(movement) for node, movement in found.items()}
+        click.echo(json.dumps({**description(unit, name), "movements": blocks}))
+        return
+    texts = {node: f"{movement.optimality:.3f}" for node, movement in found.items()}
+    show(out_console(), unit, name, everything=everything, optimality=texts)
 
 
 def _print_listing(

@@ -5,7 +5,7 @@ The lines become plain text here, which golden files hold too, and a table on th
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -45,6 +45,8 @@ class Line:
     """The kind and the text of each mark."""
     node: str = ""
     """The name of the node, if everything is listed."""
+    optimality: str = ""
+    """How near a residual block of a trained model is to an optimal map."""
 
 
 @dataclass(frozen=True)
@@ -65,29 +67,35 @@ class _Entry:
         return f"{self.owner}.{self.label}" if self.owner else self.label
 
 
-def columns(*, everything: bool) -> tuple[str, ...]:
+def columns(*, everything: bool, measured: bool = False) -> tuple[str, ...]:
     """The titles of the columns, in order; each is a field of :class:`Line`."""
-    return COLUMNS_OF_EVERYTHING if everything else COLUMNS
+    *first, last = COLUMNS_OF_EVERYTHING if everything else COLUMNS
+    return (*first, *(("optimality",) if measured else ()), last)
 
 
-def graph_lines(unit: "Unit", *, everything: bool = False) -> tuple[Line, ...]:
+def graph_lines(
+    unit: "Unit", *, everything: bool = False, optimality: Mapping[str, str] | None = None
+) -> tuple[Line, ...]:
     """The listing of a graph.
 
     Args:
         unit: The model with its graph.
         everything: List every node, with its name and arguments. Otherwise those that only
             hold sizes or parameters are left out.
+        optimality: What the column of that name says, by node.
     """
     nodes = unit.traced().nodes
     entries = [_entry(unit, n) for n in nodes if everything or holds_tensors(unit, n)]
-    return tuple(_lines(unit, entries, everything=everything))
+    return tuple(_lines(unit, entries, everything=everything, optimality=optimality or {}))
 
 
-def graph_text(unit: "Unit", *, everything: bool = False) -> str:
+def graph_text(
+    unit: "Unit", *, everything: bool = False, optimality: Mapping[str, str] | None = None
+) -> str:
     """The listing of a graph as plain text, with a line of titles."""
-    titles = columns(everything=everything)
-    rows = [titles]
-    rows += [line_cells(line, titles) for line in graph_lines(unit, everything=everything)]
+    titles = columns(everything=everything, measured=optimality is not None)
+    lines = graph_lines(unit, everything=everything, optimality=optimality)
+    rows = [titles, *(line_cells(line, titles) for line in lines)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     padded = (map(str.ljust, row, widths) for row in rows)
     return "".join("  ".join(cells).rstrip() + "\n" for cells in padded)
@@ -108,7 +116,9 @@ def _entry(unit: "Unit", node: "fx.Node") -> _Entry:
     return _Entry(node, owner, name_below(node.name, owner) or node.name, "")
 
 
-def _lines(unit: "Unit", entries: Sequence[_Entry], *, everything: bool) -> Iterator[Line]:
+def _lines(
+    unit: "Unit", entries: Sequence[_Entry], *, everything: bool, optimality: Mapping[str, str]
+) -> Iterator[Line]:
     numbers, marked = part_numbers(unit), marks(unit)
     is_cut = unit.has(PartitionPlan) and unit.fact(PartitionPlan).modules > 1
     for part, inside in groupby(entries, lambda entry: numbers[entry.node.name]):
@@ -121,7 +131,8 @@ def _lines(unit: "Unit", entries: Sequence[_Entry], *, everything: bool) -> Iter
                 yield Line("block", owner, type(unit.model.get_submodule(owner)).__name__)
             for entry in together:
                 path = f"  {entry.label}" if has_heading else entry.path
-                yield _line(unit, entry, path, marked, everything=everything)
+                line = _line(unit, entry, path, marked, everything=everything)
+                yield replace(line, optimality=optimality.get(entry.node.name, ""))
 
 
 def _line(

@@ -1,6 +1,7 @@
 """The listing of a graph on a console: in color on a terminal, plain text elsewhere."""
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from fxtransport.ir import Layers, Residuals
@@ -24,7 +25,14 @@ LINE_STYLES = {"part": "bold cyan", "block": "bold", "module": "", "function": "
 OPERATION_STYLES = {**LINE_STYLES, "block": "dim bold"}
 
 
-def show(console: "Console", unit: "Unit", canonical: str, *, everything: bool = False) -> None:
+def show(
+    console: "Console",
+    unit: "Unit",
+    canonical: str,
+    *,
+    everything: bool = False,
+    optimality: Mapping[str, str] | None = None,
+) -> None:
     """Print a headline, and the listing of the graph.
 
     Args:
@@ -32,25 +40,29 @@ def show(console: "Console", unit: "Unit", canonical: str, *, everything: bool =
         unit: The model with its graph.
         canonical: The name of the model.
         everything: As :func:`fxtransport.report.graph.graph_lines` takes it.
+        optimality: As there; with a column of its own.
     """
     from rich.text import Text
 
     console.print(_headline(unit, canonical))
     if console.is_terminal:
-        console.print(graph_table(unit, everything=everything))
+        console.print(graph_table(unit, everything=everything, optimality=optimality))
     else:
-        console.print(Text(graph_text(unit, everything=everything)), end="", soft_wrap=True)
+        text = graph_text(unit, everything=everything, optimality=optimality)
+        console.print(Text(text), end="", soft_wrap=True)
 
 
-def graph_table(unit: "Unit", *, everything: bool = False) -> Any:
+def graph_table(
+    unit: "Unit", *, everything: bool = False, optimality: Mapping[str, str] | None = None
+) -> Any:
     """The lines of :func:`fxtransport.report.graph.graph_lines` as a table of rich."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
-    titles = columns(everything=everything)
+    titles = columns(everything=everything, measured=optimality is not None)
     for title in titles:
         table.add_column(title, overflow="fold")
-    for line in graph_lines(unit, everything=everything):
+    for line in graph_lines(unit, everything=everything, optimality=optimality):
         table.add_row(*_styled_cells(line, titles))
     return table
 
