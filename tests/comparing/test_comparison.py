@@ -117,5 +117,5 @@ def test_what_cannot_be_compared(networks: dict[str, Network]) -> None:
         compared(vit, vit, split="train")
     with pytest.raises(UsageError, match="is not a run, which alone has weights of epochs"):
         open_network("timm:resnet10t", epoch=2)
-    with pytest.raises(CheckpointError, match=r"cannot read nowhere"):
+    with pytest.raises(CheckpointError, match="nowhere does not hold a checkpoint"):
         next(compare_along("nowhere"))
