@@ -129,7 +129,8 @@ class LayerInconsistency(Detector):
     def _score(self, observed: Observations, predicted: Classes | None) -> Scores:
         tests = (recovery_test(self.errors(observed)), _stability(observed))
         pairs = zip(tests, self._arrays["reference"], strict=True)
-        return np.sum([np.square(_normal_quantile(test, known)) for test, known in pairs], axis=0)
+        squares = [np.square(_normal_quantile(test, known)) for test, known in pairs]
+        return np.asarray(np.sum(squares, axis=0))
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """What was learned: see :meth:`Detector.state`."""
