@@ -68,6 +68,8 @@ from fxtransport.detection.thresholds import choose_threshold
 from fxtransport.errors import UsageError
 
 OOD_ATTACK = "cw"
+ADAPTIVE = 30
+"""How many images of B2 are attacked again, together with a detector."""
 
 
 class Variant(NamedTuple):
@@ -80,17 +82,20 @@ class Variant(NamedTuple):
 
 
 VARIANTS = {
+    "knn": Variant("knn", {"k": 5}, False),
     "mahalanobis-logistic": Variant("mahalanobis", {"combine": "logistic"}, True),
     "mahalanobis-noise": Variant("mahalanobis", {"combine": "logistic"}, True, True),
 }
-"""Mahalanobis as Lee et al. fit it: layers are weighted by attacked images, without and with noise;
-without these options it is fitted on clean images alone, and the largest distance counts."""
+"""Of the nearest neighbors the fifth counts, not the 50th: a class has fewer clean images than 50.
+Mahalanobis is there as Lee et al. fit it, too: layers are weighted by attacked images, without and
+with noise. Without these options it is fitted on clean images alone, and the largest distance
+counts."""
 
 
 def usable_detectors() -> list[str]:
     """The names of detectors that need nothing but what is observed here."""
     names = [name for name in detector_names() if set(detector_class(name).reads) <= {*OBSERVED}]
-    return [*names, *VARIANTS]
+    return [*dict.fromkeys([*names, *VARIANTS])]
 
 
 def variant_of(name: str) -> Variant:
@@ -154,7 +159,7 @@ def adaptive(job: Job) -> dict[str, Any]:
         fitted = bench.fit(job.name, OOD_ATTACK, found.attacks[OOD_ATTACK])
         assert fitted.detector.calibration is not None
         threshold = choose_threshold(fitted.detector.calibration)
-        rows = torch.from_numpy(bench.parts.test)
+        rows = torch.from_numpy(bench.parts.test[:ADAPTIVE])
         images = attacked(job, OOD_ATTACK).take(rows)
         net = net_of(job.data, job.how, job.seed, job.folder, job.epochs)
         detector = fitted.detector

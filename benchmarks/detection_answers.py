@@ -14,6 +14,8 @@ from intervals import mean_of
 
 Cell = dict[str, Any]
 PROTOCOLS = ("seen", "unseen", "clean only")
+FITTED_ON_CLEAN = ("one-class", "mahalanobis")
+"""Those below that are compared where they are fitted on clean images alone, and only there."""
 RIVALS = {
     "transport": ("mahalanobis-noise", "mahalanobis-logistic", "nss", "logits", "laplacian"),
     "combined": ("mahalanobis-noise", "nss", "logits", "laplacian"),
@@ -54,7 +56,7 @@ def answers(cells: Sequence[Cell]) -> Iterator[tuple[str, list[str], list[list[s
     lines = []
     for own, rivals in RIVALS.items():
         for rival in rivals:
-            for protocol in PROTOCOLS:
+            for protocol in protocols_of(own):
                 pairs = [_against(found, protocol, (own, rival), how) for how in hows]
                 if any(pairs):
                     lines.append([f"{own} − {rival}, {protocol}", *map(_answer, pairs)])
@@ -64,13 +66,18 @@ def answers(cells: Sequence[Cell]) -> Iterator[tuple[str, list[str], list[list[s
     trained = [how for how in hows if how != "VAN"]
     lines = []
     for name in HELPED:
-        for protocol in PROTOCOLS:
+        for protocol in protocols_of(name):
             pairs = [_helped(found, protocol, name, how) for how in trained]
             if any(pairs):
                 lines.append([f"{name}, {protocol}", *map(_answer, pairs)])
     if lines:
         title = "Does training help to detect? AUROC minus that of VAN, points"
         yield title, [f"{how} − VAN" for how in trained], lines
+
+
+def protocols_of(name: str) -> tuple[str, ...]:
+    """Where a detector is compared: where it learns of what it may."""
+    return PROTOCOLS[2:] if name in FITTED_ON_CLEAN else PROTOCOLS[:2]
 
 
 def _against(

@@ -54,7 +54,7 @@ class Data:
 
 DATA = {
     "digits": Data((1, 8, 8), 0.4, 300, 30, 0.1, "mnist5k", "patches"),
-    "mnist5k": Data((1, 28, 28), 0.2, 200, 10, 0.1, "digits", "patches"),
+    "mnist5k": Data((1, 28, 28), 0.2, 200, 6, 0.1, "digits", "patches"),
     "patches": Data((3, 32, 32), 0.3, 200, 30, 0.03, "textures", "mnist5k"),
 }
 TEXTURES = ("brick", "grass", "gravel", "camera", "moon", "coins")

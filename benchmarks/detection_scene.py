@@ -32,10 +32,12 @@ from fxtransport.detection.stability import LogitStability
 TEST = 0.3
 BUDGETS: dict[str, dict[str, float]] = {
     "cw": {"search_steps": 4, "steps": 50, "first_weight": 1.0},
-    "autoattack": {"steps": 30, "queries": 300},
-    "square": {"queries": 1000},
-    "hsj": {"steps": 10, "evaluations": 30},
-    "boundary": {"steps": 500},
+    "fmn": {"steps": 50},
+    "ddn": {"steps": 50},
+    "autoattack": {"steps": 20, "queries": 200},
+    "square": {"queries": 500},
+    "hsj": {"steps": 8, "evaluations": 30},
+    "boundary": {"steps": 300},
 }
 QUICK: dict[str, dict[str, float]] = {
     "cw": {"search_steps": 5, "steps": 40, "first_weight": 1.0},

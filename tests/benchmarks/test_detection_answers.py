@@ -45,6 +45,16 @@ def test_answers_are_intervals_without_zero(values: list[float], text: str) -> N
     assert detection_answers._answer(values) == text
 
 
+def test_what_learns_of_clean_images_is_compared_there() -> None:
+    found = [cell("one-class", "VAN", 0, fgm=0.9), cell("energy", "VAN", 0, fgm=0.8)]
+    assert list(detection_answers.answers(found)) == []
+    for one in found:
+        for row in one["rows"]:
+            row["protocol"] = "clean only"
+    [(_, _, lines)] = detection_answers.answers(found)
+    assert lines == [["one-class − energy, clean only", "+10.0"]]
+
+
 def test_nothing_is_answered_of_nothing() -> None:
     assert list(detection_answers.answers([])) == []
     assert list(detection_answers.answers([cell("energy", "VAN", 0, fgm=1.0)])) == []
