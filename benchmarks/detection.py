@@ -2,24 +2,34 @@
 
     python benchmarks/detection.py [--data digits] [--network VAN] [--seeds 5] [--quick]
 
-A ResNet-9 of 16 channels is trained on each set. Of the images that it was not trained on, 300 of
-digits, or 200 of MNIST and of photographs, are attacked by each of twelve attacks. Detectors are
-fitted on 70 % of them (B1, of which a fifth chooses the threshold) and tested on the rest (B2).
-Counted as attacked is what was classified correctly, changed, and fools the network; the success
-rate stands beside every figure. The published tables count every image (``--count-all``), and have
-90 % and 10 % of 10 000 images.
+A ResNet-9 of 16 channels is trained on each set, for 30 epochs on digits, 6 on MNIST and 20 on
+photographs. Of the images that it was not trained on, 300 of digits, or 180 of MNIST and of
+photographs, are attacked by each of twelve attacks. Detectors are fitted on 70 % of them (B1, of
+which a fifth chooses the threshold) and tested on the rest (B2). Counted as attacked is what was
+classified correctly, changed, and fools the network; the success rate stands beside every figure.
+The published tables count every image (``--count-all``), and have 90 % and 10 % of 10 000 images.
+With ``--noisy``, copies count as clean that have as much noise as FGM changes.
 
-Iterations: PGD 40, BIM 10, APGD, DeepFool, FMN and DDN 100, CW 4 × 50 from a weight of 1,
-AutoAttack 30 with 300 queries of Square, Square 1000 queries, HopSkipJump 10 with 30 evaluations
-at first, Boundary 500.
+Iterations: PGD 40, BIM 10, APGD and DeepFool 100, FMN and DDN 50, CW 4 × 50 from a weight of 1,
+AutoAttack 20 with 200 queries of Square, Square 500 queries, HopSkipJump 8 with 30 evaluations at
+first, Boundary 300.
 ε is 0.1 on digits and MNIST, where 0.03 fools almost nothing, and 0.03 on photographs.
 
+All detectors are tested. ODIN, and Mahalanobis with noise, move images along the gradient by a
+magnitude of Lee et al. (2018), which a fifth of B1 chooses for each network, on images of FGM.
 Four detectors are also attacked themselves, by HopSkipJump on decisions, by features that they do
-not detect, and by gradients.
+not detect, and by gradients, on 30 images of B2.
 
 A cell is a network with an attack, or with a detector under all protocols. Each is a line of JSON
-in the file of results as soon as it is done; those that are there are not run again. ``--tables``
-prints what is there. Tables of all cells are written to ``benchmarks/results/``.
+in the file of results as soon as it is done; those that are there are not run again. Networks of
+the first seed come first, of all sets and ways of training, so that a run that was interrupted has
+whole seeds. ``--tables`` prints what is there. Tables of all cells are written to
+``benchmarks/results/``. After a change of iterations, begin in another ``--folder``.
+
+A network takes about 120 seconds of a processor on digits, 215 on MNIST and 230 on photographs:
+training 5, 15 and 30, its attacks 30, 100 and 100, its detectors 60 on each, most of them to fit
+forests, and the attacks on detectors 20, 40 and 40. The 45 networks take about 2.4 hours, half of
+that by two processes on two free cores.
 """
 
 import fcntl
