@@ -1,5 +1,7 @@
 """What the detectors of one network are tested on: clean and attacked images, and other data."""
 
+import hashlib
+import json
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -36,7 +38,7 @@ BUDGETS: dict[str, dict[str, float]] = {
     "ddn": {"steps": 50},
     "autoattack": {"steps": 20, "queries": 200},
     "square": {"queries": 500},
-    "hsj": {"steps": 8, "evaluations": 30},
+    "hsj": {"steps": 6, "evaluations": 30},
     "boundary": {"steps": 300},
 }
 QUICK: dict[str, dict[str, float]] = {
@@ -48,9 +50,17 @@ QUICK: dict[str, dict[str, float]] = {
 }
 BOUNDED = ("fgm", "bim", "pgd", "apgd", "autoattack", "square")
 FITTED_ON = "fgm"
+ADAPTIVE = 30
+"""How many images of B2 are attacked again, together with a detector."""
 OBSERVED = (
     "transport", "logits", "penultimate", "layer", "laplacian", "nss", "odin", "stability",
 )  # fmt: skip
+
+
+def budgets_name(quick: bool) -> str:
+    """A name of the settings of all attacks: cells of others are not taken for those of these."""
+    text = json.dumps([QUICK if quick else BUDGETS, ADAPTIVE], sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
 
 
 class Job(NamedTuple):
@@ -79,7 +89,7 @@ class Job(NamedTuple):
         """What names the cell in the file of results."""
         counted = "all" if self.count_all else "successful"
         size = f"{self.count} images, {self.epochs or DATA[self.data].epochs} epochs"
-        budget = "quick" if self.quick else "full"
+        budget = ("quick " if self.quick else "full ") + budgets_name(self.quick)
         where = f"{self.data}/{self.how}/{self.seed}"
         noisy = "/noisy copies" if self.noisy else ""
         return f"{where}/{self.kind}/{self.name}/{size}/{budget}/{counted}{noisy}"

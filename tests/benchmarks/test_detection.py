@@ -34,6 +34,20 @@ def job(folder: Path, **changes: Any) -> detection.Job:
     return detection.Job(**{**given, **changes})
 
 
+CHANGES: dict[str, Any] = {
+    "data": "patches",
+    "how": "LAP",
+    "seed": 1,
+    "kind": "detector",
+    "name": "bim",
+    "images": 151,
+    "epochs": 2,
+    "quick": False,
+    "count_all": True,
+    "noisy": True,
+}
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("detection")
@@ -145,6 +159,14 @@ def test_a_run_is_resumed_by_cell(folder: Path, monkeypatch: pytest.MonkeyPatch)
     tables = CliRunner().invoke(detection.main, [*arguments, "--tables"], catch_exceptions=False)
     assert ran == ["max-softmax"]
     assert "### AUROC, %: unseen" in tables.output
+
+
+def test_cells_of_other_settings_are_others(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {job(folder, **{name: value}).key for name, value in CHANGES.items()}
+    known |= {job(folder).key}
+    assert len(known) == 1 + len(CHANGES)
+    monkeypatch.setitem(detection_scene.QUICK, "boundary", {"steps": 31})
+    assert job(folder).key not in known
 
 
 def test_all_detectors_are_tested_and_whole_seeds_come_first() -> None:

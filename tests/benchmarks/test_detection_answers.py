@@ -49,8 +49,7 @@ def test_what_learns_of_clean_images_is_compared_there() -> None:
     found = [cell("one-class", "VAN", 0, fgm=0.9), cell("energy", "VAN", 0, fgm=0.8)]
     assert list(detection_answers.answers(found)) == []
     for one in found:
-        for row in one["rows"]:
-            row["protocol"] = "clean only"
+        one["rows"][0]["protocol"] = "clean only"
     [(_, _, lines)] = detection_answers.answers(found)
     assert lines == [["one-class − energy, clean only", "+10.0"]]
 
