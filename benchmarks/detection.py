@@ -198,12 +198,16 @@ def work(job: Job) -> dict[str, Any]:
     else:
         rows: list[dict[str, Any]] = []
         refused: dict[str, str] = {}
-        for protocol, tests in tests_of(job):
-            try:
-                rows.extend(asdict(row) for row in tests)
-            except UsageError as error:
-                # too few images count for this detector: the tables say so
-                refused[protocol] = str(error)
+        try:
+            for protocol, tests in tests_of(job):
+                try:
+                    rows.extend(asdict(row) for row in tests)
+                except UsageError as error:
+                    # too few images count for this detector: the tables say so
+                    refused[protocol] = str(error)
+        except UsageError as error:
+            # its images cannot be moved
+            refused["all"] = str(error)
         magnitudes = scene(job.network).magnitudes._asdict()
         found = {"rows": rows, "refused": refused, "magnitudes": magnitudes}
     took = {
