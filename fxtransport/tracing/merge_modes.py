@@ -47,10 +47,20 @@ def _twins(in_eval: ValueTracer, in_train: ValueTracer) -> dict[fx.Node, fx.Node
         for tracer in (in_train, in_eval)
     ]
     keys = [
-        [((n.op, n.target, tracer.owners.get(n.name)), tracer.sites.get(n)) for n in nodes]
+        [((*_form(n), tracer.owners.get(n.name)), tracer.sites.get(n)) for n in nodes]
         for tracer, nodes in zip((in_train, in_eval), sequences, strict=True)
     ]
     return {sequences[0][i]: sequences[1][j] for i, j in align(*keys)}
+
+
+def _form(node: fx.Node) -> tuple[Any, ...]:
+    """What two nodes have in common that one node can do the work of both."""
+    return node.op, node.target, len(node.args), frozenset(node.kwargs)
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether two arguments are the same, as 1, 1.0 and True, or 0.0 and -0.0, are not."""
+    return bool(one == other) and repr(one) == repr(other)
 
 
 class _Merge:
@@ -160,7 +170,7 @@ class _Merge:
 
     def _merge_argument(self, twin: fx.Node, in_eval: Any, in_train: Any, node: fx.Node) -> Any:
         """An argument that serves both modes."""
-        if in_eval == in_train:
+        if _is_same(in_eval, in_train):
             return in_eval
         if (
             isinstance(in_eval, dict)
