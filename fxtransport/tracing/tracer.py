@@ -86,6 +86,7 @@ class ValueTracer(GuardingTracer):
         self.globals = GlobalVariables(packages_of(opened_kinds))
         self._known = Identities()
         self._draws = Draws(self)
+        self.forced_gradients = False
         self.gradients = gradients
         self._failed = ""
         self._refusal: Exception | None = None
