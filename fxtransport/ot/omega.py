@@ -7,22 +7,24 @@ from fxtransport.ot.costs import accurate, support_cost, without_autocast
 from fxtransport.ot.plans import DENSE, check_options, check_pair, solve, support
 
 
-@torch.library.custom_op("fxtransport::transport_support", mutates_args=())
-def _support(
+def _padded_support(
     student: Tensor, teacher: Tensor, plan: str, p: float, solver: str, mass: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows, columns and mass of a sparse plan, padded to a length that follows from the shapes.
-
-    An operator of its own, so that ``torch.compile`` takes it into its graph as it is.
-    """
+    """Rows, columns and mass of a sparse plan, padded to a length that follows from the shapes."""
     found = support(student, teacher, plan, p, solver, mass)
     length = _length(student, teacher, plan)
     missing = length - len(found.mass)
     rows, columns, carried = (
-        torch.nn.functional.pad(torch.from_numpy(part), (0, missing)).to(student.device)
-        for part in found
+        torch.nn.functional.pad(torch.from_numpy(part), (0, missing)) for part in found
     )
-    return rows, columns, carried.to(accurate(student.device))
+    device = student.device
+    return rows.to(device), columns.to(device), carried.to(accurate(device)).to(device)
+
+
+_support = torch.library.custom_op(
+    "fxtransport::transport_support", _padded_support, mutates_args=()
+)
+"""The same as an operator, which ``torch.compile`` takes into its graph as it is."""
 
 
 @_support.register_fake
@@ -106,7 +108,8 @@ def omega(
         weights = _dense(A.detach(), teacher, plan, p, epsilon)
         value = _dense_cost(A, teacher, weights, p)
     else:
-        rows, columns, carried = _support(A.detach(), teacher, plan, p, solver, mass)
+        search = _support if torch.compiler.is_compiling() else _padded_support
+        rows, columns, carried = search(A.detach(), teacher, plan, p, solver, mass)
         whole = len(A) == len(T) and plan != "partial"
         value = support_cost(A, teacher, None if whole else rows, columns, carried, p)
     return _rooted(value, p).to(A.dtype) if root else value.to(A.dtype)

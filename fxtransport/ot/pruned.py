@@ -13,6 +13,7 @@ import torch
 from scipy.sparse import coo_matrix
 from torch import Tensor
 
+from fxtransport.ot.costs import places
 from fxtransport.ot.coupling import Coupling, Indices, Weights, split_rows, staircase
 
 ITERATIONS = 10_000_000
@@ -20,9 +21,11 @@ ITERATIONS = 10_000_000
 _ROUNDS = 8
 _EDGES = 8
 """Edges kept for each neuron of the larger side."""
-_TEMPERATURES = (0.2, 0.05, 0.0125, 0.004)
-"""Of the entropic problems that give the potentials, relative to the mean cost."""
-_SCALINGS = 6
+_LEVELS = ((0.1, 4), (0.02, 16))
+"""Of the entropic problems that give the potentials: the temperature relative to the mean cost,
+and the number of scalings."""
+_SMALLEST = -80.0
+"""Of exponents: what lies below makes float32 numbers that are slow to compute with."""
 _TOLERANCE = 1e-12
 """By how much a reduced cost may be negative, relative to the largest cost."""
 _SOLVED = 1
@@ -57,8 +60,10 @@ def by_pruning(costs: Tensor, a: Weights, b: Weights) -> Coupling | None:
         The plan, with at most d + d' − 1 edges; None where pruning does not pay or a round limit
         is reached.
     """
-    rows, columns = _groups(costs), _groups(costs.T.contiguous())
-    merged = costs[rows.first][:, columns.first]
+    rows, columns = _groups(costs), _groups(costs.T)
+    merged = costs
+    if len(rows.first) < len(rows.of) or len(columns.first) < len(columns.of):
+        merged = costs[rows.first][:, columns.first]
     first: Weights = np.bincount(rows.of, a).astype(np.float64)
     second: Weights = np.bincount(columns.of, b).astype(np.float64)
     found = _solve(merged, first, second)
@@ -81,13 +86,15 @@ def _groups(costs: Tensor) -> _Groups:
     """Group equal rows: equal in a random projection, and then in all entries."""
     generator = torch.Generator().manual_seed(0)
     weights = torch.rand(costs.shape[1], generator=generator, dtype=costs.dtype)
-    keys = (costs * weights.to(costs.device)).sum(1).cpu().numpy()
+    keys = (costs @ weights.to(costs.device)).cpu().numpy()
     _, first, of = np.unique(keys, return_index=True, return_inverse=True)
     if len(first) < len(keys):
-        repeated = torch.as_tensor(first[of], device=costs.device)
-        same = (costs == costs[repeated]).all(1).cpu().numpy()
+        repeated = np.flatnonzero(first[of] != np.arange(len(keys)))
+        same = costs[repeated] == costs[first[of[repeated]]]
         if not same.all():
             first = of = np.arange(len(keys))
+    if len(first) == len(keys):
+        first = of = np.arange(len(keys))
     return _Groups(torch.as_tensor(first, device=costs.device), of)
 
 
@@ -97,7 +104,7 @@ def _solve(costs: Tensor, a: Weights, b: Weights) -> Coupling | None:
     kept = _lowest(duals.reduced(costs), _EDGES * max(costs.shape))
     kept.flatten()[_staircase_edges(a, b, costs.device)] = True
     for _ in range(_ROUNDS):
-        edges = kept.flatten().nonzero().squeeze(1)
+        edges = places(kept)
         if 3 * len(edges) > kept.numel():
             return None
         plan, duals = _simplex(costs, a, b, edges)
@@ -116,18 +123,21 @@ def _approximate_duals(costs: Tensor, a: Weights, b: Weights) -> Duals:
     first = torch.as_tensor(a, dtype=torch.float32, device=costs.device)
     second = torch.as_tensor(b, dtype=torch.float32, device=costs.device)
     rows = single.amin(1)
-    columns = (single - rows[:, None]).amin(0)
+    duals = Duals(rows, (single - rows[:, None]).amin(0))
     mean = float(single.mean())
-    for temperature in _TEMPERATURES:
+    for temperature, scalings in _LEVELS:
         scale = temperature * mean
-        kernel = Duals(rows, columns).reduced(single).div_(-scale).exp_()
+        kernel = duals.reduced(single).div_(-scale).clamp_(min=_SMALLEST).exp_()
         left, right = torch.ones_like(first), torch.ones_like(second)
-        for _ in range(_SCALINGS):
+        for _ in range(scalings):
             left = first / (kernel @ right)
             right = second / (kernel.T @ left)
-        rows = rows + scale * left.log()
-        columns = columns + scale * right.log()
-    return Duals(rows.double(), columns.double())
+        better = Duals(duals.rows + scale * left.log(), duals.columns + scale * right.log())
+        # scalings overflow where some costs are far above the mean
+        if not (better.rows.isfinite().all() and better.columns.isfinite().all()):
+            break
+        duals = better
+    return Duals(duals.rows.double(), duals.columns.double())
 
 
 def _lowest(values: Tensor, count: int) -> Tensor:

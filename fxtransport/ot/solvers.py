@@ -57,13 +57,30 @@ def assignment(costs: ArrayLike | Tensor, solver: str = "auto") -> Indices:
         UsageError: the costs are not a square matrix, or the solver cannot be used.
         SolverError: a cost is not finite, or the solver returned no permutation.
     """
-    check_solver(solver)
     matrix = _matrix(costs)
     if matrix.shape[0] != matrix.shape[1]:
         raise UsageError(
             f"an assignment needs as many rows as columns, not {_shape(matrix)}; "
             "use coupling for others"
         )
+    return assign(matrix, solver)
+
+
+def assign(matrix: Tensor, solver: str = "auto") -> Indices:
+    """Solve as :func:`assignment` does, without a look at the costs: square and finite.
+
+    Args:
+        matrix: d×d, float32 or float64.
+        solver: As there.
+
+    Returns:
+        As there.
+
+    Raises:
+        UsageError: the solver cannot be used.
+        SolverError: the solver returned no permutation.
+    """
+    check_solver(solver)
     name = _for_assignment(matrix) if solver == "auto" else solver
     say_choice(f"{name} solves assignments of {_size(matrix)} on {matrix.device.type}")
     columns = _assign(matrix, name)
@@ -149,12 +166,35 @@ def coupling(
         UsageError: shapes, weights or the solver do not fit.
         SolverError: a cost is not finite, or no solver found a plan.
     """
+    return couple(_matrix(costs), a, b, solver)
+
+
+def couple(
+    matrix: Tensor,
+    a: ArrayLike | None = None,
+    b: ArrayLike | None = None,
+    solver: str = "auto",
+) -> Coupling:
+    """Solve as :func:`coupling` does, without a look at the costs.
+
+    Args:
+        matrix: d×d', float32 or float64, finite.
+        a: As there.
+        b: As there.
+        solver: As there.
+
+    Returns:
+        As there.
+
+    Raises:
+        UsageError: weights or the solver do not fit.
+        SolverError: no solver found a plan.
+    """
     check_solver(solver)
-    matrix = _matrix(costs)
     rows, columns = matrix.shape
     if a is None and b is None and rows == columns:
         return Coupling(
-            np.arange(rows), assignment(matrix, solver), np.full(rows, 1 / rows, np.float64)
+            np.arange(rows), assign(matrix, solver), np.full(rows, 1 / rows, np.float64)
         )
     if solver in ("lapx", "scipy"):
         raise UsageError(
