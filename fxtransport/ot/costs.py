@@ -159,7 +159,7 @@ def _distances(first: Tensor, second: Tensor) -> Tensor:
 def support_cost(
     student: Tensor, teacher: Tensor, rows: Tensor | None, columns: Tensor, mass: Tensor, p: float
 ) -> Tensor:
-    """Return Σ_k mass_k ‖A_{rows_k} − T_{columns_k}‖₂^p, a scalar with gradient in A alone.
+    """Return Σ_k mass_k ‖A_{rows_k} − T_{columns_k}‖₂^p, a scalar.
 
     Computed in float64. Where two neurons are equal, distance and gradient are exactly 0, as are
     all higher derivatives for p ≠ 2.
@@ -178,7 +178,7 @@ def support_cost(
     with without_autocast(student.device):
         dtype = accurate(student.device)
         chosen = student if rows is None else student[rows]
-        difference = chosen.to(dtype) - teacher.detach()[columns].to(dtype)
+        difference = chosen.to(dtype) - teacher[columns].to(dtype)
         powers = power_of_square((difference * difference).sum(1), p)
         return (mass * powers).sum()
 

@@ -8,28 +8,24 @@ problem, or name the edges that are missing.
 from typing import NamedTuple
 
 import numpy as np
-import ot
 import torch
 from scipy.sparse import coo_matrix
 from torch import Tensor
 
 from fxtransport.ot.costs import places
 from fxtransport.ot.coupling import Coupling, Indices, Weights, split_rows, staircase
+from fxtransport.ot.simplex import network_simplex
 
-ITERATIONS = 10_000_000
-"""Of the network simplex; POT's own default ends too early at 2048×2048."""
 _ROUNDS = 8
 _EDGES = 8
 """Edges kept for each neuron of the larger side."""
-_LEVELS = ((0.1, 4), (0.02, 16))
-"""Of the entropic problems that give the potentials: the temperature relative to the mean cost,
-and the number of scalings."""
+_LEVELS = ((0.25, 4), (0.05, 16))
+"""Of the entropic problems that give the potentials: the temperature, relative to the median
+reduced cost at first, and the number of scalings."""
 _SMALLEST = -80.0
 """Of exponents: what lies below makes float32 numbers that are slow to compute with."""
 _TOLERANCE = 1e-12
 """By how much a reduced cost may be negative, relative to the largest cost."""
-_SOLVED = 1
-"""The network simplex's code for an optimal plan."""
 
 
 class Duals(NamedTuple):
@@ -107,12 +103,13 @@ def _solve(costs: Tensor, a: Weights, b: Weights) -> Coupling | None:
         edges = places(kept)
         if 3 * len(edges) > kept.numel():
             return None
-        plan, duals = _simplex(costs, a, b, edges)
-        if plan is None:
+        vertex = network_simplex(a, b, _sparse(costs, edges))
+        if vertex.problem:
             return None
+        duals = Duals(*(torch.as_tensor(side, device=costs.device) for side in vertex[1:3]))
         violated = duals.reduced(costs) < -_TOLERANCE * float(costs.max())
         if not violated.any():
-            return plan
+            return vertex.plan
         kept |= violated
     return None
 
@@ -124,9 +121,10 @@ def _approximate_duals(costs: Tensor, a: Weights, b: Weights) -> Duals:
     second = torch.as_tensor(b, dtype=torch.float32, device=costs.device)
     rows = single.amin(1)
     duals = Duals(rows, (single - rows[:, None]).amin(0))
-    mean = float(single.mean())
-    for temperature, scalings in _LEVELS:
-        scale = temperature * mean
+    # a mean would be that of a few neurons far from all others
+    typical = float(_sample(duals.reduced(single)).median())
+    for temperature, scalings in _LEVELS if typical > 0 else ():
+        scale = temperature * typical
         kernel = duals.reduced(single).div_(-scale).clamp_(min=_SMALLEST).exp_()
         left, right = torch.ones_like(first), torch.ones_like(second)
         for _ in range(scalings):
@@ -140,10 +138,14 @@ def _approximate_duals(costs: Tensor, a: Weights, b: Weights) -> Duals:
     return Duals(duals.rows.double(), duals.columns.double())
 
 
+def _sample(values: Tensor) -> Tensor:
+    """Up to about 2¹⁶ of the values, evenly spread."""
+    return values.flatten()[:: max(1, values.numel() // 2**16) | 1]
+
+
 def _lowest(values: Tensor, count: int) -> Tensor:
     """Mark about as many of the lowest values; the threshold is that of a sample."""
-    step = max(1, values.numel() // 2**16) | 1
-    sample = values.flatten()[::step]
+    sample = _sample(values)
     rank = min(len(sample), max(1, round(count / values.numel() * len(sample))))
     return values <= sample.kthvalue(rank).values
 
@@ -154,16 +156,7 @@ def _staircase_edges(a: Weights, b: Weights, device: torch.device) -> Tensor:
     return torch.as_tensor(plan.rows * len(b) + plan.columns, device=device)
 
 
-def _simplex(costs: Tensor, a: Weights, b: Weights, edges: Tensor) -> tuple[Coupling | None, Duals]:
-    """Solve on some edges only; the plan is None where the solver gave up."""
-    values = costs.flatten()[edges].cpu().numpy()
-    rows, columns = np.divmod(edges.cpu().numpy(), len(b))
-    sparse = coo_matrix((values, (rows, columns)), shape=tuple(costs.shape))
-    plan, log = ot.emd(a, b, sparse, numItermax=ITERATIONS, log=True, center_dual=False)
-    duals = Duals(*(torch.as_tensor(log[name], device=costs.device) for name in "uv"))
-    if log["result_code"] != _SOLVED:
-        return None, duals
-    carried = plan.data > 0
-    return Coupling(
-        plan.row[carried].astype(np.int64), plan.col[carried].astype(np.int64), plan.data[carried]
-    ), duals
+def _sparse(costs: Tensor, edges: Tensor) -> coo_matrix:
+    """The costs of some pairs, by their flat indices."""
+    rows, columns = np.divmod(edges.cpu().numpy(), costs.shape[1])
+    return coo_matrix((costs.flatten()[edges].cpu().numpy(), (rows, columns)), tuple(costs.shape))
