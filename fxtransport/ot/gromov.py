@@ -49,7 +49,7 @@ def matching_cost(
     first, second = x.T, y.T
     check_pair(first, second, plan)
     rows, columns, mass = find_support(first, second, plan, p, solver, 1.0)
-    value = support_cost(first, second, rows, columns, mass, p) / len(x) ** (p / 2)
+    value: Tensor = support_cost(first, second, rows, columns, mass, p) / len(x) ** (p / 2)
     return value.to(torch.promote_types(x.dtype, y.dtype))
 
 

@@ -174,8 +174,10 @@ def support(
     if len(student) != len(teacher):
         return found
     columns = prefer_diagonal(found.columns, pair.dead_student.cpu().numpy())
-    turned = prefer_diagonal(np.argsort(columns), pair.dead_teacher.cpu().numpy())
-    return Coupling(found.rows, np.argsort(turned), found.mass)
+    if pair.dead_teacher.any():
+        turned = prefer_diagonal(np.argsort(columns), pair.dead_teacher.cpu().numpy())
+        columns = np.argsort(turned)
+    return Coupling(found.rows, columns, found.mass)
 
 
 def scaled(student: Tensor, teacher: Tensor) -> Scaled:

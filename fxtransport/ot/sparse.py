@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from fxtransport.ot.costs import accurate
 from fxtransport.ot.plans import support
@@ -37,9 +38,9 @@ def _padded_support(
 ) -> tuple[Tensor, Tensor, Tensor]:
     found = support(student, teacher, plan, p, solver, mass)
     missing = _length(student, teacher, plan) - len(found.mass)
-    rows, columns, carried = (
-        torch.nn.functional.pad(torch.from_numpy(part), (0, missing)) for part in found
-    )
+    rows, columns, carried = (torch.from_numpy(part) for part in found)
+    if missing:
+        rows, columns, carried = (F.pad(part, (0, missing)) for part in (rows, columns, carried))
     device = student.device
     return rows.to(device), columns.to(device), carried.to(accurate(device)).to(device)
 
