@@ -62,6 +62,12 @@ class TrainingError(FxTransportError):
     exit_code = 1
 
 
+class SolverError(FxTransportError):
+    """A transport problem has no plan: its values are not finite, or all its solvers gave up."""
+
+    exit_code = 1
+
+
 class CheckpointError(FxTransportError):
     """A checkpoint cannot be written, or what is there cannot be read, or is of another run."""
 

@@ -53,20 +53,21 @@ MAY_IMPORT = {
     "modes": "program shells",
     "data": "errors files randomness",
     "nets": "errors heads",
-    "objectives": "ir errors outputs residue",
-    "training": f"{RUNS} objectives data",
-    "detection": f"{RUNS} objectives data",
+    "ot": "errors",
+    "objectives": "ir errors ot outputs residue",
+    "training": f"{RUNS} objectives ot data",
+    "detection": f"{RUNS} objectives ot data",
     "tracing": "casts copies functions hooks ir errors example process unit runtime watched",
     "analysis": "ir errors example outputs process unit runtime heads tracing",
     "passes": f"{RUNS} tracing analysis",
-    "report": f"{RUNS} passes training data objectives zoo names detection detecting",
+    "report": f"{RUNS} passes training data objectives ot zoo names detection detecting",
 }
 """For each room, the others that its files may import; rooms without an entry, all but ``cli``."""
 
 COMPILES = {"passes", "tracing", "analysis", "compiler", "models", "cli"}
 DOES_NOT_COMPILE = (
     "ir errors files functions hooks opened origin outputs randomness process example arguments "
-    "lowered runtime residue shells part program modes watched weights objectives training data "
+    "lowered runtime residue shells part program modes watched weights ot objectives training data "
     "detection"
 ).split()
 """Rooms from which nothing of the compiler is reached, directly or through others."""
