@@ -20,6 +20,7 @@ from fxtransport.training.meter import Meter
 from fxtransport.training.reports import Best, Exit, Position
 from fxtransport.training.schedules import Schedule
 from fxtransport.training.settings import OptimizerSettings, TrainerSettings
+from fxtransport.training.transfer import Transfer
 
 _NUMBERS = (
     "amp",
@@ -148,6 +149,7 @@ def describe_run(
     schedule: Schedule,
     optimizer: OptimizerSettings,
     settings: TrainerSettings,
+    transfer: Transfer | None = None,
 ) -> dict[str, Any]:
     """What must be the same when a run is resumed, as JSON."""
     found = {
@@ -157,6 +159,9 @@ def describe_run(
         "schedule": repr(schedule),
         "optimizer": asdict(optimizer),
         "settings": {name: getattr(settings, name) for name in _NUMBERS},
+        # each by a name of its own, so that an error names the one that differs
+        **dict.fromkeys(("regularizer", "teacher", "teacher_cache")),
+        **({} if transfer is None else transfer.describe()),
     }
     described: dict[str, Any] = json.loads(json.dumps(found, sort_keys=True, default=repr))
     return described
