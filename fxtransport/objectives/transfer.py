@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -99,7 +99,8 @@ class Regularizer(nn.Module):
     ``uniform``   Ω_U, where P couples all neurons alike
     ``sinkhorn``  with the plan of entropic transport
     ``partial``   with the plan that couples a share of the neurons only
-    ``feature``   the mean of (A - T)², as ``timm.task.FeatureDistillationTask`` without projection
+    ``feature``   the mean of (A - T)², as ``timm.task.FeatureDistillationTask``; where widths
+                  differ, of a projection of A that is learned
     ``kd``        τ²·KL of softened logits, as ``timm.task.LogitDistillationTask``
     ``l2``        ‖w‖²/2 of what weight decay acts on
     ``l2-sp``     ‖w - w⁰‖²/2 of parameters that the teacher has too, with its values w⁰
@@ -128,6 +129,14 @@ class Regularizer(nn.Module):
         self.layers = tuple(layers)
         self.options = options or TransferOptions()
         self._start = dict(start or {})
+        widths = [(pair.student.width, pair.teacher.width) for pair in self.layers]
+        self.projections = nn.ModuleDict(
+            {
+                str(i): nn.Linear(own, other)
+                for i, (own, other) in enumerate(widths)
+                if "feature" in self.terms and own != other
+            }
+        )
         self._dims = {pair.student.name: pair.student.channels for pair in self.layers}
         self._bound: tuple[Measure | None, Measures] | None = None
         self._check()
@@ -144,6 +153,11 @@ class Regularizer(nn.Module):
                 "l2-sp pulls parameters to those of the teacher, which has none of the same name "
                 "and shape; take ot, which compares activations"
             )
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        """As of any module, of w⁰ too, which is no part of its state."""
+        self._start = {name: fn(tensor) for name, tensor in self._start.items()}
+        return super()._apply(fn, recurse)
 
     def measures(self, cost: Measure | None) -> Measures:
         """What a part measures: a cost of its residual blocks, and the activations that it needs.
@@ -184,6 +198,16 @@ class Regularizer(nn.Module):
                 penalties[name] = value
         return output._replace(costs=costs_of(costs, activations)), penalties
 
+    def learned(self, part: Any) -> list[nn.Parameter]:
+        """The parameters of projections of a part's layers, which train with the part."""
+        names = self._names(part)
+        return [
+            parameter
+            for i, pair in enumerate(self.layers)
+            if pair.student.name in names and str(i) in self.projections
+            for parameter in self.projections[str(i)].parameters()
+        ]
+
     def total(self, penalties: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """The weighted sum of penalties, of which there is at least one."""
         return torch.stack([self.terms[name] * value for name, value in penalties.items()]).sum()
@@ -213,17 +237,22 @@ class Regularizer(nn.Module):
                 logits_of(output.logits), reference.logits, self.options.temperature
             )
         values = [
-            self._of_layer(name, found[pair.student.name], reference.activations[pair.teacher.name])
-            for pair in self.layers
+            self._of_layer(
+                name, i, found[pair.student.name], reference.activations[pair.teacher.name]
+            )
+            for i, pair in enumerate(self.layers)
             if pair.student.name in found
         ]
         return torch.stack(values).sum() if values else None
 
-    def _of_layer(self, name: str, own: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    def _of_layer(
+        self, name: str, index: int, own: torch.Tensor, other: torch.Tensor
+    ) -> torch.Tensor:
         """A penalty on one layer: of B×C or B×P×C of each network."""
         other = other.to(own.dtype)
         if name == "feature":
-            return F.mse_loss(own, other)
+            key = str(index)
+            return F.mse_loss(self.projections[key](own) if key in self.projections else own, other)
         options = self.options
         return ot.omega(
             own.flatten(0, -2).T,
@@ -238,7 +267,7 @@ class Regularizer(nn.Module):
     def _from_start(self, part: nn.Module) -> torch.Tensor | None:
         """‖w - w⁰‖²/2 of a part's parameters that the teacher has."""
         values = [
-            (tensor - self._start[name].to(tensor.device)).square().sum()
+            (tensor - self._start[name]).square().sum()
             for name, tensor in part.named_parameters()
             if name in self._start
         ]

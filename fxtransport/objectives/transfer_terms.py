@@ -17,7 +17,7 @@ PLANS = {
 """Regularizers that compare neurons by a transport plan, and that plan."""
 ON_LAYERS = (*PLANS, "feature")
 """Regularizers that compare paired layers."""
-EQUAL_WIDTHS = ("identity", "feature")
+EQUAL_WIDTHS = ("identity",)
 """Those of them that need layers of one width."""
 ON_TEACHER = (*ON_LAYERS, "kd", "l2-sp")
 """Regularizers that need a teacher."""

@@ -97,9 +97,10 @@ class Pair:
         if "kd" in terms:
             self._check_classes()
         given = TransferOptions(pool=self.teacher.pool, **options)
-        chosen = Regularizer(terms, self.layers, given, self.shared_parameters())
-        teacher = self.teacher if set(terms) & set(ON_TEACHER) else None
-        self.teacher.logits = "kd" in terms
+        start = self.shared_parameters() if "l2-sp" in terms else None
+        chosen = Regularizer(terms, self.layers, given, start)
+        asked = set(terms) & set(ON_TEACHER)
+        teacher = self.teacher.asked_for(logits="kd" in terms) if asked else None
         return Transfer(chosen, teacher, None if cache is None else Path(cache))
 
     def shared_parameters(self) -> dict[str, torch.Tensor]:

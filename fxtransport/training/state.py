@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from timm.utils.model_ema import ModelEmaV3
+from torch import nn
 
 from fxtransport.errors import CheckpointError, TrainingError
 from fxtransport.objectives import Objective
@@ -71,6 +72,8 @@ class RunState:
         """The exits at the last validation."""
         self.test: Exit | None = None
         self.finished = False
+        self.regularizer: nn.Module | None = None
+        """What learns beside the program: projections of a regularizer."""
 
     @property
     def validated(self) -> Program:
@@ -111,6 +114,7 @@ class RunState:
             "exits": [asdict(exit) for exit in self.exits],
             "test": self.test and asdict(self.test),
             "finished": self.finished,
+            **({} if self.regularizer is None else {"regularizer": self.regularizer.state_dict()}),
         }
 
     def load_checkpoint(self, checkpoint: Checkpoint) -> None:
@@ -129,6 +133,8 @@ class RunState:
     def _load(self, state: dict[str, Any]) -> None:
         self.program.load_state_dict(state["program"])
         self.objective.load_state_dict(state["objective"])
+        if self.regularizer is not None:
+            self.regularizer.load_state_dict(state["regularizer"])
         for key, learner in self.learners.items():
             learner.load_state_dict(state["learners"][key])
         if self.ema is not None:

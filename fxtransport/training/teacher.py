@@ -1,5 +1,6 @@
 """A network that does not train: what it says of the student's images."""
 
+import copy
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -87,6 +88,12 @@ class Teacher:
         self._dims = {layer.name: layer.channels for layer in self.layers}
         self._order = tuple(name for name in program.facts.activations if name in self._dims)
         self._measures = Measures(activation=self._activations)
+
+    def asked_for(self, *, logits: bool) -> Self:
+        """The same teacher, of whose logits it is said whether they are asked for."""
+        other = copy.copy(self)
+        other.logits = logits
+        return other
 
     def to(self, device: torch.device) -> Self:
         """Move it."""

@@ -69,8 +69,8 @@ class CachedTeacher:
             rows = [self._rows[key] for key in image_keys(images)]
         except KeyError as error:
             raise UsageError(
-                "the teacher's cache does not hold an image of this batch; train without "
-                "--teacher-cache where images change from epoch to epoch"
+                "the teacher's cache does not hold an image of this batch; train without a cache "
+                "where images change from epoch to epoch"
             ) from error
         found = {name: tensor[rows] for name, tensor in self._tensors.items()}
         logits = found.pop(_LOGITS, None)
@@ -101,14 +101,14 @@ class CachedTeacher:
         self._tensors = tensors
 
     def _key(self, batches: OrderedStream) -> str:
-        """A hash of the teacher, of how it is asked, and of the images."""
+        """A hash of the teacher, of how it is asked, of the number of images and the first ones."""
         teacher = self.teacher
         layers = [(layer.name, layer.channels) for layer in teacher.layers]
         asked = (teacher.sha256, layers, teacher.pool, teacher.bridge, teacher.logits)
         digest = hashlib.sha256(repr((asked, len(batches.samples))).encode())
-        for images, _ in batches:
-            for key in image_keys(images):
-                digest.update(key)
+        images, _ = next(iter(batches))
+        for key in image_keys(images):
+            digest.update(key)
         return digest.hexdigest()
 
 

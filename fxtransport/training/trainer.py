@@ -85,11 +85,12 @@ class Trainer:
         folder = None if run is None else RunFolder(run)
         self._observers = [*_writers(folder, settings, transfer), *observers]
         guide = _new_guide(program, settings, transfer)
-        learners = _new_learners(program, schedule, optimizer, settings)
+        learners = _new_learners(program, schedule, optimizer, settings, guide)
         for learner in learners.values():
             # refuses parts for which there is no τ
             objective.state(learner.part.index)
         state = _new_state(program, objective, learners, settings, folder)
+        state.regularizer = None if guide is None else guide.regularizer
         self._engine = Engine(state, parts, phases, settings, guide)
         description = describe_run(program, objective, schedule, optimizer, settings, transfer)
         self._saver = Saver(folder, state, description)
@@ -207,12 +208,20 @@ def _new_learners(
     schedule: Schedule,
     optimizer: OptimizerSettings,
     settings: TrainerSettings,
+    guide: Guide | None,
 ) -> dict[int, Learner]:
     """What trains each part, by the index of the part in the schedule."""
     parts, device = schedule.parts_of(program), program_device(program)
     trained = dict.fromkeys(k for phase in schedule.phases(len(parts)) for k in phase.parts)
     return {
-        k: Learner(parts[k], schedule.epochs_of(k, len(parts)), optimizer, settings, device)
+        k: Learner(
+            parts[k],
+            schedule.epochs_of(k, len(parts)),
+            optimizer,
+            settings,
+            device,
+            [] if guide is None else guide.regularizer.learned(parts[k]),
+        )
         for k in trained
     }
 

@@ -49,7 +49,7 @@ class Guide:
     """
 
     def __init__(self, transfer: Transfer, device: torch.device, amp: str | None) -> None:
-        self.regularizer = transfer.regularizer
+        self.regularizer = transfer.regularizer.to(device)
         self._teacher = None if transfer.teacher is None else transfer.teacher.to(device)
         self._cached: CachedTeacher | None = None
         if self._teacher is not None and transfer.cache is not None:
