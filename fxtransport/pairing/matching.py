@@ -66,14 +66,29 @@ def _automatic(
         alike = [other for other in pool_of if other.positions == site.positions]
         if not alike and pool == "none":
             continue
-        nearest = min(alike or pool_of, key=lambda other: abs(other.depth - site.depth))
-        pairs.append((name, nearest.layer.name))
+        pairs.append((name, _nearest(site, [*own.values()], alike or pool_of).layer.name))
     if not pairs:
         raise UsageError(
             "no layers of the two models have the same positions, which pool='none' needs; take "
             "pool='mean' or a number"
         )
     return pairs
+
+
+def _nearest(site: Site, own: Sequence[Site], others: Sequence[Site]) -> Site:
+    """Of some layers of the teacher, that of the nearest depth; of two, the deeper one.
+
+    Where they have the size of the student's, the depth is that among the layers of this size, so
+    that the last of a stage goes with the last of a stage.
+    """
+    if all(other.positions == site.positions for other in others):
+        peers = [s for s in own if s.positions == site.positions and s.layer.name != PENULTIMATE]
+        depth = (peers.index(site) + 1) / len(peers) if site in peers else 1.0
+        depths = [(i + 1) / len(others) for i in range(len(others))]
+    else:
+        depth, depths = site.depth, [other.depth for other in others]
+    distances = [(round(abs(d - depth), 9), -i) for i, d in enumerate(depths)]
+    return others[-min(distances)[1]]
 
 
 def _ends(sites: Sequence[Site]) -> list[Site]:

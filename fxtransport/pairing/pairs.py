@@ -168,8 +168,8 @@ def pair(
         layers: ``penultimate``, what enters the classifiers; pairs of names, of the student's
             layer and of the teacher's: paths of modules, such as residual blocks or stages, or
             names of nodes; or ``auto``: the last layer of each stage, or of each part where the
-            student has several, with that of the teacher which has the same spatial size and the
-            nearest depth.
+            student has several, with that of the teacher which has the same spatial size and,
+            among the layers of this size, the nearest depth.
         pool: ``mean`` over positions and tokens; ``none``: each counts as a sample; or how many
             of them are sampled.
         example_inputs: Of the student, as :func:`fxtransport.transportify` takes them.

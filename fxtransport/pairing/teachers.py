@@ -157,7 +157,11 @@ def _of_name(name: str) -> OpenTeacher:
             f"{spec.canonical} has no weights to teach with: give the folder of a run that "
             "trained it, or a file that fxtransport export wrote"
         )
-    target = open_target(spec, pretrained=spec.library != "file")
+    try:
+        target = open_target(spec, pretrained=spec.library != "file")
+    except UsageError as error:
+        remedy = "a teacher may also be a run, or a file of weights"
+        raise UsageError(f"the teacher, {error}; {remedy}") from error
     return OpenTeacher(target.model, target.example, spec.canonical, described(target.model))
 
 

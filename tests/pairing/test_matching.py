@@ -38,7 +38,7 @@ def pairs(
 def test_ends_of_stages_go_with_layers_of_their_size() -> None:
     found = pairs(resnet(16, 8, 4), resnet(32, 16, 8, 4, blocks=5))
     assert found == [
-        ("s0.1", "s1.2"),
+        ("s0.1", "s1.4"),
         ("s1.1", "s2.4"),
         ("s2.1", "s3.4"),
         ("penultimate", "penultimate"),
@@ -54,6 +54,16 @@ def test_other_sizes_go_by_depth_where_positions_are_pooled() -> None:
     own, others = resnet(14, 7), resnet(9, 5)
     assert pairs(own, others)[:2] == [("s0.1", "s0.1"), ("s1.1", "s1.1")]
     assert pairs(own, others, pool="none") == [("penultimate", "penultimate")]
+
+
+def test_depth_is_that_among_layers_of_one_size() -> None:
+    own = resnet(8, 4, blocks=4, parts=(0, 0, 1, 1, 1, 2, 2, 2))
+    found = pairs(own, resnet(16, 8, 4, blocks=2))
+    # the second of four goes with the first of two
+    assert found[0] == ("s0.1", "s1.0")
+    # of two that are as near, the deeper one
+    assert pairs(resnet(8, blocks=1), resnet(8, blocks=1))[0] == ("s0.0", "s0.0")
+    assert pairs(resnet(9, blocks=1), resnet(8, 7, blocks=1))[0] == ("s0.0", "s1.0")
 
 
 def test_each_part_has_a_pair() -> None:
