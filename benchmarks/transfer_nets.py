@@ -12,7 +12,8 @@ import fxtransport
 from fxtransport.data import OrderedStream, ShuffledStream, TensorSamples, load
 from fxtransport.nets import cifar_resnet, initialize
 from fxtransport.objectives import plain
-from fxtransport.pairing.pairs import Pair, copy_weights
+from fxtransport.pairing.bridging import copy_weights
+from fxtransport.pairing.pairs import Pair
 from fxtransport.program import Program
 from fxtransport.training import (
     EndToEnd,
@@ -29,7 +30,7 @@ SIZES = {"digits": (1, 8, 8), "mnist5k": (1, 14, 14), "patches": (3, 16, 16)}
 TEST, VALIDATION = 0.3, 0.2
 TEACHER_LR, TEACHER_EPOCHS, TEACHER_BATCH = 0.05, 15, 64
 PRETRAINED_SHARE = 10
-"""A lightly pre-trained student has seen one in so many of the teacher's images."""
+"""A lightly pre-trained student has seen one of this number of the teacher's images."""
 
 
 Layers = tuple[tuple[str, str], ...]
@@ -79,7 +80,7 @@ class Splits(NamedTuple):
     test: TensorSamples
 
     def of(self, task: Task, few: int | None = None) -> "Splits":
-        """The splits of a task, with so many training images."""
+        """The splits of a task, with a number of training images."""
         train, *others = (task.label(part) for part in self)
         if few is not None:
             train = TensorSamples(train.inputs[:few], train.targets[:few])

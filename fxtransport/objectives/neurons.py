@@ -56,8 +56,8 @@ def activations_of(value: torch.Tensor, channels: int, pool: Pool) -> torch.Tens
         value: What the layer computes: B×C, B×C×H×W, B×N×C, ….
         channels: The dimension of the channels.
         pool: ``mean``: over all positions. ``none``: each position counts as a sample. A number:
-            so many positions count as samples, spread evenly, at the same relative places of any
-            map.
+            that number of positions count as samples, spread evenly, at the same relative places of
+            any map.
 
     Returns:
         B×C for ``mean``, and where there is a single vector for each sample; else B×P×C.

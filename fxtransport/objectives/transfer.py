@@ -12,6 +12,7 @@ from fxtransport import ot
 from fxtransport.errors import UsageError
 from fxtransport.objectives.neurons import Pool, activations_of, check_pool
 from fxtransport.objectives.objective import logits_of
+from fxtransport.objectives.penalties import decayed, soft_divergence
 from fxtransport.objectives.transfer_terms import (
     EQUAL_WIDTHS,
     ON_LAYERS,
@@ -278,32 +279,6 @@ class Regularizer(nn.Module):
         terms = ",".join(f"{name}:{weight:g}" for name, weight in self.terms.items())
         layers = ", ".join(f"{pair.student.name}={pair.teacher.name}" for pair in self.layers)
         return f"terms={terms!r}, layers={layers!r}, options={self.options}"
-
-
-def soft_divergence(
-    student: torch.Tensor, teacher: torch.Tensor, temperature: float
-) -> torch.Tensor:
-    """τ²·KL between softened outputs, averaged over the batch (Hinton et al. 2015; OT eq. 7).
-
-    Args:
-        student: Logits, B×classes.
-        teacher: Logits, B×classes.
-        temperature: τ.
-    """
-    own = F.log_softmax(student.float() / temperature, dim=-1)
-    other = F.log_softmax(teacher.float() / temperature, dim=-1)
-    return F.kl_div(own, other, reduction="batchmean", log_target=True) * temperature**2
-
-
-def decayed(part: Any) -> torch.Tensor | None:
-    """‖w‖²/2 of the parameters of a part that weight decay acts on: no biases, no norms."""
-    excluded = part.no_weight_decay()
-    values = [
-        tensor.square().sum()
-        for name, tensor in part.named_parameters()
-        if tensor.dim() > 1 and tensor.requires_grad and name not in excluded
-    ]
-    return torch.stack(values).sum() / 2 if values else None
 
 
 def _split(costs: Any) -> tuple[list[torch.Tensor], list[torch.Tensor]]:

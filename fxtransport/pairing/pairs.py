@@ -1,7 +1,6 @@
 """Pair two models: the student's program, the teacher, and which layers are compared."""
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,23 +11,19 @@ from torch import nn
 from fxtransport.analysis.hidden import find_logits_node
 from fxtransport.compiler import compile_passes, compile_program
 from fxtransport.errors import UsageError
-from fxtransport.example import Example
-from fxtransport.example_inputs import ExampleInputs, example_of
+from fxtransport.example_inputs import ExampleInputs
 from fxtransport.names import ModelSpec
 from fxtransport.objectives.neurons import Pool, activations_of, check_pool
 from fxtransport.objectives.transfer import PairedLayer, Regularizer, TransferOptions
 from fxtransport.objectives.transfer_terms import ON_TEACHER, parse_regularizer
-from fxtransport.origin import Origin
+from fxtransport.pairing.bridging import copy_weights, make_bridge
 from fxtransport.pairing.matching import match
 from fxtransport.pairing.sites import Pairing, sites_of, wanted_names, with_taps
+from fxtransport.pairing.students import open_student
 from fxtransport.pairing.teachers import Normalization, OpenTeacher, described, open_teacher
-from fxtransport.passes.base import Pass
-from fxtransport.passes.pipeline import Pipeline
 from fxtransport.program import Program
 from fxtransport.residue import Measures
-from fxtransport.targets import open_target
-from fxtransport.training import Bridge, Teacher, Transfer
-from fxtransport.wrappers import unwrap
+from fxtransport.training import Teacher, Transfer
 
 
 @dataclass(frozen=True)
@@ -198,7 +193,7 @@ def pair(
     (torch.Size([8, 5]), torch.Size([16, 5]))
     """
     check_pool(pool)
-    program, origin = _student(student, layers, example_inputs, verify=verify, **options)
+    program, origin = open_student(student, layers, example_inputs, verify=verify, **options)
     example = program.facts.example
     opened = open_teacher(teacher, program, example, origin, trust_files=trust_files)
     own = normalization or described(program._model[0])
@@ -240,137 +235,11 @@ def make_pair(
     return Pair(student, teacher, found)
 
 
-def make_bridge(example: Example, opened: OpenTeacher, own: Normalization | None) -> Bridge:
-    """From the student's input to the teacher's.
-
-    Raises:
-        UsageError: it cannot be made.
-    """
-    shapes = [[tuple(x.shape[1:]) for x in e.tensors] for e in (example, opened.example)]
-    if shapes[0] == shapes[1] and len(shapes[0]) != 1:
-        return Bridge()
-    sizes = [shape[0] if len(shape) == 1 else () for shape in shapes]
-    if sizes[0] != sizes[1]:
-        images = all(len(size) == 3 for size in sizes)
-        if not images or sizes[0][0] not in (1, sizes[1][0]):
-            given, taken = ("×".join(map(str, size)) or "several inputs" for size in sizes)
-            raise UsageError(
-                f"the student is given {given} and {opened.name} takes {taken}: give the student "
-                "an input_size with the teacher's channels, or another teacher"
-            )
-    other = opened.normalization
-    if own is None or other is None or len(sizes[0]) != 3:
-        return Bridge(None if sizes[0] == sizes[1] else sizes[1])
-    return Bridge(
-        None if sizes[0] == sizes[1] else sizes[1],
-        _for_channels(own, sizes[0][0]),
-        _for_channels(other, sizes[1][0]),
-    )
-
-
-def _for_channels(given: Normalization, channels: int) -> Normalization:
-    """Numbers for so many channels: of a gray image, their means."""
-    mean, std = (tuple(map(float, values)) for values in given)
-    if len(mean) in (1, channels):
-        return mean, std
-    return (sum(mean) / len(mean),), (sum(std) / len(std),)
-
-
-def copy_weights(state: dict[str, torch.Tensor], program: Program, source: str) -> tuple[str, ...]:
-    """Copy weights and buffers into a program, wherever names and shapes agree.
-
-    Args:
-        state: Those of another model.
-        program: What they are copied into.
-        source: Whose they are, for the error.
-
-    Returns:
-        The names of what has no counterpart.
-
-    Raises:
-        UsageError: nothing agrees.
-    """
-    own = program.model_state_dict()
-    shared = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
-    if not shared:
-        raise UsageError(
-            f"the student has no weights of the names and shapes of {source}'s: build it as the "
-            "teacher is, or begin with weights of its own"
-        )
-    with torch.no_grad():
-        for name, tensor in shared.items():
-            own[name].copy_(tensor)
-    return tuple(name for name in own if name not in shared)
-
-
 def classes_of(program: Program) -> int | None:
     """How many classes a program's logits are for; None if it returns none."""
     node = find_logits_node(program.facts.graph, program.facts.shapes)
     spec = None if node is None else program.facts.shapes.specs.get(node.name)
     return None if spec is None or len(spec.shape) != 2 else spec.shape[1]
-
-
-def _student(
-    student: str | ModelSpec | nn.Module | Program,
-    layers: Pairing,
-    example_inputs: ExampleInputs | None,
-    **options: Any,
-) -> tuple[Program, Origin | None]:
-    """The student's program with its layers tapped, and its name if it has one."""
-    if isinstance(student, Program):
-        return _tapped_again(student, layers), student.facts.origin
-    origin = None
-    if isinstance(student, nn.Module):
-        model = unwrap(student)
-        example = example_of(model, example_inputs)
-    else:
-        if example_inputs is not None:
-            raise UsageError("a student that is named takes input_size, not example_inputs")
-        size = options.pop("input_size", None)
-        target = open_target(student, input_size=size, pretrained=options.pop("pretrained", False))
-        model, example, origin = target.model, target.example, target.origin
-    passes = compile_passes(**options)
-    return compile_tapped(model, example, passes, layers, origin), origin
-
-
-def compile_tapped(
-    model: nn.Module,
-    example: Example,
-    passes: Sequence[Pass],
-    layers: Pairing,
-    origin: Origin | None = None,
-) -> Program:
-    """A student's program with the layers tapped that may be paired.
-
-    Raises:
-        FxTransportError: it cannot be compiled, or has no such layer.
-    """
-    names = wanted_names(layers, 0, model, example, passes)
-    program = compile_program(model, example, with_taps(passes, names))
-    program.facts = program.facts._replace(origin=origin)
-    return program
-
-
-def _tapped_again(program: Program, layers: Pairing) -> Program:
-    """The program itself where the layers are tapped, or another of the same model and heads."""
-    model, example = program._model[0], program.facts.example
-    passes = Pipeline.parse(program.facts.pipeline).passes
-    names = wanted_names(layers, 0, model, example, passes)
-    if set(names) <= set(program.facts.activations):
-        return program
-    again = compile_program(model, example, with_taps(passes, names))
-    again.facts = again.facts._replace(origin=program.facts.origin)
-    heads = {k: v for k, v in program.state_dict().items() if k not in program.model_state_dict()}
-    own = again.state_dict()
-    for name, tensor in heads.items():
-        if name not in own or own[name].shape != tensor.shape:
-            raise UsageError(
-                "with its layers tapped the program is cut elsewhere, so its heads do not fit: "
-                f"compile it with activations={tuple(names)!r}"
-            )
-        with torch.no_grad():
-            own[name].copy_(tensor)
-    return again
 
 
 def _name(program: Program) -> str:

@@ -2,7 +2,8 @@
 
 from fxtransport.objectives.neurons import parse_pool
 from fxtransport.objectives.transfer import Regularizer
-from fxtransport.pairing.pairs import copy_weights, make_pair
+from fxtransport.pairing.bridging import copy_weights
+from fxtransport.pairing.pairs import make_pair
 from fxtransport.pairing.teachers import Normalization, OpenTeacher, open_teacher
 from fxtransport.program import Program
 from fxtransport.randomness import derived_seed, fork_rng

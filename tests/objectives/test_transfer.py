@@ -11,14 +11,13 @@ from torch import Tensor, nn
 
 from fxtransport import ot, transportify
 from fxtransport.errors import UsageError
+from fxtransport.objectives.penalties import decayed, soft_divergence
 from fxtransport.objectives.transfer import (
     LayerOf,
     PairedLayer,
     Reference,
     Regularizer,
     TransferOptions,
-    decayed,
-    soft_divergence,
 )
 from fxtransport.program import Program
 from fxtransport.residue import mean_square_branch

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from fxtransport.compiler import compile_passes
 from fxtransport.errors import UsageError
 from fxtransport.example_inputs import example_of
-from fxtransport.pairing.pairs import compile_tapped
 from fxtransport.pairing.sites import (
     named_pairs,
     parse_layers,
@@ -17,6 +16,7 @@ from fxtransport.pairing.sites import (
     with_taps,
     write_layers,
 )
+from fxtransport.pairing.students import compile_tapped
 from fxtransport.passes.trace import Trace
 from tests.networks import IMAGES, Neither, Net, Plain, VectorNet
 
