@@ -158,7 +158,8 @@ class Regularizer(nn.Module):
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
         """As of any module, of w⁰ too, which is no part of its state."""
         self._start = {name: fn(tensor) for name, tensor in self._start.items()}
-        return super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
 
     def measures(self, cost: Measure | None) -> Measures:
         """What a part measures: a cost of its residual blocks, and the activations that it needs.

@@ -165,45 +165,38 @@ def test_a_teacher_whose_run_names_a_python_file_must_be_trusted(
 
 
 @pytest.mark.slow
-def test_from_end_to_end(tmp_path: Path) -> None:
+def test_from_end_to_end(run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A teacher, a smaller student near to it that is interrupted and goes on, and its exits."""
-
-    def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-        whole = [*FXTRANSPORT, *arguments]
-        return subprocess.run(
-            whole, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False
-        )
-
-    wide = ["--model-arg", "channels=8", "--method", "e2e", "--lr", "0.05", "--epochs", "2"]
-    result = command("train", *STUDENT, *wide, "--output", "teacher")
-    assert result.returncode == 0, result.stderr
-    narrow = [*STUDENT, "--model-arg", "channels=4", "--method", "lap", "--lr", "0.05"]
-    narrow += ["--epochs", "6", "--teacher", "teacher", "--regularizer", "ot:0.05,kd:0.5"]
-    narrow += ["--teacher-cache", "cache"]
-    result = command("transfer", *narrow, "--output", "whole")
-    assert result.returncode == 0, result.stderr
-    process = subprocess.Popen([*FXTRANSPORT, "transfer", *narrow, "-o", "ended"], cwd=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    wide = [*STUDENT, "--no-verify", "--model-arg", "channels=8", "--method", "e2e"]
+    wide += ["--lr", "0.05", "--epochs", "2"]
+    assert run("train", *wide, "--output", "teacher").exit_code == 0
+    narrow = [*STUDENT, "--no-verify", "--model-arg", "channels=4", "--method", "lap"]
+    narrow += ["--lr", "0.05", "--epochs", "6", "--teacher", "teacher"]
+    narrow += ["--regularizer", "ot:0.05,kd:0.5", "--teacher-cache", "cache"]
+    result = run("transfer", *narrow, "--output", "whole")
+    assert result.exit_code == 0, result.stderr
+    process = subprocess.Popen([*FXTRANSPORT, "transfer", *narrow, "-o", "ended"])
     metrics = tmp_path / "ended" / "metrics.csv"
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 280
     while not metrics.exists() or len(metrics.read_text().splitlines()) < 2:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=300) == 128 + signal.SIGTERM
-    assert len(rows(tmp_path / "ended")) < 6
-    result = command("transfer", "--resume", "ended")
-    assert result.returncode == 0, result.stderr
-    assert same(tmp_path / "whole", tmp_path / "ended")
-    assert len([*(tmp_path / "cache").iterdir()]) == 1
-    results = json.loads((tmp_path / "ended" / "results.json").read_text())
+    assert process.wait(timeout=280) == 128 + signal.SIGTERM
+    assert len(rows(Path("ended"))) < 6
+    result = run("transfer", "--resume", "ended")
+    assert result.exit_code == 0, result.stderr
+    assert same(Path("whole"), Path("ended"))
+    assert len([*Path("cache").iterdir()]) == 1
+    results = json.loads(Path("ended/results.json").read_text())
     assert results["test"]["accuracy"] > 0.7
-    result = command("evaluate", "ended", "--split", "test", "--json")
+    result = run("evaluate", "ended", "--split", "test", "--json")
     assert json.loads(result.stdout)["exits"][0]["accuracy"] == results["test"]["accuracy"]
     # another teacher under the same name
-    result = command("train", *STUDENT, *wide, "--seed", "1", "--output", "other")
-    assert result.returncode == 0, result.stderr
-    (tmp_path / "teacher").rename(tmp_path / "first")
-    (tmp_path / "other").rename(tmp_path / "teacher")
-    result = command("transfer", "--resume", "ended")
-    assert result.returncode == 2
+    assert run("train", *wide, "--seed", "1", "--output", "other").exit_code == 0
+    Path("teacher").rename("first")
+    Path("other").rename("teacher")
+    result = run("transfer", "--resume", "ended")
+    assert result.exit_code == 2
     assert "another teacher" in result.stderr
