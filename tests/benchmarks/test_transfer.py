@@ -69,10 +69,10 @@ def test_weights_are_chosen_by_validation_and_cells_are_kept(
     again = transfer.Cells(True, 0, 1, 1)
     assert transfer.measure(again, column, column, range(2), range(1000, 1001)) == found
     assert len(calls) == 5 + 4
-    console = Console(width=120, record=True)
-    with console.capture():
+    console = Console(width=120)
+    with console.capture() as captured:
         console.print(transfer.table_of("1", {"digits": found}))
-    text = console.export_text()
+    text = captured.get()
     assert "Ω_P" in text
     assert "90.0 ± 0.0 (0.01)" in text
     assert "84.7" in text
