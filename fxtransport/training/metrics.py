@@ -1,6 +1,7 @@
 """Observers that write metrics: ``metrics.csv`` always, TensorBoard if asked for."""
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,12 @@ class MetricsFile(Observer):
 
     Args:
         folder: The folder of the run.
+        penalties: The names of a regularizer's penalties, which have columns of their own, last.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, penalties: Sequence[str] = ()) -> None:
         self.path = folder / METRICS
+        self._columns = (*COLUMNS, *penalties)
 
     def on_start(self, plan: Plan) -> None:
         """Keep the rows of the epochs that are done."""
@@ -55,7 +58,7 @@ class MetricsFile(Observer):
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open(mode, newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
+                writer = csv.DictWriter(file, self._columns, extrasaction="ignore")
                 if header:
                     writer.writeheader()
                 writer.writerows(rows)
@@ -91,7 +94,7 @@ class TensorBoard(Observer):
     def on_epoch(self, epoch: EpochReport) -> None:
         """Write the numbers of the epoch, for each part."""
         for row in _rows(epoch):
-            for name in COLUMNS[5:]:
+            for name in [*row][COLUMNS.index("lr") :]:
                 if row[name] is not None:
                     tag = f"{name}/part{row['part']}"
                     self._writer.add_scalar(tag, row[name], epoch.position.epochs)
@@ -124,4 +127,5 @@ def _row(
         "validation_loss": exit and exit.loss,
         "samples_per_second": trained and epoch.samples_per_second,
         "peak_memory": trained and epoch.peak_memory,
+        **(trained.penalties if trained else {}),
     }
