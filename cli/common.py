@@ -32,6 +32,7 @@ ARGUMENTS = {
     "give input_size": "give --input-size",
     "give source": "give --data",
     "give num_classes": "give --num-classes",
+    "set transfer.teacher": "give --teacher",
     "head='none'": "--head none",
     'head="none"': "--head none",
     "give data": "give --data",

@@ -23,6 +23,7 @@ COMMANDS = {
     "passes": "List the compiler's passes, with their options.",
     "split": "Cut a model into K parts, as even as possible.",
     "train": "Train a model by the least action principle, or part by part.",
+    "transfer": "Train a model near to a teacher, layer by layer.",
     "zoo": "Compile every model that the libraries list, and count the results.",
 }
 """Each is imported when it is called, so that ``--help`` does not load torch."""

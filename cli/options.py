@@ -18,6 +18,7 @@ TITLES = {
     "program": "Parts",
     "data": "Data",
     "objective": "Objective",
+    "transfer": "Teacher",
     "schedule": "Schedule",
     "optimizer": "Optimizer",
     "trainer": "Run",
@@ -188,7 +189,7 @@ def _options(key: Key) -> Iterable[Callable[[Command], Command]]:
             cls=KeyOption,
             sets=key,
             default=None,
-            multiple=key.kind in (list, dict),
+            multiple=key.kind is list or _is_table(key),
             help=f"{key.help}{_default_text(key)}",
             **shape,
         )
@@ -205,6 +206,11 @@ def _options(key: Key) -> Iterable[Callable[[Command], Command]]:
         )
 
 
+def _is_table(key: Key) -> bool:
+    """Whether its option sets one entry; a table that its key reads is one text."""
+    return key.kind is dict and key.read is None
+
+
 def _type(key: Key) -> click.ParamType[Any]:
     if key.choices:
         return click.Choice(key.choices)
@@ -218,7 +224,7 @@ def _type(key: Key) -> click.ParamType[Any]:
 def _value(option: KeyOption, value: Any) -> Any:
     if option.meant is not None:
         return option.meant
-    if option.sets.kind is dict:
+    if _is_table(option.sets):
         return dict(parse_pair(text) for text in value)
     return list(value) if option.sets.kind is list else value
 

@@ -196,7 +196,8 @@ def _numbers(part: PartEpoch, symbol: str) -> list[str]:
         ("transport", part.transport),
         (symbol, part.multiplier),
     )
-    return [f"{name} {value:.4g}" for name, value in pairs if value is not None]
+    shown = [(name, value) for name, value in pairs if value is not None]
+    return [f"{name} {value:.4g}" for name, value in (*shown, *part.penalties.items())]
 
 
 def _describe_position(plan: Plan, position: Position) -> str:

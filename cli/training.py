@@ -27,6 +27,7 @@ from fxtransport.runs.config import Config
 from fxtransport.runs.fit import fit_run
 from fxtransport.runs.recipe import Recipe, make_recipe
 from fxtransport.runs.settings import choose_device
+from fxtransport.runs.transfer import prepare_transfer
 from fxtransport.training import keep_freed_memory
 from fxtransport.training.checkpoint import RunFolder
 from fxtransport.training.devices import peak_memory
@@ -35,13 +36,14 @@ SYMBOLS = {"trgl": "τ"}
 """What the multiplier of an objective is called, where it is not λ."""
 
 
-def run_training(run: Path, config: Config, *, resume: bool) -> None:
+def run_training(run: Path, config: Config, *, resume: bool, trust_files: bool = False) -> None:
     """Train, from the beginning or from the last checkpoint, and print a table.
 
     Args:
         run: The run's folder.
         config: Everything that is set.
         resume: Go on from the last checkpoint, if there is one.
+        trust_files: Whether a Python file that a teacher's folder names may be run.
 
     Raises:
         FxTransportError: something cannot be used, built, written or trained.
@@ -54,10 +56,15 @@ def run_training(run: Path, config: Config, *, resume: bool) -> None:
     with compiling(config["model.name"]):
         recipe = make_recipe(config)
         program = recipe.program(new=not goes_on)
-    click.echo(_headline(recipe, program), err=True)
+        transfer, notes = prepare_transfer(
+            recipe, program, new=not goes_on, trust_files=trust_files
+        )
+    click.echo("\n".join(filter(None, [_headline(recipe, program), notes])), err=True)
     started = time.perf_counter()
     with show_progress(symbol, device) as progress, _explain(run, config):
-        report = fit_run(run, recipe, program, resume=goes_on, observers=[progress])
+        report = fit_run(
+            run, recipe, program, resume=goes_on, observers=[progress], transfer=transfer
+        )
     seconds = time.perf_counter() - started
     show(out_console(), report, run, seconds=seconds, memory=peak_memory(torch.device(device)))
 

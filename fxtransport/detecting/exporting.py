@@ -24,6 +24,7 @@ METADATA = "fxtransport"
 NOT_IN_ONNX = {
     "nss": "natural scene statistics (nss), which are not exported",
     "odin": "gradients (odin), which an ONNX model cannot compute",
+    "stability": "masked images (stability), which take further forwards",
 }
 """What detectors read that is not exported, and why."""
 

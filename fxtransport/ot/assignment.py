@@ -47,6 +47,8 @@ def prefer_diagonal(columns: Indices, alike: NDArray[np.bool_]) -> Indices:
         alike: Which rows have the same costs, dead neurons say: exchanges among them cost nothing.
     """
     group = np.flatnonzero(alike)
+    if len(group) < 2:
+        return columns
     given = columns[group]
     stays = np.isin(group, given)
     exchanged = columns.copy()

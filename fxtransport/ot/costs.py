@@ -6,7 +6,9 @@ only those pairs that share mass, in float64 and with a gradient (envelope theor
 
 import contextlib
 import math
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,6 +16,8 @@ from fxtransport.errors import SolverError, UsageError
 
 _CLOSE = 0.4
 """Distances below this share of a neuron's norm are computed again, without cancellation."""
+_MODERATE = 2.0**40
+"""Largest activations up to here, and down to its inverse, need no factor."""
 _MANY = 16
 """More close pairs than this for each neuron, and all distances are computed that way."""
 
@@ -62,35 +66,48 @@ def accurate(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
-@torch.no_grad()
-def ground_costs(student: Tensor, teacher: Tensor, p: float = 1.0) -> Tensor:
-    """Return ‖A_i − T_j‖₂^p for all pairs of neurons, up to one common factor.
+@dataclass(frozen=True)
+class Scaled:
+    """Activations of two layers up to one common factor, as plans are found from them.
 
-    The factor makes the largest absolute activation 1, so that no dtype over- or underflows. It
-    changes no plan.
-
-    Args:
-        student: A, d×n.
-        teacher: T, d'×n.
-        p: The power.
-
-    Returns:
-        d×d' costs, float32, or float64 where one of the activations is float64.
-
-    Raises:
-        SolverError: an activation is not finite.
+    The factor keeps squares within the range of the dtype. It changes no plan.
     """
-    dtype = torch.promote_types(torch.promote_types(student.dtype, teacher.dtype), torch.float32)
-    with without_autocast(student.device):
-        first, second = student.to(dtype), teacher.to(dtype)
-        scale = torch.maximum(first.abs().max(), second.abs().max())
-        size = float(scale)
+
+    student: Tensor
+    """d×n, float32, or float64 where one of the two was float64."""
+    teacher: Tensor
+    """d'×n, of the same dtype."""
+    dead_student: Tensor
+    """Which of the student's neurons are 0 on all samples."""
+    dead_teacher: Tensor
+    """Which of the teacher's neurons are."""
+
+    @staticmethod
+    @torch.no_grad()
+    def of(student: Tensor, teacher: Tensor) -> "Scaled":
+        """Scale the activations of a student, d×n, and of a teacher, d'×n.
+
+        Raises:
+            SolverError: an activation is not finite.
+        """
+        dtype = torch.promote_types(torch.promote_types(student.dtype, teacher.dtype), torch.float)
+        first, second = student.detach().to(dtype), teacher.detach().to(dtype)
+        largest, others = first.abs().amax(1), second.abs().amax(1)
+        size = float(torch.maximum(largest.max(), others.max()))
         if not math.isfinite(size):
             raise SolverError(_not_finite(student, teacher))
-        if size == 0:
-            return first.new_zeros(len(first), len(second))
-        costs = _distances(first / scale, second / scale)
-        return costs if p == 1 else costs.pow_(p)
+        if size > 0 and not 1 / _MODERATE <= size <= _MODERATE:
+            first, second = first / size, second / size
+        return Scaled(first, second, largest == 0, others == 0)
+
+    @torch.no_grad()
+    def costs(self, p: float = 1.0) -> Tensor:
+        """Return ‖A_i − T_j‖₂^p for all pairs, d×d', up to the factor."""
+        with without_autocast(self.student.device):
+            costs = _distances(self.student, self.teacher)
+            _make_equal(costs, self.dead_student)
+            _make_equal(costs.T, self.dead_teacher)
+            return costs if p == 1 else costs.pow_(p)
 
 
 def _not_finite(student: Tensor, teacher: Tensor) -> str:
@@ -107,29 +124,42 @@ def _not_finite(student: Tensor, teacher: Tensor) -> str:
     )
 
 
+def places(mask: Tensor) -> Tensor:
+    """Where a mask is true, by flat indices; NumPy is faster at this on the CPU."""
+    if mask.device.type == "cpu":
+        return torch.from_numpy(np.flatnonzero(mask.numpy()))
+    return mask.flatten().nonzero().squeeze(1)
+
+
+def _make_equal(costs: Tensor, dead: Tensor) -> None:
+    """Give the rows of dead neurons the same costs to the last bit; rounding depends on places."""
+    group = places(dead)
+    if len(group) > 1:
+        costs[group] = costs[group[0]].clone()
+
+
 def _distances(first: Tensor, second: Tensor) -> Tensor:
     """Euclidean distances, by a matrix product but for pairs so close that digits would cancel.
 
     What all neurons have in common cancels in distances, and is subtracted first.
     """
-    center = (first.mean(0) + second.mean(0)) / 2
-    left, right = first - center, second - center
-    distances = torch.cdist(left, right, compute_mode="use_mm_for_euclid_dist")
+    center = second.mean(0)
+    left = first - center
+    distances = torch.cdist(left, second - center, compute_mode="use_mm_for_euclid_dist")
     norms = torch.linalg.vector_norm(left, dim=1, keepdim=True)
-    close = (distances < _CLOSE * norms).flatten().nonzero().squeeze(1)
+    close = places(distances < _CLOSE * norms)
     if len(close) > _MANY * (len(first) + len(second)):
-        distances = torch.cdist(first, second, compute_mode="donot_use_mm_for_euclid_dist")
-    elif len(close):
-        rows, columns = close // len(second), close % len(second)
-        exact = torch.linalg.vector_norm(first[rows] - second[columns], dim=1)
-        distances.view(-1)[close] = exact
+        return torch.cdist(first, second, compute_mode="donot_use_mm_for_euclid_dist")
+    if len(close):
+        exact = first[close // len(second)] - second[close % len(second)]
+        distances.view(-1)[close] = torch.linalg.vector_norm(exact, dim=1)
     return distances
 
 
 def support_cost(
     student: Tensor, teacher: Tensor, rows: Tensor | None, columns: Tensor, mass: Tensor, p: float
 ) -> Tensor:
-    """Return Σ_k mass_k ‖A_{rows_k} − T_{columns_k}‖₂^p, a scalar with gradient in A alone.
+    """Return Σ_k mass_k ‖A_{rows_k} − T_{columns_k}‖₂^p, a scalar.
 
     Computed in float64. Where two neurons are equal, distance and gradient are exactly 0, as are
     all higher derivatives for p ≠ 2.
@@ -148,7 +178,7 @@ def support_cost(
     with without_autocast(student.device):
         dtype = accurate(student.device)
         chosen = student if rows is None else student[rows]
-        difference = chosen.to(dtype) - teacher.detach()[columns].to(dtype)
+        difference = chosen.to(dtype) - teacher[columns].to(dtype)
         powers = power_of_square((difference * difference).sum(1), p)
         return (mass * powers).sum()
 

@@ -4,40 +4,8 @@ import torch
 from torch import Tensor
 
 from fxtransport.ot.costs import accurate, support_cost, without_autocast
-from fxtransport.ot.plans import DENSE, check_options, check_pair, solve, support
-
-
-@torch.library.custom_op("fxtransport::transport_support", mutates_args=())
-def _support(
-    student: Tensor, teacher: Tensor, plan: str, p: float, solver: str, mass: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows, columns and mass of a sparse plan, padded to a length that follows from the shapes.
-
-    An operator of its own, so that ``torch.compile`` takes it into its graph as it is.
-    """
-    found = support(student, teacher, plan, p, solver, mass)
-    length = _length(student, teacher, plan)
-    missing = length - len(found.mass)
-    rows, columns, carried = (
-        torch.nn.functional.pad(torch.from_numpy(part), (0, missing)).to(student.device)
-        for part in found
-    )
-    return rows, columns, carried.to(accurate(student.device))
-
-
-@_support.register_fake
-def _(student: Tensor, teacher: Tensor, plan: str, *_: object) -> tuple[Tensor, Tensor, Tensor]:
-    length = _length(student, teacher, plan)
-    index = student.new_empty(length, dtype=torch.int64)
-    mass_of = student.new_empty(length, dtype=accurate(student.device))
-    return index, torch.empty_like(index), mass_of
-
-
-def _length(student: Tensor, teacher: Tensor, plan: str) -> int:
-    """How many pairs may share mass."""
-    if len(student) == len(teacher) and plan != "partial":
-        return len(student)
-    return len(student) + len(teacher) + (1 if plan == "partial" else -1)
+from fxtransport.ot.plans import DENSE, check_options, check_pair, solve
+from fxtransport.ot.sparse import find_support
 
 
 @torch.library.custom_op("fxtransport::dense_plan", mutates_args=())
@@ -70,8 +38,8 @@ def omega(
     mass. Where the activations are equal, Ω_P and Ω_I are exactly 0, with zero gradient.
 
     ``torch.compile`` takes the search for the plan as one operator, without a graph break.
-    Autocast has no effect. Of sparse plans, higher derivatives are those of the cost with the
-    plan fixed; of ``uniform`` and ``sinkhorn``, torch refuses to compute them.
+    Autocast has no effect. The gradient of a Sinkhorn plan's cost, and all higher derivatives, are
+    those of the cost with the plan fixed.
 
     Args:
         A: Activations of the student, neurons × samples (d×n), of any floating-point dtype.
@@ -106,9 +74,8 @@ def omega(
         weights = _dense(A.detach(), teacher, plan, p, epsilon)
         value = _dense_cost(A, teacher, weights, p)
     else:
-        rows, columns, carried = _support(A.detach(), teacher, plan, p, solver, mass)
-        whole = len(A) == len(T) and plan != "partial"
-        value = support_cost(A, teacher, None if whole else rows, columns, carried, p)
+        rows, columns, carried = find_support(A, teacher, plan, p, solver, mass)
+        value = support_cost(A, teacher, rows, columns, carried, p)
     return _rooted(value, p).to(A.dtype) if root else value.to(A.dtype)
 
 

@@ -8,12 +8,12 @@ from torch import Tensor
 
 from fxtransport.errors import UsageError
 from fxtransport.ot.assignment import prefer_diagonal
-from fxtransport.ot.costs import accurate, check_activations, check_power, ground_costs
+from fxtransport.ot.costs import Scaled, accurate, check_activations, check_power
 from fxtransport.ot.coupling import Coupling
 from fxtransport.ot.notices import count
 from fxtransport.ot.partial import check_mass, partial_coupling
 from fxtransport.ot.sinkhorn import check_epsilon, entropic
-from fxtransport.ot.solvers import check_solver, coupling
+from fxtransport.ot.solvers import check_solver, couple
 
 PLANS = ("exact", "identity", "uniform", "sinkhorn", "partial")
 DENSE = ("uniform", "sinkhorn")
@@ -141,16 +141,16 @@ def solve(
     check_options(plan, p, solver, epsilon, mass)
     check_pair(A, T, plan)
     if plan == "sinkhorn":
-        warn_of_doubtful(A, T)
-        found = entropic(ground_costs(A, T, p), epsilon)
-        return Solution(found.plan, found.marginal_error, found.gap, found.iterations)
+        found = entropic(scaled(A, T).costs(p), epsilon)
+        placed = found.plan.to(accurate(A.device)).to(A.device)
+        return Solution(placed, found.marginal_error, found.gap, found.iterations)
     dense = A.new_zeros(len(A), len(T), dtype=accurate(A.device))
     if plan == "uniform":
         dense += 1 / dense.numel()
     else:
         sparse = support(A, T, plan, p, solver, mass)
-        rows, columns, carried = (torch.as_tensor(part, device=A.device) for part in sparse)
-        dense[rows, columns] = carried.to(dense.dtype)
+        rows, columns, carried = (torch.from_numpy(part) for part in sparse)
+        dense[rows.to(A.device), columns.to(A.device)] = carried.to(dense.dtype).to(A.device)
     return Solution(dense, 0.0, 0.0, 0)
 
 
@@ -166,31 +166,36 @@ def support(
         count_of = len(student)
         places = np.arange(count_of)
         return Coupling(places, places, np.full(count_of, 1 / count_of))
-    warn_of_doubtful(student, teacher)
-    costs = ground_costs(student, teacher, p)
+    pair = scaled(student, teacher)
+    costs = pair.costs(p)
     if plan == "partial":
         return partial_coupling(costs, mass, solver)
-    found = coupling(costs, solver=solver)
+    found = couple(costs, solver=solver)
     if len(student) != len(teacher):
         return found
-    columns = prefer_diagonal(found.columns, dead(student).cpu().numpy())
-    rows = prefer_diagonal(np.argsort(columns), dead(teacher).cpu().numpy())
-    return Coupling(found.rows, np.argsort(rows), found.mass)
+    columns = prefer_diagonal(found.columns, pair.dead_student.cpu().numpy())
+    if pair.dead_teacher.any():
+        turned = prefer_diagonal(np.argsort(columns), pair.dead_teacher.cpu().numpy())
+        columns = np.argsort(turned)
+    return Coupling(found.rows, columns, found.mass)
 
 
-def dead(activations: Tensor) -> Tensor:
-    """Which neurons are 0 on all samples."""
-    return (activations == 0).all(1)
+def scaled(student: Tensor, teacher: Tensor) -> Scaled:
+    """Scale activations, and count those whose plan says little.
 
-
-def warn_of_doubtful(student: Tensor, teacher: Tensor) -> None:
-    """Count activations whose plan says little."""
+    Raises:
+        SolverError: an activation is not finite.
+    """
+    if accurate(student.device) != torch.float64:
+        student, teacher = student.cpu(), teacher.cpu()
+    pair = Scaled.of(student, teacher)
     if student.shape[1] == 1:
         count(
             "one sample",
             "activations of one sample: neurons are told apart by a single number; use larger "
             "batches, and leave out a last one that is small",
         )
-    for name, value in (("A", student), ("T", teacher)):
-        if not value.any():
+    for name, value in (("A", pair.dead_student), ("T", pair.dead_teacher)):
+        if value.all():
             count("all dead", f"all activations of {name} are 0, so that any plan is optimal")
+    return pair

@@ -8,25 +8,24 @@ problem, or name the edges that are missing.
 from typing import NamedTuple
 
 import numpy as np
-import ot
 import torch
 from scipy.sparse import coo_matrix
 from torch import Tensor
 
+from fxtransport.ot.costs import places
 from fxtransport.ot.coupling import Coupling, Indices, Weights, split_rows, staircase
+from fxtransport.ot.simplex import network_simplex
 
-ITERATIONS = 10_000_000
-"""Of the network simplex; POT's own default ends too early at 2048×2048."""
 _ROUNDS = 8
 _EDGES = 8
 """Edges kept for each neuron of the larger side."""
-_TEMPERATURES = (0.2, 0.05, 0.0125, 0.004)
-"""Of the entropic problems that give the potentials, relative to the mean cost."""
-_SCALINGS = 6
+_LEVELS = ((0.25, 4), (0.05, 16))
+"""Of the entropic problems that give the potentials: the temperature, relative to the median
+reduced cost at first, and the number of scalings."""
+_SMALLEST = -80.0
+"""Of exponents: what lies below makes float32 numbers that are slow to compute with."""
 _TOLERANCE = 1e-12
 """By how much a reduced cost may be negative, relative to the largest cost."""
-_SOLVED = 1
-"""The network simplex's code for an optimal plan."""
 
 
 class Duals(NamedTuple):
@@ -57,8 +56,10 @@ def by_pruning(costs: Tensor, a: Weights, b: Weights) -> Coupling | None:
         The plan, with at most d + d' − 1 edges; None where pruning does not pay or a round limit
         is reached.
     """
-    rows, columns = _groups(costs), _groups(costs.T.contiguous())
-    merged = costs[rows.first][:, columns.first]
+    rows, columns = _groups(costs), _groups(costs.T)
+    merged = costs
+    if len(rows.first) < len(rows.of) or len(columns.first) < len(columns.of):
+        merged = costs[rows.first][:, columns.first]
     first: Weights = np.bincount(rows.of, a).astype(np.float64)
     second: Weights = np.bincount(columns.of, b).astype(np.float64)
     found = _solve(merged, first, second)
@@ -81,13 +82,15 @@ def _groups(costs: Tensor) -> _Groups:
     """Group equal rows: equal in a random projection, and then in all entries."""
     generator = torch.Generator().manual_seed(0)
     weights = torch.rand(costs.shape[1], generator=generator, dtype=costs.dtype)
-    keys = (costs * weights.to(costs.device)).sum(1).cpu().numpy()
+    keys = (costs @ weights.to(costs.device)).cpu().numpy()
     _, first, of = np.unique(keys, return_index=True, return_inverse=True)
     if len(first) < len(keys):
-        repeated = torch.as_tensor(first[of], device=costs.device)
-        same = (costs == costs[repeated]).all(1).cpu().numpy()
+        repeated = np.flatnonzero(first[of] != np.arange(len(keys)))
+        same = costs[repeated] == costs[first[of[repeated]]]
         if not same.all():
             first = of = np.arange(len(keys))
+    if len(first) == len(keys):
+        first = of = np.arange(len(keys))
     return _Groups(torch.as_tensor(first, device=costs.device), of)
 
 
@@ -97,15 +100,16 @@ def _solve(costs: Tensor, a: Weights, b: Weights) -> Coupling | None:
     kept = _lowest(duals.reduced(costs), _EDGES * max(costs.shape))
     kept.flatten()[_staircase_edges(a, b, costs.device)] = True
     for _ in range(_ROUNDS):
-        edges = kept.flatten().nonzero().squeeze(1)
+        edges = places(kept)
         if 3 * len(edges) > kept.numel():
             return None
-        plan, duals = _simplex(costs, a, b, edges)
-        if plan is None:
+        vertex = network_simplex(a, b, _sparse(costs, edges))
+        if vertex.problem:
             return None
+        duals = Duals(*(torch.as_tensor(side, device=costs.device) for side in vertex[1:3]))
         violated = duals.reduced(costs) < -_TOLERANCE * float(costs.max())
         if not violated.any():
-            return plan
+            return vertex.plan
         kept |= violated
     return None
 
@@ -116,24 +120,32 @@ def _approximate_duals(costs: Tensor, a: Weights, b: Weights) -> Duals:
     first = torch.as_tensor(a, dtype=torch.float32, device=costs.device)
     second = torch.as_tensor(b, dtype=torch.float32, device=costs.device)
     rows = single.amin(1)
-    columns = (single - rows[:, None]).amin(0)
-    mean = float(single.mean())
-    for temperature in _TEMPERATURES:
-        scale = temperature * mean
-        kernel = Duals(rows, columns).reduced(single).div_(-scale).exp_()
+    duals = Duals(rows, (single - rows[:, None]).amin(0))
+    # a mean would be that of a few neurons far from all others
+    typical = float(_sample(duals.reduced(single)).median())
+    for temperature, scalings in _LEVELS if typical > 0 else ():
+        scale = temperature * typical
+        kernel = duals.reduced(single).div_(-scale).clamp_(min=_SMALLEST).exp_()
         left, right = torch.ones_like(first), torch.ones_like(second)
-        for _ in range(_SCALINGS):
+        for _ in range(scalings):
             left = first / (kernel @ right)
             right = second / (kernel.T @ left)
-        rows = rows + scale * left.log()
-        columns = columns + scale * right.log()
-    return Duals(rows.double(), columns.double())
+        better = Duals(duals.rows + scale * left.log(), duals.columns + scale * right.log())
+        # scalings overflow where some costs are far above the mean
+        if not (better.rows.isfinite().all() and better.columns.isfinite().all()):
+            break
+        duals = better
+    return Duals(duals.rows.double(), duals.columns.double())
+
+
+def _sample(values: Tensor) -> Tensor:
+    """Up to about 2¹⁶ of the values, evenly spread."""
+    return values.flatten()[:: max(1, values.numel() // 2**16) | 1]
 
 
 def _lowest(values: Tensor, count: int) -> Tensor:
     """Mark about as many of the lowest values; the threshold is that of a sample."""
-    step = max(1, values.numel() // 2**16) | 1
-    sample = values.flatten()[::step]
+    sample = _sample(values)
     rank = min(len(sample), max(1, round(count / values.numel() * len(sample))))
     return values <= sample.kthvalue(rank).values
 
@@ -144,16 +156,7 @@ def _staircase_edges(a: Weights, b: Weights, device: torch.device) -> Tensor:
     return torch.as_tensor(plan.rows * len(b) + plan.columns, device=device)
 
 
-def _simplex(costs: Tensor, a: Weights, b: Weights, edges: Tensor) -> tuple[Coupling | None, Duals]:
-    """Solve on some edges only; the plan is None where the solver gave up."""
-    values = costs.flatten()[edges].cpu().numpy()
-    rows, columns = np.divmod(edges.cpu().numpy(), len(b))
-    sparse = coo_matrix((values, (rows, columns)), shape=tuple(costs.shape))
-    plan, log = ot.emd(a, b, sparse, numItermax=ITERATIONS, log=True, center_dual=False)
-    duals = Duals(*(torch.as_tensor(log[name], device=costs.device) for name in "uv"))
-    if log["result_code"] != _SOLVED:
-        return None, duals
-    carried = plan.data > 0
-    return Coupling(
-        plan.row[carried].astype(np.int64), plan.col[carried].astype(np.int64), plan.data[carried]
-    ), duals
+def _sparse(costs: Tensor, edges: Tensor) -> coo_matrix:
+    """The costs of some pairs, by their flat indices."""
+    rows, columns = np.divmod(edges.cpu().numpy(), costs.shape[1])
+    return coo_matrix((costs.flatten()[edges].cpu().numpy(), (rows, columns)), tuple(costs.shape))

@@ -11,7 +11,7 @@ from fxtransport.errors import SolverError, UsageError
 from fxtransport.ot.notices import count
 
 ITERATIONS = 2000
-TOLERANCE = 1e-7
+TOLERANCE = 1e-5
 """Of the marginal error: the sum of all differences between sums of the plan and weights."""
 
 
@@ -78,7 +78,7 @@ def entropic(costs: Tensor, epsilon: float, iterations: int = ITERATIONS) -> Ent
     lower = _dual_value(matrix, epsilon * log["log_u"])
     cost = float((plan * matrix).sum())
     gap = cost / lower - 1 if lower > 0 else math.inf
-    return Entropic(plan, error, gap, int(log["niter"]))
+    return Entropic(plan, error, gap, int(log["niter"]) + 1)
 
 
 def _dual_value(costs: Tensor, rows: Tensor) -> float:

@@ -1,7 +1,6 @@
 """Exact plans of any cost matrix: which solver, by shape and by what is installed."""
 
 import numpy as np
-import ot
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
@@ -10,7 +9,8 @@ from fxtransport.errors import SolverError, UsageError
 from fxtransport.ot import assignment as square
 from fxtransport.ot.coupling import Coupling, Indices, Weights
 from fxtransport.ot.notices import count, say_choice
-from fxtransport.ot.pruned import ITERATIONS, by_pruning
+from fxtransport.ot.pruned import by_pruning
+from fxtransport.ot.simplex import network_simplex
 
 SOLVERS = ("auto", "lapx", "scipy", "pruned", "emd")
 """Names of solvers; lapx and scipy solve assignments only."""
@@ -21,8 +21,9 @@ _NEAR = 0.8
 """The share of distinct nearest columns from which on two networks are close."""
 _PRUNED_COSTS = 2**16
 """From this number of costs on, pruning is faster than the dense network simplex."""
+_PRUNED_SIDE = 48
+"""With fewer neurons on one side, the edges that pruning keeps are not few among all."""
 _MARGINAL_ERROR = 1e-9
-_SOLVED = 1
 
 
 def check_solver(solver: str) -> None:
@@ -57,13 +58,30 @@ def assignment(costs: ArrayLike | Tensor, solver: str = "auto") -> Indices:
         UsageError: the costs are not a square matrix, or the solver cannot be used.
         SolverError: a cost is not finite, or the solver returned no permutation.
     """
-    check_solver(solver)
     matrix = _matrix(costs)
     if matrix.shape[0] != matrix.shape[1]:
         raise UsageError(
             f"an assignment needs as many rows as columns, not {_shape(matrix)}; "
             "use coupling for others"
         )
+    return assign(matrix, solver)
+
+
+def assign(matrix: Tensor, solver: str = "auto") -> Indices:
+    """Solve as :func:`assignment` does, without a look at the costs: square and finite.
+
+    Args:
+        matrix: d×d, float32 or float64.
+        solver: As there.
+
+    Returns:
+        As there.
+
+    Raises:
+        UsageError: the solver cannot be used.
+        SolverError: the solver returned no permutation.
+    """
+    check_solver(solver)
     name = _for_assignment(matrix) if solver == "auto" else solver
     say_choice(f"{name} solves assignments of {_size(matrix)} on {matrix.device.type}")
     columns = _assign(matrix, name)
@@ -149,12 +167,35 @@ def coupling(
         UsageError: shapes, weights or the solver do not fit.
         SolverError: a cost is not finite, or no solver found a plan.
     """
+    return couple(_matrix(costs), a, b, solver)
+
+
+def couple(
+    matrix: Tensor,
+    a: ArrayLike | None = None,
+    b: ArrayLike | None = None,
+    solver: str = "auto",
+) -> Coupling:
+    """Solve as :func:`coupling` does, without a look at the costs.
+
+    Args:
+        matrix: d×d', float32 or float64, finite.
+        a: As there.
+        b: As there.
+        solver: As there.
+
+    Returns:
+        As there.
+
+    Raises:
+        UsageError: weights or the solver do not fit.
+        SolverError: no solver found a plan.
+    """
     check_solver(solver)
-    matrix = _matrix(costs)
     rows, columns = matrix.shape
     if a is None and b is None and rows == columns:
         return Coupling(
-            np.arange(rows), assignment(matrix, solver), np.full(rows, 1 / rows, np.float64)
+            np.arange(rows), assign(matrix, solver), np.full(rows, 1 / rows, np.float64)
         )
     if solver in ("lapx", "scipy"):
         raise UsageError(
@@ -165,9 +206,15 @@ def coupling(
     if abs(first.sum() - second.sum()) > _MARGINAL_ERROR * first.sum():
         raise UsageError(f"a sums to {first.sum()} and b to {second.sum()}; divide each by its sum")
     second = second * (first.sum() / second.sum())
-    name = ("pruned" if matrix.numel() >= _PRUNED_COSTS else "emd") if solver == "auto" else solver
+    name = _for_coupling(matrix) if solver == "auto" else solver
     say_choice(f"{name} solves plans of {_size(matrix)} on {matrix.device.type}")
     return _couple_weighted(matrix.double(), first, second, name)
+
+
+def _for_coupling(matrix: Tensor) -> str:
+    """The name of the solver that ``auto`` stands for."""
+    large = matrix.numel() >= _PRUNED_COSTS and min(matrix.shape) >= _PRUNED_SIDE
+    return "pruned" if large else "emd"
 
 
 def _weights(name: str, given: ArrayLike | None, count: int) -> Weights:
@@ -205,10 +252,9 @@ def _couple(matrix: Tensor, a: Weights, b: Weights, name: str) -> Coupling:
         if plan is not None:
             return plan
         count("unpruned", "pruning found no exact plan; the dense network simplex solves instead")
-    dense, log = ot.emd(a, b, matrix.cpu().numpy(), numItermax=ITERATIONS, log=True)
-    if log["result_code"] != _SOLVED:
+    vertex = network_simplex(a, b, matrix.cpu().numpy())
+    if vertex.problem:
         raise SolverError(
-            f"POT's network simplex gave up on costs of {_shape(matrix)}: {log['warning']}"
+            f"POT's network simplex gave up on costs of {_shape(matrix)}: {vertex.problem}"
         )
-    rows, columns = dense.nonzero()
-    return Coupling(rows, columns, dense[rows, columns])
+    return vertex.plan

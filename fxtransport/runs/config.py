@@ -11,6 +11,7 @@ from typing import Any
 from fxtransport.errors import UsageError
 from fxtransport.runs import toml
 from fxtransport.runs.keys import DefaultBy, Key, all_keys
+from fxtransport.runs.keys.transfer import ONLY_START
 
 KINDS: dict[type, str] = {
     str: "a text",
@@ -69,7 +70,8 @@ class Config:
     def to_toml(self) -> str:
         """The text of its file."""
         sections = dict.fromkeys(key.section for key in all_keys().values())
-        return toml.dumps({name: self.section(name) for name in sections})
+        tables = {name: self.section(name) for name in sections}
+        return toml.dumps({name: table for name, table in tables.items() if table})
 
     def with_changes(self, changes: Values, run: object) -> "Config":
         """The same run with other values of what may change when it is resumed.
@@ -107,6 +109,11 @@ def complete_config(values: Values) -> Config:
         if value is not None and value != {}:
             found[path] = value
     _check_together(checked, found)
+    _check_transfer(found)
+    if not found.get("transfer.regularizer"):
+        kept = ONLY_START if found.get("transfer.start") else ()
+        dropped = [p for p in found if p.startswith("transfer.") and p not in kept]
+        found = {p: value for p, value in found.items() if p not in dropped}
     if found.get("program.blockwise") or found.get("program.cuts"):
         # the number of parts follows
         found.pop("program.modules")
@@ -288,3 +295,15 @@ def _check_together(given: Values, found: Values) -> None:
         )
     if found["program.blockwise"] and found.get("program.cuts"):
         raise UsageError("program.blockwise and program.cuts are mutually exclusive")
+
+
+def _check_transfer(found: Values) -> None:
+    """Check that there is a teacher where one is needed."""
+    if "transfer.teacher" in found:
+        return
+    if found["transfer.start"]:
+        raise UsageError("transfer.start begins with a teacher's weights: set transfer.teacher")
+    terms = found.get("transfer.regularizer") or {}
+    alone = [name for name in terms if name != "l2"]
+    if alone:
+        raise UsageError(f"{alone[0]} compares with a teacher: set transfer.teacher")

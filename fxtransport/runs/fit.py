@@ -9,7 +9,8 @@ from fxtransport.program import Program
 from fxtransport.runs.config import CONFIG, Config
 from fxtransport.runs.recipe import Recipe
 from fxtransport.runs.settings import make_settings
-from fxtransport.training import FitReport, Observer, Trainer
+from fxtransport.runs.transfer import prepare_transfer
+from fxtransport.training import FitReport, Observer, Trainer, Transfer
 from fxtransport.training.checkpoint import RunFolder
 from fxtransport.training.monitors import Monitor, PolyakLojasiewicz
 
@@ -24,6 +25,7 @@ def fit_run(
     *,
     resume: bool,
     observers: Sequence[Observer] = (),
+    transfer: Transfer | None = None,
 ) -> FitReport:
     """Train a run's program, and write the run's folder.
 
@@ -33,10 +35,14 @@ def fit_run(
         program: What is trained.
         resume: Go on from the last checkpoint in the folder.
         observers: They are told of the progress.
+        transfer: What :func:`fxtransport.runs.transfer.prepare_transfer` made, where the run has a
+            regularizer; None: it is made here.
 
     Raises:
         FxTransportError: something cannot be used, written or trained.
     """
+    if transfer is None:
+        transfer, _ = prepare_transfer(recipe, program, new=not resume)
     settings = make_settings(recipe.config, len(program.parts))
     trainer = Trainer(
         program,
@@ -47,6 +53,7 @@ def fit_run(
         run=folder,
         observers=observers,
         monitors=_monitors(recipe),
+        transfer=transfer,
     )
     if resume:
         trainer.restore()

@@ -18,7 +18,9 @@ from fxtransport.data.embedded import EMBEDDED
 from fxtransport.data.splits import POINTS
 from fxtransport.errors import MODEL_ERRORS, FxTransportError, TraceError, UsageError, first_line
 from fxtransport.models import resolve, takes_argument
+from fxtransport.objectives.transfer_terms import ON_LAYERS
 from fxtransport.origin import Origin
+from fxtransport.pairing.sites import Pairing, parse_layers, wanted_names
 from fxtransport.passes.pipeline import run_passes
 from fxtransport.program import Program
 from fxtransport.program_options import configure_passes
@@ -88,6 +90,11 @@ class Recipe:
         }
         settings["batch_size"] = self.config["data.batch_size"]
         settings["num_classes"] = self.data.num_classes
+        layers = student_layers(self.config)
+        if layers is not None:
+            settings["activations"] = wanted_names(
+                layers, 0, target.model, target.example, configure_passes(settings)
+            )
         if found["blockwise"]:
             settings["modules"] = _most_modules(target, settings)
         return settings
@@ -105,6 +112,12 @@ class Recipe:
                 f"{self.origin.model} returns {shapes}, and {self.config['data.name']} has "
                 f"{classes} classes; choose a classifier, or set their number in model.options"
             )
+
+
+def student_layers(config: Config) -> Pairing | None:
+    """Which layers a run pairs with a teacher's; None where it compares none."""
+    terms = config.get("transfer.regularizer") or {}
+    return parse_layers(config["transfer.layers"]) if set(terms) & set(ON_LAYERS) else None
 
 
 def make_recipe(config: Config) -> Recipe:

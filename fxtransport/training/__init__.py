@@ -16,10 +16,13 @@ from fxtransport.training.reports import (
 )
 from fxtransport.training.schedules import EndToEnd, MultiLap, Parallel, Phase, Schedule, Sequential
 from fxtransport.training.settings import OptimizerSettings, TrainerSettings
+from fxtransport.training.teacher import Bridge, Teacher
 from fxtransport.training.trainer import Trainer
+from fxtransport.training.transfer import Transfer
 
 __all__ = [
     "Best",
+    "Bridge",
     "EndToEnd",
     "EpochReport",
     "Exit",
@@ -36,8 +39,10 @@ __all__ = [
     "Schedule",
     "Sequential",
     "StepReport",
+    "Teacher",
     "Trainer",
     "TrainerSettings",
+    "Transfer",
     "evaluate",
     "keep_freed_memory",
 ]

@@ -59,23 +59,25 @@ class HiddenSamples:
         return hidden[0] if len(hidden) == 1 else hidden, self._targets[chosen]
 
 
-def check_cacheable(train: Epochs) -> ShuffledStream:
-    """The training stream, if what frozen parts return for a sample never changes.
+def check_cacheable(train: Epochs, option: str = "cache_hidden") -> ShuffledStream:
+    """The training stream, if what frozen parts, or a teacher, return for a sample never changes.
+
+    Args:
+        train: The training batches.
+        option: What needs that, for errors.
 
     Raises:
         UsageError: it does, or the samples have no indices.
     """
-    advice = "train without cache_hidden, or without randomness in the data"
+    advice = f"train without {option}, or without randomness in the data"
     if not isinstance(train, ShuffledStream):
-        raise UsageError(
-            "cache_hidden needs a stream of fxtransport.data, whose samples have indices"
-        )
+        raise UsageError(f"{option} needs a stream of fxtransport.data, whose samples have indices")
     if train.mix is not None:
-        raise UsageError(f"cache_hidden cannot be used with mixup, which mixes images; {advice}")
+        raise UsageError(f"{option} cannot be used with mixup, which mixes images; {advice}")
     if _is_random(train.samples):
         raise UsageError(
-            "cache_hidden cannot be used with random augmentation: what frozen parts return "
-            f"differs in every epoch; {advice}"
+            f"{option} cannot be used with random augmentation: what is kept of an image would "
+            f"differ in every epoch; {advice}"
         )
     return train
 

@@ -14,7 +14,8 @@ from fxtransport.training.reports import StepReport
 from fxtransport.training.schedules import Phase
 from fxtransport.training.settings import TrainerSettings
 from fxtransport.training.state import RunState
-from fxtransport.training.steps import split, sweep
+from fxtransport.training.steps import Guidance, split, sweep
+from fxtransport.training.transfer import Guide
 
 
 class Engine:
@@ -25,6 +26,7 @@ class Engine:
         parts: The parts that its schedule trains.
         phases: The phases of its schedule.
         settings: How it runs.
+        guide: What it is kept near to; None without a regularizer.
     """
 
     def __init__(
@@ -33,7 +35,9 @@ class Engine:
         parts: Sequence[Part],
         phases: tuple[Phase, ...],
         settings: TrainerSettings,
+        guide: Guide | None = None,
     ) -> None:
+        self.guide = guide
         self.state = state
         self.parts = tuple(parts)
         self.phases = phases
@@ -99,6 +103,7 @@ class Engine:
         state = self.state
         self.enter()
         goals = split(move_to(targets, state.device), self.settings.accumulate)
+        guidance = self._guidance(inputs)
         parts, _ = sweep(
             self.learners,
             state.objective,
@@ -106,6 +111,7 @@ class Engine:
             self._pieces(inputs, hidden=hidden),
             goals,
             self.settings.amp,
+            guidance,
         )
         number = state.position.steps + 1
         if state.ema is not None:
@@ -129,6 +135,13 @@ class Engine:
             for k in set(phase.parts) - later:
                 state.learners[k].release()
         state.position = position
+
+    def _guidance(self, inputs: Any) -> Guidance | None:
+        """The regularizer, with what the teacher says of each piece of a batch."""
+        if self.guide is None:
+            return None
+        references = [self.guide(piece) for piece in split(inputs, self.settings.accumulate)]
+        return Guidance(self.guide.regularizer, references)
 
     def _pieces(self, inputs: Any, *, hidden: bool) -> list[Any]:
         """What the first part that trains reads, in pieces."""

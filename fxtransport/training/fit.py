@@ -93,6 +93,10 @@ class Fit:
             raise self._interrupted() from None
 
     def _begin(self) -> None:
+        if self._engine.guide is not None:
+            # a loader may draw from the global generators
+            with fork_rng(0):
+                self._engine.guide.prepare(self._train, self._stop_if_signaled)
         restored = self._saver.begin()
         steps, before = len(self._train), self._state.steps_per_epoch
         if before not in (None, steps):

@@ -1,6 +1,6 @@
 """What trains one part: its optimizer, learning rate schedule and gradient scaler."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ class Learner:
         optimizer: Its optimizer and learning rate schedule.
         settings: How it runs.
         device: Where it is.
+        extra: What else trains with it: projections of a regularizer.
 
     Raises:
         UsageError: timm refuses the optimizer or the learning rate schedule.
@@ -32,10 +33,16 @@ class Learner:
         optimizer: OptimizerSettings,
         settings: TrainerSettings,
         device: torch.device,
+        extra: Sequence[nn.Parameter] = (),
     ) -> None:
         self.part = part
         self.run = compile_part(part, settings)
         self.optimizer = create_optimizer(part, optimizer)
+        self.extra = tuple(extra)
+        if extra:
+            # timm's schedules begin with the rate of each group
+            group = {"params": [*extra], "weight_decay": optimizer.weight_decay}
+            self.optimizer.add_param_group(group)
         self.scheduler = create_scheduler(self.optimizer, optimizer, epochs)
         self.scaler = torch.amp.GradScaler(device.type, enabled=settings.amp == "fp16")
         self.grad_clip = settings.grad_clip
@@ -52,7 +59,8 @@ class Learner:
         """Clip the gradients, make a step, and free the gradients."""
         if self.grad_clip is not None:
             self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.part.parameters(), self.grad_clip)
+            trained = [*self.part.parameters(), *self.extra]
+            nn.utils.clip_grad_norm_(trained, self.grad_clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)

@@ -8,6 +8,8 @@ from fxtransport.training.reports import PartEpoch, PartStep, StepReport
 from fxtransport.training.steps import LossError
 
 _SUMMED = ("loss", "classification", "transport")
+_PENALTY = "penalty "
+"""The prefix of the sums of a regularizer."""
 
 
 class Meter:
@@ -63,6 +65,9 @@ class Meter:
             if name == "loss" and not math.isfinite(value):
                 raise LossError(step.part, value, number)
             sums[name] = sums.get(name, 0.0) + value * samples
+        for name, tensor in step.penalties.items():
+            key = f"{_PENALTY}{name}"
+            sums[key] = sums.get(key, 0.0) + tensor.item() * samples
         if step.multiplier is not None:
             self._multipliers[step.part] = step.multiplier.item()
 
@@ -81,6 +86,11 @@ class Meter:
             classification=sums["classification"] / self._samples,
             transport=sums["transport"] / self._samples if "transport" in sums else None,
             multiplier=self._multipliers.get(k),
+            penalties={
+                name.removeprefix(_PENALTY): total / self._samples
+                for name, total in sums.items()
+                if name.startswith(_PENALTY)
+            },
         )
 
     def reset(self) -> None:

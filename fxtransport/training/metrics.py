@@ -35,12 +35,12 @@ class MetricsFile(Observer):
 
     Args:
         folder: The folder of the run.
-        measured: The columns of monitors, which come last.
+        columns: Those of penalties and of monitors, which come last.
     """
 
-    def __init__(self, folder: Path, measured: Sequence[str] = ()) -> None:
+    def __init__(self, folder: Path, columns: Sequence[str] = ()) -> None:
         self.path = folder / METRICS
-        self._columns = (*COLUMNS, *measured)
+        self._columns = (*COLUMNS, *columns)
 
     def on_start(self, plan: Plan) -> None:
         """Keep the rows of the epochs that are done."""
@@ -127,5 +127,6 @@ def _row(
         "validation_loss": exit and exit.loss,
         "samples_per_second": trained and epoch.samples_per_second,
         "peak_memory": trained and epoch.peak_memory,
+        **(trained.penalties if trained else {}),
         **epoch.measured,
     }

@@ -41,6 +41,8 @@ class PartStep:
     """C; None without a cost."""
     multiplier: torch.Tensor | None
     """λ or τ; None without one."""
+    penalties: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    """Of a regularizer, by name, without their weights."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,8 @@ class PartEpoch:
     transport: float | None
     multiplier: float | None
     """The last one, not a mean."""
+    penalties: Mapping[str, float] = field(default_factory=dict)
+    """Of a regularizer, by name, without their weights."""
 
 
 @dataclass(frozen=True)

@@ -135,4 +135,6 @@ def _check_same_run(summary: dict[str, Any], present: dict[str, Any]) -> None:
     for name, value in present.items():
         if saved.get(name) != value:
             said = "" if name == "program" else f": {saved.get(name)}; this run has {value}"
+            if name == "teacher":
+                said += " (the SHA-256 of its weights); resume with the teacher as it was"
             raise CheckpointError(f"the checkpoint is of a run with another {name}{said}")

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from timm.utils.model_ema import ModelEmaV3
+from torch import nn
 
 from fxtransport.errors import CheckpointError, TrainingError
 from fxtransport.objectives import Objective
@@ -20,6 +21,7 @@ from fxtransport.training.meter import Meter
 from fxtransport.training.reports import Best, Exit, Position
 from fxtransport.training.schedules import Schedule
 from fxtransport.training.settings import OptimizerSettings, TrainerSettings
+from fxtransport.training.transfer import Transfer
 
 _NUMBERS = (
     "amp",
@@ -70,6 +72,8 @@ class RunState:
         """The exits at the last validation."""
         self.test: Exit | None = None
         self.finished = False
+        self.regularizer: nn.Module | None = None
+        """What learns beside the program: projections of a regularizer."""
 
     @property
     def validated(self) -> Program:
@@ -110,6 +114,7 @@ class RunState:
             "exits": [asdict(exit) for exit in self.exits],
             "test": self.test and asdict(self.test),
             "finished": self.finished,
+            **({} if self.regularizer is None else {"regularizer": self.regularizer.state_dict()}),
         }
 
     def load_checkpoint(self, checkpoint: Checkpoint) -> None:
@@ -128,6 +133,8 @@ class RunState:
     def _load(self, state: dict[str, Any]) -> None:
         self.program.load_state_dict(state["program"])
         self.objective.load_state_dict(state["objective"])
+        if self.regularizer is not None:
+            self.regularizer.load_state_dict(state["regularizer"])
         for key, learner in self.learners.items():
             learner.load_state_dict(state["learners"][key])
         if self.ema is not None:
@@ -148,6 +155,7 @@ def describe_run(
     schedule: Schedule,
     optimizer: OptimizerSettings,
     settings: TrainerSettings,
+    transfer: Transfer | None = None,
 ) -> dict[str, Any]:
     """What must be the same when a run is resumed, as JSON."""
     found = {
@@ -157,6 +165,9 @@ def describe_run(
         "schedule": repr(schedule),
         "optimizer": asdict(optimizer),
         "settings": {name: getattr(settings, name) for name in _NUMBERS},
+        # each by a name of its own, so that an error names the one that differs
+        **dict.fromkeys(("regularizer", "teacher", "teacher_cache")),
+        **({} if transfer is None else transfer.describe()),
     }
     described: dict[str, Any] = json.loads(json.dumps(found, sort_keys=True, default=repr))
     return described

@@ -7,12 +7,14 @@ A part hands on what it computed before its step, without graph.
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
 
 from fxtransport.errors import TrainingError
 from fxtransport.objectives import MultiplierState, Objective
+from fxtransport.objectives.transfer import Reference, Regularizer
 from fxtransport.training.learner import Learner
 from fxtransport.training.reports import PartStep
 
@@ -41,12 +43,21 @@ def autocast(device: torch.device, amp: str | None) -> torch.autocast:
     return torch.autocast(device.type, dtype=dtype, enabled=amp is not None)
 
 
+class Guidance(NamedTuple):
+    """What parts are kept near to, beside what they minimize."""
+
+    regularizer: Regularizer
+    references: Sequence[Reference | None]
+    """What the teacher says of each piece of the batch."""
+
+
 def sweep(
     learners: Sequence[Learner],
     objective: Objective,
     hidden: Iterable[Any],
     targets: Sequence[torch.Tensor],
     amp: str | None = None,
+    guidance: Guidance | None = None,
 ) -> tuple[tuple[PartStep, ...], list[Any]]:
     """One optimizer step of each part, in turn.
 
@@ -59,6 +70,7 @@ def sweep(
         hidden: What the first part reads, as pieces of a batch.
         targets: The classes or probabilities of each piece.
         amp: ``bf16``, ``fp16``, or None.
+        guidance: A regularizer, and its references for this batch; None without one.
 
     Returns:
         The steps, and what the last part hands on: a hidden state without graph for each
@@ -70,7 +82,7 @@ def sweep(
     steps = []
     hidden = list(hidden)
     for learner in learners:
-        step, hidden = train_part(learner, objective, drain(hidden), targets, amp)
+        step, hidden = train_part(learner, objective, drain(hidden), targets, amp, guidance)
         steps.append(step)
     return tuple(steps), hidden
 
@@ -81,6 +93,7 @@ def train_part(
     hidden: Iterable[Any],
     targets: Sequence[torch.Tensor],
     amp: str | None = None,
+    guidance: Guidance | None = None,
 ) -> tuple[PartStep, list[Any]]:
     """One optimizer step of a part.
 
@@ -90,6 +103,7 @@ def train_part(
         hidden: What it reads, as pieces of a batch.
         targets: The classes or probabilities of each piece.
         amp: ``bf16``, ``fp16``, or None.
+        guidance: A regularizer, and its references for this batch; None without one.
 
     Returns:
         The step, and what the part hands on: a hidden state without graph for each piece,
@@ -104,8 +118,10 @@ def train_part(
     state = objective.state(learner.part.index)
     for i, (goal, share) in enumerate(zip(targets, shares, strict=True)):
         # of a batch in pieces, the first advances the multiplier, and the others use it
-        batch = _Batch(goal, share, advance=i == 0)
-        step, state, after = _train_piece(learner, objective, next(pieces), batch, state, amp)
+        reference = None if guidance is None else guidance.references[i]
+        batch = _Batch(goal, share, advance=i == 0, reference=reference)
+        goals = _Goals(objective, None if guidance is None else guidance.regularizer, amp)
+        step, state, after = _train_piece(learner, goals, next(pieces), batch, state)
         steps.append(step)
         left.append(after)
     learner.step()
@@ -128,19 +144,35 @@ class _Batch(NamedTuple):
     """Its part of the batch's samples."""
     advance: bool
     """Whether it advances the multiplier."""
+    reference: Reference | None
+    """What a teacher says of it."""
+
+
+class _Goals(NamedTuple):
+    """What a part minimizes, and in which precision it runs."""
+
+    objective: Objective
+    regularizer: Regularizer | None
+    amp: str | None
 
 
 def _train_piece(
     learner: Learner,
-    objective: Objective,
+    goals: _Goals,
     hidden: Any,
     batch: _Batch,
     state: MultiplierState | None,
-    amp: str | None,
 ) -> tuple[PartStep, MultiplierState | None, Any]:
     """Forward and backward of one piece of a batch: the step, the multiplier, what is left."""
+    objective, regularizer, amp = goals
+    measure = objective.cost if regularizer is None else regularizer.measures(objective.cost)
     with autocast(batch.targets.device, amp):
-        output = learner.run(hidden, measure=objective.cost)
+        output = learner.run(hidden, measure=measure)
+    penalties = {}
+    if regularizer is not None:
+        # outside of autocast: sums of squares need more than half precision
+        output, penalties = regularizer(learner.part, output, batch.reference)
+    with autocast(batch.targets.device, amp):
         loss = objective(output, batch.targets, state, advance=batch.advance)
     # the input is no longer needed, unless the graph has saved it
     hidden = None if learner.part.is_last else detach(output.hidden)
@@ -150,11 +182,16 @@ def _train_piece(
         loss.classification,
         loss.transport,
         loss.multiplier,
+        {name: value.detach() for name, value in penalties.items()},
     )
     state = loss.next
-    total = loss.total if batch.share == 1 else loss.total * batch.share
+    total = loss.total
+    if regularizer is not None and penalties:
+        total = total + regularizer.total(penalties)
+        step = replace(step, loss=total.detach())
+    total = total if batch.share == 1 else total * batch.share
     # the total alone holds the graph, and backward frees it from there
-    del output, loss
+    del output, loss, penalties
     if total.device.type == "cpu":
         require_finite(learner.part.exit, total)
     learner.scaler.scale(total).backward()
@@ -196,10 +233,17 @@ def _mean(steps: Sequence[PartStep], shares: Sequence[float]) -> PartStep:
         values = [getattr(step, name) * share for step, share in zip(steps, shares, strict=True)]
         return torch.stack(values).sum()
 
+    penalties = {
+        name: torch.stack(
+            [step.penalties[name] * share for step, share in zip(steps, shares, strict=True)]
+        ).sum()
+        for name in steps[0].penalties
+    }
     return PartStep(
         steps[0].part,
         mean("loss"),
         mean("classification"),
         None if steps[0].transport is None else mean("transport"),
         steps[0].multiplier,
+        penalties,
     )

@@ -27,6 +27,7 @@ from fxtransport.training.schedules import Phase, Schedule
 from fxtransport.training.settings import OptimizerSettings, TrainerSettings
 from fxtransport.training.state import RunState, describe_run
 from fxtransport.training.steps import LossError
+from fxtransport.training.transfer import Guide, Transfer
 
 
 class Trainer:
@@ -42,11 +43,14 @@ class Trainer:
             made if it does not exist; None: nothing is written, and the best weights are kept
             in memory.
         observers: Receive reports of the progress.
+        transfer: A regularizer with its teacher, whose penalties are added to what each part
+            minimizes; None: without one. See :func:`fxtransport.pair`.
         monitors: Measure the program after every epoch, for ``metrics.csv``.
 
     Raises:
         UsageError: parts share parameters, or one has no head or nothing to train; the
-            objective has too few τ; or timm refuses the optimizer or the scheduler.
+            objective has too few τ; timm refuses the optimizer or the scheduler; or
+            ``cache_hidden`` is set and a teacher needs images.
 
     >>> from torch import nn
     >>> from fxtransport import transportify
@@ -73,6 +77,7 @@ class Trainer:
         settings: TrainerSettings | None = None,
         run: str | os.PathLike[str] | None = None,
         observers: Sequence[Observer] = (),
+        transfer: Transfer | None = None,
         monitors: Sequence[Monitor] = (),
     ) -> None:
         optimizer, settings = optimizer or OptimizerSettings(), settings or TrainerSettings()
@@ -82,14 +87,16 @@ class Trainer:
         move_program(program, objective, settings)
         folder = None if run is None else RunFolder(run)
         self._monitors = monitors
-        self._observers = [*_writers(folder, settings, monitors), *observers]
-        learners = _new_learners(program, schedule, optimizer, settings)
+        self._observers = [*_writers(folder, settings, transfer, monitors), *observers]
+        guide = _new_guide(program, settings, transfer)
+        learners = _new_learners(program, schedule, optimizer, settings, guide)
         for learner in learners.values():
             # refuses parts for which there is no τ
             objective.state(learner.part.index)
         state = _new_state(program, objective, learners, settings, folder)
-        self._engine = Engine(state, parts, phases, settings)
-        description = describe_run(program, objective, schedule, optimizer, settings)
+        state.regularizer = None if guide is None else guide.regularizer
+        self._engine = Engine(state, parts, phases, settings, guide)
+        description = describe_run(program, objective, schedule, optimizer, settings, transfer)
         self._saver = Saver(folder, state, description, settings.keep_checkpoints)
 
     @property
@@ -207,12 +214,20 @@ def _new_learners(
     schedule: Schedule,
     optimizer: OptimizerSettings,
     settings: TrainerSettings,
+    guide: Guide | None,
 ) -> dict[int, Learner]:
     """What trains each part, by the index of the part in the schedule."""
     parts, device = schedule.parts_of(program), program_device(program)
     trained = dict.fromkeys(k for phase in schedule.phases(len(parts)) for k in phase.parts)
     return {
-        k: Learner(parts[k], schedule.epochs_of(k, len(parts)), optimizer, settings, device)
+        k: Learner(
+            parts[k],
+            schedule.epochs_of(k, len(parts)),
+            optimizer,
+            settings,
+            device,
+            [] if guide is None else guide.regularizer.learned(parts[k]),
+        )
         for k in trained
     }
 
@@ -233,8 +248,24 @@ def _new_state(
     return RunState(program, objective, learners, ema, BestExit(folder), meter, device)
 
 
+def _new_guide(
+    program: Program, settings: TrainerSettings, transfer: Transfer | None
+) -> Guide | None:
+    if transfer is None:
+        return None
+    if settings.cache_hidden and transfer.teacher is not None:
+        raise UsageError(
+            "with cache_hidden, parts are given hidden states, and the teacher needs the images: "
+            "train without cache_hidden"
+        )
+    return Guide(transfer, program_device(program), settings.amp)
+
+
 def _writers(
-    folder: RunFolder | None, settings: TrainerSettings, monitors: Sequence[Monitor]
+    folder: RunFolder | None,
+    settings: TrainerSettings,
+    transfer: Transfer | None,
+    monitors: Sequence[Monitor],
 ) -> list[Observer]:
     if folder is None and settings.tensorboard:
         raise UsageError("TensorBoard needs a run folder to write into; give run=…")
@@ -242,6 +273,7 @@ def _writers(
         raise UsageError("keep_checkpoints needs a run folder to keep weights in; give run=…")
     if folder is None:
         return []
+    penalties = () if transfer is None else tuple(transfer.regularizer.terms)
     measured = [column for monitor in monitors for column in monitor.columns]
-    writers: list[Observer] = [MetricsFile(folder.path, measured)]
+    writers: list[Observer] = [MetricsFile(folder.path, (*penalties, *measured))]
     return [*writers, TensorBoard(folder.path)] if settings.tensorboard else writers

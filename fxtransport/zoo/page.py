@@ -22,12 +22,14 @@ line that says why, and what to do.
 This page and its records are made by
 
 ```
-fxtransport zoo --jobs 2 --output benchmarks/results/zoo.jsonl --report docs/zoo.md
+fxtransport zoo --jobs 2 --verify-below 60M --timeout 900 --output benchmarks/results/zoo.jsonl \\
+    --report docs/zoo.md
 ```
 
 With `--resume` an interrupted sweep continues, and the page is written again. With
 `--verify-below 60M` the programs of models with fewer parameters are also verified against the
-model, in train and eval mode, at the smallest of a few input sizes that the model takes.
+model, in train and eval mode, at the smallest of a few input sizes that the model takes; some of
+those for videos take minutes.
 """
 
 
@@ -50,6 +52,8 @@ def write_page(file: Path, header: Mapping[str, object], records: Sequence[Recor
 
 def page(header: Mapping[str, object], records: Sequence[Record]) -> str:
     """The page as text."""
+    # workers finish in another order each time
+    records = sorted(records, key=lambda record: record.model)
     versions = ", ".join(f"{name} {header[name]}" for name in (*LIBRARIES, "python"))
     sections = [
         f"{_HEAD}\nMade with {versions}.",

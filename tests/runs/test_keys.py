@@ -18,6 +18,7 @@ def test_every_key_is_reachable(path: str) -> None:
 
 def test_keys_are_in_the_order_of_their_sections() -> None:
     found = [key.section for key in all_keys().values()]
-    ordered = ["model", "program", "data", "objective", "schedule", "optimizer", "trainer"]
+    ordered = ["model", "program", "data", "objective", "transfer"]
+    ordered += ["schedule", "optimizer", "trainer"]
     assert list(dict.fromkeys(found)) == ordered
     assert found == sorted(found, key=ordered.index)

@@ -8,7 +8,16 @@ this one table. The defaults are published settings: LAP's for CIFAR10, TRGL's f
 import functools
 from collections.abc import Mapping
 
-from fxtransport.runs.keys import data, model, objective, optimizer, program, schedule, trainer
+from fxtransport.runs.keys import (
+    data,
+    model,
+    objective,
+    optimizer,
+    program,
+    schedule,
+    trainer,
+    transfer,
+)
 from fxtransport.runs.keys.key import METHODS, DefaultBy, Key
 
 __all__ = ["METHODS", "DefaultBy", "Key", "all_keys"]
@@ -22,6 +31,7 @@ def all_keys() -> Mapping[str, Key]:
         program.program_keys(),
         data.KEYS,
         objective.KEYS,
+        transfer.KEYS,
         schedule.KEYS,
         optimizer.KEYS,
         trainer.KEYS,
