@@ -9,7 +9,8 @@ loss is half the mean square error on N points of the sphere. The experiments:
 metric        The distance on a toy of one parameter per neuron: between layers that are permuted
               within (0), between layers that are exchanged (not 0), and beside it W₂ of all
               neurons regardless of their layer.
-lipschitz     The change of L over the distance of two networks, at several distances, for tanh and ReLU.
+lipschitz     The change of L over the distance of two networks, at several distances, for tanh
+              and ReLU.
 kernel        The condition of the kernel matrix of features, by their distribution and number.
 inequality    The smallest eigenvalue of the averaged kernel, ‖∇L‖²/L, and its bound, for several
               initializations.
@@ -175,7 +176,7 @@ def kernel(*, quick: bool) -> Rows:
     """The kernel of M features on N points: E over features of σ(w·x + b) σ(w·x' + b)."""
     x, _ = points(16)
     distributions = {
-        "Gaussian": lambda shape: torch.randn(shape),
+        "Gaussian": torch.randn,
         "sphere": lambda shape: F.normalize(torch.randn(shape), dim=1) * shape[1] ** 0.5,
         "uniform": lambda shape: (torch.rand(shape) * 2 - 1) * 3**0.5,
         "rank 2": lambda shape: torch.randn(shape[0], 2) @ torch.randn(2, shape[1]),
@@ -256,7 +257,7 @@ def descend(
         with torch.no_grad():
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 if id(parameter) in chosen:
-                    parameter -= rate * factor * gradient
+                    parameter.sub_(rate * factor * gradient)
     return losses
 
 

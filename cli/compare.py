@@ -117,14 +117,7 @@ def compare(
 
     For example: fxtransport compare run other --data digits
     """
-    if b is None and not along:
-        raise click.UsageError("Missing argument 'B', or --along")
-    if along and picture is not None:
-        raise click.UsageError("--along and --picture exclude one another; give one")
-    if picture is not None:
-        from fxtransport.report.detection_pictures import require_matplotlib
-
-        require_matplotlib()
+    _check_options(b, along=along, picture=picture)
     from fxtransport.comparing import compare as compare_two
     from fxtransport.comparing import compare_along, open_network
     from fxtransport.report.comparison import draw, show, show_along
@@ -133,16 +126,17 @@ def compare(
     how: dict[str, Any] = {"split": split, "samples": samples, "conditional": conditional}
 
     def opened(name: str, offset: int) -> "Network":
-        given = (
-            {}
-            if Path(name.partition("@")[0]).exists()
-            else {
-                "pretrained": pretrained,
-                "input_size": input_size,
-                "options": pairs(model_arg),
-            }
+        seed_of = seed + offset
+        if Path(name.partition("@")[0]).exists():
+            return open_network(name, seed=seed_of, trust_files=trust_files)
+        return open_network(
+            name,
+            seed=seed_of,
+            trust_files=trust_files,
+            pretrained=pretrained,
+            input_size=input_size,
+            options=pairs(model_arg),
         )
-        return open_network(name, seed=seed + offset, trust_files=trust_files, **given)
 
     reference = None if b is None else opened(b, 1)
     if along:
@@ -162,6 +156,18 @@ def compare(
     if picture is not None:
         draw(result, picture)
         click.echo(f"drawn: {picture}", err=True)
+
+
+def _check_options(b: str | None, *, along: bool, picture: Path | None) -> None:
+    """Refuse what does not go together, before anything is read."""
+    if b is None and not along:
+        raise click.UsageError("Missing argument 'B', or --along")
+    if along and picture is not None:
+        raise click.UsageError("--along and --picture exclude one another; give one")
+    if picture is not None:
+        from fxtransport.report.detection_pictures import require_matplotlib
+
+        require_matplotlib()
 
 
 def _source(

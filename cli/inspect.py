@@ -66,12 +66,11 @@ def inspect(
 
     For example: fxtransport inspect swin_tiny --pipeline 'partition{modules=4}'
     """
-    if sum((code, dot, diff, as_json)) > 1:
+    forms = {"code": code, "dot": dot, "diff": diff, "json": as_json}
+    if sum(forms.values()) > 1:
         raise click.UsageError("--code, --dot, --diff and --json exclude one another; give one")
+    form = next((name for name, chosen in forms.items() if chosen), "listing")
     from fxtransport.passes.pipeline import Pipeline, run_passes
-    from fxtransport.report.description import description
-    from fxtransport.report.diff import diff as diff_text
-    from fxtransport.report.dot import dot as dot_text
     from fxtransport.unit import Unit
 
     passes = Pipeline.parse(pipeline).passes
@@ -92,28 +91,39 @@ def inspect(
                 submodule=submodule,
                 numbers=needs_values,
             )
-        if as_json:
-            click.echo(json.dumps(description(unit, name)))
-        elif diff:
-            click.echo(diff_text(runs))
-        elif unit.graph is None:
-            click.echo(f"{runs[-1].name} leaves no graph yet; trace makes it", err=True)
-        elif code:
-            click.echo(unit.graph.python_code("self").src.strip())
-        elif dot:
-            click.echo(dot_text(unit))
-        else:
-            _print_listing(unit, name, runs, everything=everything)
+        _print(unit, name, runs, form, everything=everything)
 
-    for name in names:
-        if not (Path(name) / "config.toml").is_file():
-            continue
-        if code or dot or diff:
-            raise click.UsageError("--code, --dot and --diff are for models, not for runs")
+    runs = tuple(name for name in names if _is_run(name))
+    if runs and (code or dot or diff):
+        raise click.UsageError("--code, --dot and --diff are for models, not for runs")
+    for name in runs:
         _show_run(name, as_json=as_json, everything=everything, trust_files=trust_files)
-    models = tuple(name for name in names if not (Path(name) / "config.toml").is_file())
+    models = tuple(name for name in names if name not in runs)
     if models:
         each_model(models, as_json, work)
+
+
+def _print(unit: "Unit", name: str, runs: "list[PassRun]", form: str, *, everything: bool) -> None:
+    from fxtransport.report.description import description
+    from fxtransport.report.diff import diff
+    from fxtransport.report.dot import dot
+
+    if form == "json":
+        click.echo(json.dumps(description(unit, name)))
+    elif form == "diff":
+        click.echo(diff(runs))
+    elif unit.graph is None:
+        click.echo(f"{runs[-1].name} leaves no graph yet; trace makes it", err=True)
+    elif form == "code":
+        click.echo(unit.graph.python_code("self").src.strip())
+    elif form == "dot":
+        click.echo(dot(unit))
+    else:
+        _print_listing(unit, name, runs, everything=everything)
+
+
+def _is_run(name: str) -> bool:
+    return (Path(name) / "config.toml").is_file()
 
 
 def _show_run(name: str, *, as_json: bool, everything: bool, trust_files: bool) -> None:

@@ -152,7 +152,7 @@ def procrustes(A: Tensor, T: Tensor) -> float:  # noqa: N803
 
 def normalized(A: Tensor) -> Tensor:  # noqa: N803
     """Each neuron centered over samples, and all scaled so that their mean squared norm is 1."""
-    return _unit(A) * len(A) ** 0.5
+    return _unit(A) * math.sqrt(len(A))
 
 
 def squared_distances(A: Tensor, T: Tensor) -> Tensor:  # noqa: N803

@@ -162,7 +162,9 @@ def _gradients(program: Program, loss: Tensor, outputs: list[Tensor]) -> tuple[f
     """‖∇L‖² over all parameters that train, and over each of some outputs."""
     parameters = [p for p in program.parameters() if p.requires_grad]
     found = torch.autograd.grad(loss, [*parameters, *outputs], allow_unused=True)
-    squares = [0.0 if g is None else float(g.double().square().sum()) for g in found]
+    # torch's annotations do not tell that what is unused has None
+    gradients: tuple[Tensor | None, ...] = found
+    squares = [0.0 if g is None else float(g.double().square().sum()) for g in gradients]
     return sum(squares[: len(parameters)]), squares[len(parameters) :]
 
 
