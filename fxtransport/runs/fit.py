@@ -52,7 +52,7 @@ def fit_run(
         settings=settings.trainer,
         run=folder,
         observers=observers,
-        monitors=_monitors(recipe),
+        monitors=_monitors(recipe, program),
         transfer=transfer,
     )
     if resume:
@@ -62,8 +62,12 @@ def fit_run(
     return trainer.fit(data.train, data.validation, data.test)
 
 
-def _monitors(recipe: Recipe) -> list[Monitor]:
-    """What is measured after every epoch, on the first training samples."""
+def _monitors(recipe: Recipe, program: Program) -> list[Monitor]:
+    """What is measured after every epoch, on the first training samples.
+
+    Raises:
+        UsageError: the program cannot be measured.
+    """
     if not recipe.config.get("trainer.monitors"):
         return []
     found, left = [], MONITORED
@@ -73,7 +77,10 @@ def _monitors(recipe: Recipe) -> list[Monitor]:
         if left <= 0:
             break
     inputs, targets = (torch.cat(each) for each in zip(*found, strict=True))
-    return [PolyakLojasiewicz(inputs, targets)]
+    monitor = PolyakLojasiewicz(inputs, targets)
+    # what cannot be measured is refused before the first step
+    monitor.measure(program)
+    return [monitor]
 
 
 def write_config(folder: Path, config: Config) -> None:

@@ -13,7 +13,7 @@ import pytest
 from fxtransport.models import build, resolve
 from fxtransport.passes.boundaries import FindBoundaries
 from fxtransport.report.graph import graph_text
-from tests.cli.running import Command
+from tests.cli.running import Command, trained
 from tests.compiling import run_on
 
 
@@ -185,3 +185,24 @@ def test_a_submodule(run: Command, nets: Path) -> None:
     assert detector.exit_code == 0
     assert "Detects#backbone" in detector.stdout
     assert "compiled backbone; the whole cannot be one graph because" in detector.stderr
+
+
+def test_a_run_says_how_near_its_blocks_are_to_optimal_maps(run: Command, tmp_path: Path) -> None:
+    folder = trained(run, tmp_path / "run", "--method", "e2e", "--epochs", "1")
+    found = described(run, str(folder), "--trust-files")
+    movements = [*found["movements"].values()]
+    assert [movement["path"] for movement in movements] == [f"blocks.{k}" for k in range(4)]
+    for movement in movements:
+        assert 0 < movement["optimality"] <= 1 + 1e-9
+    listing = run("inspect", str(folder), "--trust-files")
+    assert listing.exit_code == 0, listing.stderr
+    assert "optimality" in listing.stdout
+    for movement in movements:
+        assert f"{movement['optimality']:.3f}" in listing.stdout
+
+
+def test_the_code_of_a_run_is_that_of_its_model(run: Command, tmp_path: Path) -> None:
+    folder = trained(run, tmp_path / "run", "--method", "e2e", "--epochs", "1")
+    result = run("inspect", str(folder), "--trust-files", "--code")
+    assert result.exit_code == 2
+    assert "are for models, not for runs" in result.stderr

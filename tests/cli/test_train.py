@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from fxtransport.runs.config import read_run
+from fxtransport.training.monitors import DegenerateFeaturesWarning
 from tests.cli.running import SMALL, Command, in_process, last_weights, state_of, trained, write_net
 
 FXTRANSPORT = [sys.executable, "-c", "from fxtransport.cli.main import main; main()"]
@@ -391,3 +392,38 @@ def test_models_of_the_libraries(run: Command, tmp_path: Path, arguments: list[s
     result = run("train", *arguments, *size, *laps, "--output", str(tmp_path / "run"))
     assert result.exit_code == 0, result.stderr
     assert (tmp_path / "run" / "results.json").is_file()
+
+
+@pytest.mark.parametrize("method", [["e2e"], ["trgl", "--modules", "2"]])
+def test_a_monitor_adds_columns_and_changes_nothing(
+    run: Command, tmp_path: Path, method: list[str]
+) -> None:
+    options = ["--method", *method, "--epochs", "2"]
+    plain = trained(run, tmp_path / "plain", *options)
+    # it has 8 features, and 64 samples are looked at
+    with pytest.warns(DegenerateFeaturesWarning, match="the features of the 64 samples"):
+        watched = trained(run, tmp_path / "watched", *options, "--monitor", "polyak-lojasiewicz")
+    weights, same = last_weights(plain), last_weights(watched)
+    assert weights.keys() == same.keys()
+    assert all(torch.equal(weights[name], same[name]) for name in weights)
+    assert {*rows(watched)[0]} - {*rows(plain)[0]} == {"pl_eigenvalue", "pl_ratio", "pl_bound"}
+    for row in rows(watched):
+        assert float(row["pl_ratio"]) > 0
+        assert float(row["pl_eigenvalue"]) > -1e-6
+
+
+def test_a_monitor_that_cannot_measure_fails_before_the_first_step(
+    run: Command, tmp_path: Path
+) -> None:
+    file = tmp_path / "net.py"
+    file.write_text(
+        "from torch import nn\n"
+        "def net():\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n"
+    )
+    arguments = ["train", f"{file}:net", *SMALL, "--image-size", "1,8,8", "--epochs", "1"]
+    arguments += ["--method", "e2e", "--output", str(tmp_path / "run")]
+    result = run(*arguments, "--monitor", "polyak-lojasiewicz")
+    assert result.exit_code == 2, result.stderr
+    assert "needs logits, and residual blocks" in result.stderr
+    assert not (tmp_path / "run" / "metrics.csv").exists()
