@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fxtransport.errors import UsageError
 from fxtransport.modes import eval_mode
+from fxtransport.objectives.neurons import activations_of
 from fxtransport.outputs import find_logits
 from fxtransport.program import Program
 from fxtransport.residue import Residue
@@ -76,14 +77,7 @@ class _Outputs:
                 f"the block {block.path!r} returns {len(value)} rows for {self._samples} inputs, "
                 "so it does not keep samples apart"
             )
-        self.found.append(_pooled(value, block.channels))
-
-
-def _pooled(value: Tensor, channels: int) -> Tensor:
-    """B×channels, in float32 at least."""
-    value = value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
-    positions = [d for d in range(1, value.dim()) if d != channels]
-    return value.mean(positions) if positions else value.reshape(len(value), -1)
+        self.found.append(activations_of(value, block.channels, "mean"))
 
 
 def _logits(returned: Any, samples: int) -> Iterator[Tensor]:
