@@ -39,6 +39,7 @@ class FittedOn:
         attacks: The attacks on them.
         held_out: The share that was held out.
         seed: By which images were chosen and held out, and attacks drawn.
+        count_all: Whether every image counted as attacked.
     """
 
     data: DataSource
@@ -49,6 +50,7 @@ class FittedOn:
     attacks: tuple[AttackRecord, ...]
     held_out: float
     seed: int
+    count_all: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Values of JSON, which :meth:`of` reads."""

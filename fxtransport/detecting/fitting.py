@@ -28,6 +28,7 @@ from fxtransport.detection.head import Head
 from fxtransport.detection.holding_out import hold_out
 from fxtransport.detection.identity import identity_of
 from fxtransport.errors import UsageError
+from fxtransport.program import Program
 
 MOST = 2000
 """How many images are fitted on, by default."""
@@ -94,12 +95,14 @@ def fit_detectors(
     clean = observe(senses, given.images)
     check_classes(clean, subject.data.class_names)
     attacked, records = _attacked(subject, senses, given, clean, settings, progress)
-    head = _head(subject, settings.detectors)
-    detectors = {}
-    for name in settings.detectors:
-        detectors[name] = make_detector(name, head).fit(
-            clean, attacked, held_out=settings.held_out, seed=settings.seed
-        )
+    detectors = fit_each(
+        settings.detectors,
+        subject.program,
+        clean,
+        attacked,
+        held_out=settings.held_out,
+        seed=settings.seed,
+    )
     rows = hold_out(clean, attacked, settings.held_out, settings.seed)
     return ImageDetector(
         senses,
@@ -114,10 +117,41 @@ def fit_detectors(
             attacks=records,
             held_out=settings.held_out,
             seed=settings.seed,
+            count_all=settings.count_all,
         ),
         _hashes(clean, rows.clean),
         _hashes(clean, rows.held_clean),
     )
+
+
+def fit_each(
+    names: Sequence[str],
+    program: Program,
+    clean: Observations,
+    attacked: Observations | None,
+    *,
+    held_out: float,
+    seed: int,
+) -> dict[str, Detector]:
+    """Fit detectors on the same images, and calibrate them with those that are held out.
+
+    Args:
+        names: Of the detectors.
+        program: The classifier, for those that need its weights.
+        clean: Of clean images.
+        attacked: Of attacked images, if there are any.
+        held_out: The share that calibrates.
+        seed: By which it is chosen.
+
+    Raises:
+        UsageError: there are too few images, or a detector cannot be fitted on them.
+    """
+    needed = any(_needs_head(detector_class(name)) for name in names)
+    head = Head.of(program) if needed else None
+    return {
+        name: make_detector(name, head).fit(clean, attacked, held_out=held_out, seed=seed)
+        for name in names
+    }
 
 
 def _attacked(
@@ -150,11 +184,6 @@ def _attacked(
         rate = None if math.isnan(made.success_rate) else made.success_rate
         records.append(AttackRecord(attack.name, made.settings, rate, made.counts))
     return (Observations.concatenated(found) if found else None), tuple(records)
-
-
-def _head(subject: Subject, detectors: Sequence[str]) -> Head | None:
-    needed = any(_needs_head(detector_class(name)) for name in detectors)
-    return Head.of(subject.program) if needed else None
 
 
 def _needs_head(kind: type[Detector]) -> bool:

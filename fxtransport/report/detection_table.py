@@ -1,17 +1,20 @@
 """The tables of ``fxtransport detect``."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 from rich.table import Table
 
-from fxtransport.detecting.evaluating import CLEAN_ONLY, SEEN, UNSEEN, Evaluation
+from fxtransport.detecting.evaluating import Evaluation
 from fxtransport.detecting.image_detector import SUSPICIOUS, ImageDetector
 from fxtransport.detecting.judging import Judged
-from fxtransport.detection.results import worst
+from fxtransport.detecting.repeating import SeedsEvaluation
+from fxtransport.detecting.trial import CLEAN_ONLY, SEEN, UNSEEN
+from fxtransport.detection.metrics import Interval
+from fxtransport.detection.results import Row, SeedsRow, worst
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -69,21 +72,31 @@ def show_attacks(console: "Console", summaries: Iterable[Mapping[str, Any]]) -> 
     console.print(table)
 
 
-def show_evaluation(console: "Console", found: ImageDetector, result: Evaluation) -> None:
+def show_evaluation(
+    console: "Console", found: ImageDetector, result: Evaluation | SeedsEvaluation
+) -> None:
     """Print one table of all detectors and tests; the worst attack of each detector is marked.
 
     Args:
         console: Where to print.
         found: The detectors.
-        result: What came out.
+        result: What came out, of one test each or of several seeds.
     """
     names = [attack.name for attack in found.fitted_on.attacks]
     known = f"{', '.join(names)} and clean images" if names else "clean images"
     console.print(
-        f"fitted on {known}; the model is right about {result.accuracy:.2%} of the clean images",
+        f"fitted on {known}; the model is right about {_percent(result.accuracy)} of the clean "
+        "images",
         markup=False,
     )
+    if isinstance(result, SeedsEvaluation):
+        count = len(result.evaluations)
+        console.print(f"fitted and tested with {count} seeds; mean ± 95 % interval, in percent")
     console.print()
+    console.print(_evaluation_table(result.rows))
+
+
+def _evaluation_table(rows: Sequence[Row] | Sequence[SeedsRow]) -> Table:
     figures = ("auroc", "aupr_in", "aupr_out", "fpr95tpr", "accuracy", "fpr", "successful")
     table = _table(
         *("detector", "tested on", "", "success", "clean", "to find"),
@@ -91,19 +104,19 @@ def show_evaluation(console: "Console", found: ImageDetector, result: Evaluation
     )
     for place in (1, 2):
         table.columns[place].justify = "left"
-    attacks = [row for row in result.rows if row.protocol in ATTACKED]
+    attacks = [row for row in rows if row.protocol in ATTACKED]
     several = len({row.tested_on for row in attacks}) > 1
     marked = worst(attacks) if several else {}
-    for row in result.rows:
+    for row in rows:
         is_worst = marked.get(row.detector) is row
         table.add_row(
             *(row.detector, escape(row.tested_on), row.protocol, _percent(row.success_rate)),
-            *(str(row.clean or ""), str(row.attacked)),
+            *(_count(row.clean), _count(row.attacked) or "0"),
             *(_percent(row.metrics.get(name)) for name in figures),
             "worst" if is_worst else "",
             style="bold" if is_worst else None,
         )
-    console.print(table)
+    return table
 
 
 def show_judged(console: "Console", judged: Iterable[Judged]) -> None:
@@ -126,8 +139,16 @@ def show_judged(console: "Console", judged: Iterable[Judged]) -> None:
     console.print(table)
 
 
-def _percent(value: float | None) -> str:
+def _percent(value: float | Interval | None) -> str:
+    if isinstance(value, Interval):
+        return "" if math.isnan(value.mean) else str(value)
     return "" if value is None or math.isnan(value) else f"{value:.1%}"
+
+
+def _count(value: float | Interval) -> str:
+    """How many images; the mean over seeds. Nothing for none."""
+    number = value.mean if isinstance(value, Interval) else value
+    return f"{number:.0f}" if number and not math.isnan(number) else ""
 
 
 def _table(*columns: str) -> Table:

@@ -27,7 +27,7 @@ def test_outputs() -> None:
 @pytest.mark.slow
 def test_what_one_detector_of_several_reads(tmp_path: Path) -> None:
     found = fit_detectors(subject(), FitSettings(detectors=("mahalanobis", "odin"), images=150))
-    with pytest.raises(UsageError, match="gradient of the model.* by name: mahalanobis$"):
+    with pytest.raises(UsageError, match=r"gradient of the model.* by name: mahalanobis$"):
         export_extractor(found, tmp_path / "x.onnx")
     names = export_extractor(found, tmp_path / "x.onnx", ["mahalanobis"])
     layers = [f"layer.{k}" for k in range(len(found.senses.extractor.layers))]
