@@ -115,17 +115,15 @@ def evaluate(
         found = open_detector(det, watched, device, trust_files=trust_files)
         source = source_of(data, data_dir, download, data_arg)
         source = source or found.fitted_on.data.moved(data_dir)
-        if seeds is None:
-            given = images_to_test(found, source, images, seed)
-        else:
-            pool = images_to_split(found, source, images, seed)
+        pool = None if seeds is None else images_to_split(found, source, images, seed)
+        given = images_to_test(found, source, images, seed) if pool is None else pool.images
         strange = load_others(found, others, images, seed)
     if not chosen and not others:
         chosen = known_attacks(found)
     settings = EvaluationSettings(chosen, fpr, seed, count_all)
     result: Evaluation | SeedsEvaluation
     with attack_progress() as progress:
-        if seeds is None:
+        if pool is None or seeds is None:
             result = evaluate_detectors(found, given, settings, strange, progress)
         else:
             result = evaluate_over_seeds(

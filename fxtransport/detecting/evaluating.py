@@ -84,7 +84,7 @@ def evaluate_detectors(
         UsageError: an image was fitted on or calibrated with, or is in two sets to test on; there
             is nothing to test on; or an attack cannot be run.
     """
-    check_settings(settings, others)
+    check_settings(found, settings, others)
     clean = observe(found.senses, given.images)
     refuse_known(found, "images to test on", clean)
     strange = observe_others(found.senses, clean, others or {})
@@ -99,14 +99,19 @@ def evaluate_detectors(
     return evaluation_of(trial, given.labels)
 
 
-def check_settings(settings: EvaluationSettings, others: Mapping[str, OtherData] | None) -> None:
-    """Check that there is something to test on.
+def check_settings(
+    found: ImageDetector, settings: EvaluationSettings, others: Mapping[str, OtherData] | None
+) -> None:
+    """Check what can be known before anything is computed.
 
     Raises:
-        UsageError: there is not.
+        UsageError: there is nothing to test on, or detectors were calibrated with too few images
+            for the false-positive rate.
     """
     if not settings.attacks and not others:
         raise UsageError("there is nothing to test on: name an attack, or other data")
+    for detector in found.detectors.values():
+        detector.threshold(fpr=settings.fpr)
 
 
 def observed_attack(

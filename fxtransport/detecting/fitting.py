@@ -148,10 +148,17 @@ def fit_each(
     """
     needed = any(_needs_head(detector_class(name)) for name in names)
     head = Head.of(program) if needed else None
-    return {
-        name: make_detector(name, head).fit(clean, attacked, held_out=held_out, seed=seed)
-        for name in names
-    }
+    found = {}
+    for name in names:
+        try:
+            found[name] = make_detector(name, head).fit(
+                clean, attacked, held_out=held_out, seed=seed
+            )
+        except UsageError as error:
+            if len(names) == 1 or str(error).startswith(name):
+                raise
+            raise UsageError(f"{name}: {error}") from error
+    return found
 
 
 def _attacked(

@@ -118,7 +118,7 @@ def evaluate_over_seeds(
     """
     if seeds < 2:
         raise UsageError(f"an interval needs 2 seeds or more, not {seeds}")
-    check_settings(settings, others)
+    check_settings(found, settings, others)
     clean = observe(found.senses, pool.images.images)
     strange = observe_others(found.senses, clean, others or {})
     attacks = {

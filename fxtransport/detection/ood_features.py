@@ -140,7 +140,12 @@ def check_inverse(covariance: torch.Tensor, precision: torch.Tensor, count: int)
     error = (precision @ covariance - torch.eye(width)).abs().max()
     # a constant column leaves an error below 1, and too few images one of hundreds
     if not error < _INVERSE_ERROR:
+        remedy = (
+            "give more images than columns"
+            if count <= width
+            else "some columns follow from others: give more images, or take another detector, "
+            "such as knn"
+        )
         raise UsageError(
-            f"the covariance of {width} columns cannot be inverted with {count} images; give more "
-            "images than columns"
+            f"the covariance of {width} columns cannot be inverted with {count} images; {remedy}"
         )

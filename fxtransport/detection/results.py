@@ -91,7 +91,7 @@ def _over_seeds(key: tuple[str, str, str, str], rows: Sequence[Row]) -> SeedsRow
     )
 
 
-AnyRow = TypeVar("AnyRow", Row, SeedsRow)
+AnyRow = TypeVar("AnyRow", bound=Row | SeedsRow)
 
 
 def worst(rows: Iterable[AnyRow], figure: str = "auroc") -> dict[str, AnyRow]:

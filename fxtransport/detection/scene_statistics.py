@@ -1,6 +1,7 @@
 """Natural scene statistics as a module that can be exported."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +27,9 @@ class SceneStatistics(nn.Module):
         for axis, size in (("rows", height), ("columns", width)):
             half = max(1, size // 2)
             self.register_buffer(f"blur_{axis}", _matrix(blurred, size))
-            self.register_buffer(f"halve_{axis}", _matrix(lambda v, n=half: resized(v, n, 1), size))
+            self.register_buffer(
+                f"halve_{axis}", _matrix(partial(resized, height=half, width=1), size)
+            )
             self.register_buffer(f"blur_half_{axis}", _matrix(blurred, half))
         for name, values in table(torch.device("cpu"))._asdict().items():
             self.register_buffer(name, values.clone())

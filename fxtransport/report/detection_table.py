@@ -85,8 +85,7 @@ def show_evaluation(
     names = [attack.name for attack in found.fitted_on.attacks]
     known = f"{', '.join(names)} and clean images" if names else "clean images"
     console.print(
-        f"fitted on {known}; the model is right about {_percent(result.accuracy)} of the clean "
-        "images",
+        f"fitted on {known}; the model is right about {_accuracy(result)} of the clean images",
         markup=False,
     )
     if isinstance(result, SeedsEvaluation):
@@ -94,6 +93,12 @@ def show_evaluation(
         console.print(f"fitted and tested with {count} seeds; mean ± 95 % interval, in percent")
     console.print()
     console.print(_evaluation_table(result.rows))
+
+
+def _accuracy(result: Evaluation | SeedsEvaluation) -> str:
+    if isinstance(result, SeedsEvaluation):
+        return f"{result.accuracy} %"
+    return f"{result.accuracy:.2%}"
 
 
 def _evaluation_table(rows: Sequence[Row] | Sequence[SeedsRow]) -> Table:

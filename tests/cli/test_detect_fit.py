@@ -97,6 +97,8 @@ def test_a_run_without_validation(run: Command, tmp_path: Path) -> None:
 
 BAD = {
     "no such model": (["nosuch", "--data", "digits"], "no model is called 'nosuch'"),
+    "no such run": (["nosuch"], "no model is called 'nosuch'"),
+    "no data of its own": (["nets:resnet_m", "--pretrained"], "not a run, which knows its data"),
     "no weights": (["nets:resnet_m", "--data", "digits"], "has no weights: give --pretrained"),
     "neither": (["{empty}"], "{empty} holds neither a run of fxtransport train nor a saved"),
     "a run has its size": (["{run}", "--input-size", "8"], "has its weights and its size"),

@@ -8,6 +8,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from fxtransport.data import load
+from fxtransport.detecting import evaluating
 from fxtransport.detecting.attack_text import parse_attacks
 from fxtransport.detecting.attacking import Labeled, attack_labeled, collect
 from fxtransport.detecting.evaluating import (
@@ -148,3 +149,11 @@ def test_sets_to_test_on_are_disjoint() -> None:
     both = {"a": OtherData(other, "near"), "b": OtherData(part, "far")}
     with pytest.raises(UsageError, match=r"4 of 4 images of b.* among the images of a"):
         evaluate_detectors(detector(), given, EvaluationSettings(), both)
+
+
+def test_too_low_a_rate_is_told_before_anything_is_attacked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(evaluating, "attack_labeled", None)
+    with pytest.raises(UsageError, match="needs 9999 clean images"):
+        evaluate_detectors(detector(), new_images(), EvaluationSettings((FGM,), fpr=1e-4))

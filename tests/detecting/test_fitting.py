@@ -148,3 +148,20 @@ def test_other_classes_than_the_model_has() -> None:
     )
     with pytest.raises(UsageError, match="the model returns 10 logits, and the data has 2 classes"):
         fit_detectors(other, FitSettings(images=50))
+
+
+def test_of_several_detectors_the_one_that_cannot_be_fitted_is_named() -> None:
+    settings = FitSettings(detectors=("one-class", "relative-mahalanobis"), images=40)
+    with pytest.raises(
+        UsageError, match=r"^relative-mahalanobis: the covariance .*more images than columns"
+    ):
+        fit_detectors(subject(), settings)
+
+
+def test_how_attacks_counted_is_told() -> None:
+    attacks = parse_attacks(["fgm{epsilon=0.1}"])
+    settings = FitSettings(("quantile",), attacks, images=100, count_all=True)
+    about = fit_detectors(subject(), settings).fitted_on
+    assert about.count_all
+    assert type(about).of(about.to_json()) == about
+    assert not detector().fitted_on.count_all
