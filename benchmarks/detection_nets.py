@@ -54,8 +54,8 @@ class Data:
 
 DATA = {
     "digits": Data((1, 8, 8), 0.4, 300, 30, 0.1, "mnist5k", "patches"),
-    "mnist5k": Data((1, 28, 28), 0.2, 200, 10, 0.1, "digits", "patches"),
-    "patches": Data((3, 32, 32), 0.3, 200, 30, 0.03, "textures", "mnist5k"),
+    "mnist5k": Data((1, 28, 28), 0.2, 180, 6, 0.1, "digits", "patches"),
+    "patches": Data((3, 32, 32), 0.3, 180, 20, 0.03, "textures", "mnist5k"),
 }
 TEXTURES = ("brick", "grass", "gravel", "camera", "moon", "coins")
 """Photographs of scikit-image that ``patches`` does not use, in gray."""

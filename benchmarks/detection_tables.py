@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from detection_answers import answers
 from intervals import Mean, mean_of
 
 Cell = dict[str, Any]
@@ -102,7 +103,13 @@ PUBLISHED_EVASIONS = {
     "LAP MH": {"decisions": 12.9},
 }
 """THESIS 5.4.5, of ResNet110 on CIFAR-10, of 1700 images."""
-SHORT = {"transport": "TR", "mahalanobis": "MH", "nss": "NS"}
+SHORT = {
+    "transport": "TR",
+    "mahalanobis": "MH",
+    "mahalanobis-logistic": "MH",
+    "mahalanobis-noise": "MH",
+    "nss": "NS",
+}
 
 
 def make_report(cells: Sequence[Cell]) -> str:
@@ -126,6 +133,8 @@ def tables(cells: Sequence[Cell]) -> Iterable[str]:
         for protocol in ("worst case", "near", "far"):
             for name in ("auroc", "fpr95"):
                 yield from _by_fitting(detectors, protocol, name)
+        yield from (_table(*each) for each in answers(detectors))
+        yield from _magnitudes(detectors)
         adaptive = [cell for cell in own if cell["kind"] == "adaptive"]
         yield from _evasions(adaptive)
         yield from _refused([*detectors, *adaptive])
@@ -143,6 +152,24 @@ def _refused(cells: Sequence[Cell]) -> Iterable[str]:
             for (protocol, reason), labels in counts.items()
         ]
         yield "Not tested:\n\n" + "\n".join(lines)
+
+
+def _magnitudes(cells: Sequence[Cell]) -> Iterable[str]:
+    """How often each magnitude of noise was chosen."""
+    counts: dict[tuple[str, str], dict[float, int]] = defaultdict(lambda: defaultdict(int))
+    for cell in cells:
+        for name, magnitude in cell.get("magnitudes", {}).items():
+            if cell["name"] in (name, f"{name}-noise"):
+                counts[cell["how"], name][magnitude] += 1
+    if counts:
+        lines = [
+            f"- {how} {name}: "
+            + ", ".join(f"{magnitude:g} ({times})" for magnitude, times in sorted(found.items()))
+            for (how, name), found in counts.items()
+        ]
+        yield "Magnitudes of noise that validation chose, and for how many seeds:\n\n" + (
+            "\n".join(lines)
+        )
 
 
 def _evasions(cells: Sequence[Cell]) -> Iterable[str]:

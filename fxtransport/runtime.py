@@ -127,6 +127,39 @@ def without_gradient(function: Callable[..., Any]) -> WithoutGradient:
     return WithoutGradient(function)
 
 
+def call_with_gradient(function: Callable[..., Value], *args: object, **kwargs: object) -> Value:
+    """What a function or module returns, in the graph of autograd wherever the program runs."""
+    with torch.enable_grad():
+        return function(*args, **kwargs)
+
+
+class WithGradient:
+    """A function that the model calls under ``torch.enable_grad``, so that its graph does, too.
+
+    Args:
+        function: The function.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        # generated code calls it by this name
+        self.__name__ = self.__qualname__ = f"{function.__name__}_with_gradient"
+
+    def __call__(self, *args: object, **kwargs: object) -> Any:
+        """What the function returns, in the graph of autograd."""
+        return call_with_gradient(self.function, *args, **kwargs)
+
+
+@cache
+def with_gradient(function: Callable[..., Any]) -> WithGradient:
+    """The same object for the same function, so that nodes of two graphs compare equal."""
+    return WithGradient(function)
+
+
+GRADIENT_QUESTIONS = (gradients_enabled, with_gradient(gradients_enabled))
+"""What asks whether gradients are computed: of the program, and where code switched them on."""
+
+
 def add_out_of_place(branch: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     """``branch += other`` without overwriting the branch; the dtype stays the branch's."""
     total = branch + other

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import fx, nn
 
+from fxtransport.errors import PartitionError
 from fxtransport.ir import Costs, Origins, PartitionPlan, Tap, Taps, WatchedAttributes
 from fxtransport.lowered import Function, Lowered, LoweredPart
 from fxtransport.passes.base import Pass
@@ -19,6 +20,7 @@ from fxtransport.runtime import (
     displaced,
     measured,
     scaled,
+    set_mode,
     tapped,
 )
 from fxtransport.unit import Unit
@@ -96,6 +98,7 @@ def lower_parts(unit: Unit) -> tuple[LoweredPart, ...]:
         functions.append(measuring_function(name, inputs, body, returned, taps, kept))
         targets.append(targets_of(body))
         start = end
+    _refuse_whole(type(model).__name__, targets)
     owned = owned_paths(model, targets)
     opened = [opened_paths(own) for own in targets]
     called = set[str]().union(*targets)
@@ -105,6 +108,20 @@ def lower_parts(unit: Unit) -> tuple[LoweredPart, ...]:
     ]
     pairs = zip(functions, owned, opened, watched, strict=True)
     return tuple(_with_called(unit, LoweredPart(*each)) for each in pairs)
+
+
+def _refuse_whole(name: str, targets: Sequence[set[str]]) -> None:
+    """Refuse to cut a model that hands itself to what it calls: a part is not all of it.
+
+    Raises:
+        PartitionError: it does.
+    """
+    if len(targets) > 1 and any("" in own for own in targets):
+        raise PartitionError(
+            f"the model ({name}) hands itself to a function that is transformed, as by "
+            "torch.vmap(lambda x: self.layer(x)), so a part of it cannot tell what that uses; "
+            "name what the function uses first (layer = self.layer), or set modules=1"
+        )
 
 
 def _with_called(unit: Unit, part: LoweredPart) -> LoweredPart:
@@ -118,9 +135,21 @@ def targets_of(nodes: Iterable[fx.Node]) -> set[str]:
     for node in nodes:
         if node.op in ("get_attr", "call_module"):
             found.add(str(node.target))
+            if _is_handed_on(node):
+                found.add(str(node.target).removesuffix(ITSELF).rstrip("."))
         else:
             found |= _attribute_of(node)
     return found
+
+
+def _is_handed_on(node: fx.Node) -> bool:
+    """Whether a module whose code is in the graph is given to what may call it."""
+    if node.op != "get_attr" or not str(node.target).endswith(ITSELF):
+        return False
+    targets = (
+        u.target.function if isinstance(u.target, Conditional) else u.target for u in node.users
+    )
+    return any(target not in (assign, getattr, set_mode) for target in targets)
 
 
 def _attribute_of(node: fx.Node) -> set[str]:

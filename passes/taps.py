@@ -5,13 +5,12 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from fxtransport.analysis.dataflow import ACTIVATIONS, VIEWS
+from fxtransport.analysis.dataflow import ACTIVATIONS
+from fxtransport.analysis.memories import Memories
 from fxtransport.errors import UsageError
 from fxtransport.ir import (
-    ALIAS,
     TAPPED_KINDS,
     Activation,
     Activations,
@@ -126,13 +125,14 @@ class _Tapper:
         self.recording = recording
         self.origins = origins
         self.added: list[fx.Node] = []
-        self._out_of_place: set[int] = set()
+        copies = {n.name for n in graph.nodes if _copies(n)}
+        self.memories = Memories(recording, origins, copies)
 
     def add_out_of_place(self, addition: Addition) -> None:
         """Make an addition, and those that it is the sum of, additions out of place."""
         for op in sorted(_additions(addition)):
             if self.recording.ops[op].writes and self._replaced(op):
-                self._out_of_place.add(op)
+                self.memories.out_of_place.add(op)
 
     def tap_addition(self, residual: Residual, addition: Addition) -> Tap:
         """The block around an addition; its residue is the branch, or the sum of the branches."""
@@ -149,7 +149,7 @@ class _Tapper:
             residue = self._displacement(self.nodes[residual.node], self.nodes[skip])
         last = self._activation_of(addition.op)
         output = self.origins.op_nodes[last]
-        if self._overwritten(self.recording.ops[last].outputs[0], last + 1):
+        if self.memories.overwritten(self.recording.ops[last].outputs[0], last + 1):
             output = self._copied(self.nodes[output])
         return Tap(residual.kind, residue.name, tuple(branch), skip, residual.node, output)
 
@@ -166,7 +166,7 @@ class _Tapper:
         if last is None:
             return activation
         values = self.recording.ops[last].outputs
-        if not any(self._overwritten(value, last + 1) for value in values):
+        if not any(self.memories.overwritten(value, last + 1) for value in values):
             return activation
         return replace(activation, node=self._copied(self.nodes[activation.node]))
 
@@ -177,14 +177,21 @@ class _Tapper:
             name: The operand.
             term: The term.
             first: The first operation after which the operand may be overwritten.
-            before: Where to copy it; else at once.
+            before: Where to copy it; else at once, or where it is read if it is written before.
         """
+        if before is None and self._written_before(name, term):
+            before = self.nodes[self.origins.op_nodes[term.op]]
         node, factors = self.nodes[name], self._factors(term)
         for factor in factors:
             with self.graph.inserting_before(self.nodes[self.origins.op_nodes[term.op]]):
                 node = self._add(operator.mul, (node, factor))
-        copy = not factors and self._overwritten(term.value, first)
+        copy = not factors and self.memories.overwritten(term.value, first)
         return self._copied(node, before) if copy else node.name
+
+    def _written_before(self, name: str, term: Term) -> bool:
+        """Whether an operand is not yet, where it is computed, what a term adds."""
+        producer = self.recording.producer[term.value]
+        return producer is not None and self.origins.op_nodes[producer] != name
 
     def _factors(self, term: Term) -> list[Any]:
         """What a term's operand is multiplied by: numbers, or nodes that compute them."""
@@ -240,36 +247,17 @@ class _Tapper:
         order = {n: i for i, n in enumerate(self.graph.nodes)}
         if any(order[user] > order[node] for user in target.users):
             return False
-        storages = self.recording.storages
-        storage = storages[self.recording.ops[op].outputs[0]]
-        later = self.recording.ops[op + 1 :]
-        if any(o.name == ALIAS and storages[o.inputs[0]] == storage for o in later):
-            return False
-        if self._read_by_another_name(op, node.name) or self._is_kept(storage):
+        if self.memories.read_by_another_name(op, node.name) or self._is_kept(op):
             return False
         node.op, node.target = "call_function", add_out_of_place
         return True
 
-    def _is_kept(self, storage: int) -> bool:
-        """Whether an attribute is assigned what lies in a storage, or a view of it."""
+    def _is_kept(self, op: int) -> bool:
+        """Whether an attribute is assigned what an addition writes, or a view of it."""
         from fxtransport.runtime import assign
 
         kept = {str(n.args[2]) for n in self.graph.nodes if n.target is assign}
-        pairs = zip(self.origins.op_nodes, self.recording.ops, strict=False)
-        values = {v for name, op in pairs if name in kept for v in op.outputs}
-        return any(self.recording.storages[value] == storage for value in values)
-
-    def _read_by_another_name(self, op: int, name: str) -> bool:
-        """Whether what an operation wrote is read later as another node's value.
-
-        An eval-mode dropout, say, returns what it is given: two nodes have one tensor.
-        """
-        written = self.recording.ops[op].outputs[0]
-        for i in range(op + 1, len(self.recording.ops)):
-            pairs = zip(self.recording.ops[i].inputs, self.origins.operands[i], strict=False)
-            if any(value == written and node not in (None, name) for value, node in pairs):
-                return True
-        return False
+        return self.memories.is_kept(op, kept)
 
     def _activation_of(self, addition: int) -> int:
         """The activation that alone reads a sum, and is a node; the addition, if none does."""
@@ -282,32 +270,15 @@ class _Tapper:
         is_activation = recording.ops[reader].base_name in ACTIVATIONS
         return reader if is_activation and alone else addition
 
-    def _overwritten(self, value: int, start: int) -> bool:
-        """Whether the memory of a value is written by an operation from ``start`` on."""
-        memory = self._memory(value)
-        return any(op >= start and written == memory for op, written in self._writes)
-
-    @cached_property
-    def _writes(self) -> list[tuple[int, int]]:
-        """The operations in place that are left, and what memory each writes."""
-        ops = enumerate(self.recording.ops)
-        left = ((i, op) for i, op in ops if op.writes and i not in self._out_of_place)
-        return [(i, self._memory(op.inputs[0])) for i, op in left]
-
-    def _memory(self, value: int) -> int:
-        """The first value that lay where a value lies, now that additions are out of place."""
-        storages = self.recording.storages
-        while (producer := self.recording.producer[value]) is not None:
-            op = self.recording.ops[producer]
-            shared = op.writes or op.name == ALIAS or op.base_name in VIEWS
-            if not shared or producer in self._out_of_place:
-                break
-            if storages[op.inputs[0]] != storages[value]:
-                break
-            value = op.inputs[0]
-        return value
-
 
 def _additions(addition: Addition) -> set[int]:
     """The operations that add the terms of a sum."""
     return {addition.op, *(t.op for t in (addition.skip, *addition.branch))}
+
+
+def _copies(node: fx.Node) -> bool:
+    """Whether a node copies whatever it is given."""
+    if node.op == "call_module":
+        return False
+    name = str(getattr(node.target, "__name__", node.target))
+    return name.partition("_")[0] == "clone"

@@ -105,6 +105,7 @@ def _refuse_conditional(residuals: Residuals, conditional: frozenset[str]) -> No
     for residual in residuals.tapped:
         if residual.node in conditional:
             raise TraceError(
-                f"{residual.path or 'the model'} adds its residual in eval mode only, so there "
-                "is nothing to measure in training; add it in both modes"
+                f"{residual.path or 'the model'} adds its residual in eval mode only, or by "
+                "another call than in train mode, so there is nothing to measure in training; "
+                "add it by the same call in both modes"
             )

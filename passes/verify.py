@@ -32,7 +32,7 @@ class Verify(Pass):
 
     Where the code switches autocast, both run under it too; where it chooses by the modes of
     modules, some of them are flipped; where it holds for one number of pieces, inputs have
-    other sizes, which the program must refuse if it is not equal there.
+    other sizes. There the program must be equal, or a guard of it must refuse.
     """
 
     name: ClassVar[str] = "verify"
@@ -90,7 +90,7 @@ class Verify(Pass):
 
         def check(what: str, call: Callable[[nn.Module, Any], Any]) -> "_Errors | Outcome":
             found = measured(call)
-            if found.guarded and not is_example:
+            if found.guarded and not (is_example and setting.is_usual):
                 return found
             try:
                 return self._compare(f"{what}, {setting}", expected, found, setting.is_exact)
@@ -195,9 +195,14 @@ class _Setting:
     """A dimension of the inputs that is twice as long, if it is not the batch."""
 
     @property
+    def is_usual(self) -> bool:
+        """Whether a guard must hold: it may refuse modes that disagree, or dtypes of autocast."""
+        return not self.autocast and not self.flipped
+
+    @property
     def is_exact(self) -> bool:
         """Whether float noise is a difference: it would hide what is compared here."""
-        return self.autocast or bool(self.flipped)
+        return not self.is_usual
 
     def __str__(self) -> str:
         return ", ".join(filter(None, (self.mode, f"batch {self.batch_size}", self.extra)))

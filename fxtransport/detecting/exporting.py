@@ -22,8 +22,13 @@ from fxtransport.process import device_of
 
 INPUT = "images"
 METADATA = "fxtransport"
-NSS, ODIN = "nss", "odin"
-"""What is read of the pixels by matrices here, and what is not exported."""
+NSS = "nss"
+"""What is read of the pixels by matrices here."""
+NOT_IN_ONNX = {
+    "odin": "odin moves an image along a gradient of the model, for which ONNX has no operation",
+    "stability": "layer-inconsistency reads logits of masked images, which take further forwards",
+}
+"""What detectors read that is not exported, and why."""
 
 _BATCHES = (1, 3)
 _RTOL, _ATOL = 1e-3, 1e-4
@@ -101,20 +106,22 @@ def outputs_of(found: ImageDetector, detectors: Sequence[str]) -> tuple[str, ...
         UsageError: there is no such detector, or one reads what ONNX cannot compute.
     """
     reads = {"logits", *(array for name in detectors for array in found.named(name).reads)}
-    if ODIN in reads:
-        raise UsageError(_without_odin(found))
+    for array, reason in NOT_IN_ONNX.items():
+        if array in reads:
+            raise UsageError(f"{reason}; {_instead(found)}")
     layers = [f"layer.{k}" for k in range(len(found.senses.extractor.layers))]
     order = ["logits", "transport", "penultimate", *layers, "laplacian", NSS]
     return tuple(name for name in order if name in reads or ("layer" in reads and name in layers))
 
 
-def _without_odin(found: ImageDetector) -> str:
-    """Why ODIN is not exported, and what can be."""
-    reason = "odin moves an image along a gradient of the model, for which ONNX has no operation"
-    others = [name for name, each in found.detectors.items() if ODIN not in each.reads]
+def _instead(found: ImageDetector) -> str:
+    """What can be exported, where something cannot."""
+    others = [
+        name for name, each in found.detectors.items() if not NOT_IN_ONNX.keys() & {*each.reads}
+    ]
     if others:
-        return f"{reason}; export what the other detectors read, by name: {', '.join(others)}"
-    return f"{reason}; fit another detector, such as max-softmax, which reads the logits"
+        return f"export what the other detectors read, by name: {', '.join(others)}"
+    return "fit another detector, such as max-softmax, which reads the logits"
 
 
 def _require() -> None:

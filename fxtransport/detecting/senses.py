@@ -10,6 +10,7 @@ from fxtransport.detection.identity import Preprocessing
 from fxtransport.detection.laplacian import laplacian
 from fxtransport.detection.nss import nss
 from fxtransport.detection.odin import OdinScores
+from fxtransport.detection.stability import LogitStability
 from fxtransport.process import device_of
 from fxtransport.program import Program
 
@@ -50,6 +51,8 @@ class Senses:
             yield "nss", nss
         if "odin" in reads:
             yield "odin", OdinScores(self.extractor)
+        if "stability" in reads:
+            yield "stability", LogitStability(self.extractor)
 
     def observe(self, batches: Iterable[torch.Tensor]) -> Observations:
         """The observations of images.

@@ -244,10 +244,20 @@ def layer_names(observed: Observations) -> list[str]:
     Raises:
         UsageError: there are none, or one is missing.
     """
-    count = sum(name.startswith("layer.") for name in observed.values)
+    return names_of_layers(observed.values)
+
+
+def names_of_layers(arrays: Iterable[str]) -> list[str]:
+    """Those of some names of arrays that are of layers: ``layer.0``, ``layer.1`` and so on.
+
+    Raises:
+        UsageError: there are none, or one is missing.
+    """
+    given = set(arrays)
+    count = sum(name.startswith("layer.") for name in given)
     names = [f"layer.{k}" for k in range(count)]
-    if not names or any(name not in observed.values for name in names):
-        have = ", ".join(observed.values)
+    if not names or not given.issuperset(names):
+        have = ", ".join(arrays)
         raise UsageError(f"the observations hold no layers layer.0, layer.1, …; they hold {have}")
     return names
 

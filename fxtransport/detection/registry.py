@@ -24,6 +24,7 @@ _HOMES = {
     "kl-matching": "ood_logits:KLMatching",
     "knn": "ood_features:KNN",
     "laplacian": "forest:LaplacianForest",
+    "layer-inconsistency": "inconsistency:LayerInconsistency",
     "lid": "lid:LidForest",
     "logits": "forest:LogitsForest",
     "lts": "ood_heads:LTS",

@@ -15,13 +15,17 @@ from fxtransport.runtime import (
     Conditional,
     assign,
     call_under_autocast,
+    call_with_gradient,
     call_without_gradient,
     gradients_enabled,
     guard,
+    set_mode,
     under_autocast,
+    with_gradient,
     without_gradient,
 )
 from fxtransport.tracing.interface import Tracer
+from fxtransport.tracing.leaves import leaves_of
 from fxtransport.tracing.sites import attribute_of
 
 _PASSIVE = (
@@ -37,6 +41,10 @@ _PASSIVE = (
     operator.not_,
 )
 """What does the same in every context."""
+_NO_TENSORS = (keep_casts, drop_casts, guard, len, tuple, assign, set_mode)
+"""What computes the same with and without gradients."""
+_VIEWS = frozenset(("T", "mT", "H", "mH", "real", "imag"))
+"""The attributes of a tensor that are tensors with its gradient."""
 
 Island = tuple[Any, Any, bool, Any]
 """The arguments of ``torch.autocast``: device type, dtype, whether enabled, cached."""
@@ -55,16 +63,14 @@ class Contexts:
         """A call as it is made in the contexts that are entered."""
         if not kind.startswith("call_"):
             return kind, target, args
-        if not torch.is_grad_enabled() and target not in (
-            getattr,
-            guard,
-            assign,
-            keep_casts,
-            drop_casts,
-        ):
-            kind, target, args = _wrapped(
-                tracer, kind, target, args, without_gradient, call_without_gradient
+        enabled = torch.is_grad_enabled()
+        if (tracer.forced_gradients or not enabled) and _may_differentiate(target, args):
+            wrap, call = (
+                (with_gradient, call_with_gradient)
+                if enabled
+                else (without_gradient, call_without_gradient)
             )
+            kind, target, args = _wrapped(tracer, kind, target, args, wrap, call)
         if self.islands and not _is_passive(target):
             islands = tuple(self.islands)
             kind, target, args = _wrapped(
@@ -165,6 +171,16 @@ def _island_of(context: Any) -> Island:
 
 def _is_passive(target: Any) -> bool:
     return any(target is passive for passive in _PASSIVE)
+
+
+def _may_differentiate(target: Any, args: tuple[Any, ...]) -> bool:
+    """Whether what a call computes may have a gradient."""
+    if target is getattr:
+        return isinstance(args[0], torch.Tensor) and args[1] in _VIEWS
+    if any(target is function for function in _NO_TENSORS):
+        return False
+    of_python = getattr(target, "__module__", None) == "_operator"
+    return not of_python or any(isinstance(leaf, torch.Tensor) for leaf in leaves_of(args))
 
 
 def _wrapped(

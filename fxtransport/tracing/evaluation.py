@@ -12,7 +12,12 @@ from torch.overrides import _get_current_function_mode, _pop_mode_temporarily
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_map_only
 
-from fxtransport.runtime import gradients_enabled
+from fxtransport.runtime import (
+    GRADIENT_QUESTIONS,
+    UnderAutocast,
+    WithGradient,
+    WithoutGradient,
+)
 from fxtransport.tracing.gradients import switch_gradients
 from fxtransport.tracing.identities import Identities
 from fxtransport.tracing.interface import Tracer
@@ -29,8 +34,9 @@ _LOOKS = (operator.getitem, getattr)
 def evaluate(tracer: Tracer, known: Identities, node: fx.Node) -> Any:
     """What a node computes for the example.
 
-    A tensor that was there before is returned as another object, unless the node wrote it: at
-    run time, what it computes may be a tensor of its own.
+    A tensor that was there before is returned as another object, unless the node is an operation
+    in place: at run time, what it computes may be a tensor of its own. A module that writes
+    ``x.float()``, say, writes ``x`` only where that is no copy.
     """
     args = _value(tracer, node.args)
     kwargs = _value(tracer, node.kwargs)
@@ -38,6 +44,7 @@ def evaluate(tracer: Tracer, known: Identities, node: fx.Node) -> Any:
         # unseen by modes of torch, for each of which these questions would be calls
         with torch._C.DisableTorchFunction():
             versions = {id(t): _version(t) for t in tensors_in((args, kwargs))}
+        returns_written = _returns_what_it_writes(tracer, node)
         value = _run(tracer, node, args, kwargs)
         if node.op == "get_attr" or node.target in _LOOKS:
             return value
@@ -47,13 +54,26 @@ def evaluate(tracer: Tracer, known: Identities, node: fx.Node) -> Any:
                 return leaf
             with torch._C.DisableTorchFunction():
                 written = id(leaf) in versions and _version(leaf) > versions[id(leaf)]
-            return leaf if written else _another(tracer, leaf)
+            return leaf if written and returns_written else _another(tracer, leaf)
 
         if isinstance(value, torch.Tensor):
             return own(value)
         if type(value) in (tuple, list, dict):
             return tree_map_only(torch.Tensor, own, value)
         return value
+
+
+def _returns_what_it_writes(tracer: Tracer, node: fx.Node) -> bool:
+    """Whether a node that writes a tensor returns that very tensor, whatever its dtype."""
+    if node.op == "call_module":
+        module = tracer.root.get_submodule(str(node.target))
+        is_layer = type(module).__module__.startswith("torch.nn.modules.")
+        return is_layer and not module._modules and not module._forward_hooks
+    target: Any = node.target
+    while isinstance(target, UnderAutocast | WithGradient | WithoutGradient):
+        target = target.function
+    module_name = str(getattr(target, "__module__", None) or "torch")
+    return module_name.partition(".")[0] in ("torch", "_operator", "builtins")
 
 
 def _version(tensor: torch.Tensor) -> int:
@@ -110,7 +130,7 @@ def _run(tracer: Tracer, node: fx.Node, args: Any, kwargs: Any) -> Any:
     target: Any = node.target
     if isinstance(kwargs.get("generator"), torch.Generator):
         kwargs["generator"] = None  # it may be of another device
-    if target is gradients_enabled:
+    if target in GRADIENT_QUESTIONS:
         return tracer.gradients
     match node.op:
         case "get_attr":

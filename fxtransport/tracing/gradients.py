@@ -13,6 +13,8 @@ import torch
 
 _set_grad_enabled = torch._C._set_grad_enabled
 """Itself: while traced code runs, another function stands in its place."""
+AMBIENT = object()
+"""What a context of torch keeps where gradients are as they are where the program runs."""
 _TRANSFORMS = "torch._functorch."
 _DEPTH = 4
 """How many frames away: a context of torch, and what enters it."""
@@ -48,6 +50,11 @@ def _in_transform(frame: FrameType | None) -> bool:
             return True
         frame = frame.f_back
     return False
+
+
+def is_context(frame: FrameType) -> bool:
+    """Whether a frame is of a context of torch that asks what to put back."""
+    return frame.f_globals.get("__name__") == torch.autograd.grad_mode.__name__
 
 
 def needs_gradients(error: BaseException | None) -> bool:

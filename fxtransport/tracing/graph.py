@@ -13,7 +13,7 @@ from fxtransport.errors import TraceError
 from fxtransport.example import Example
 from fxtransport.ir import Origins, RecordedAdditions, Recording, Shapes, TensorSpec
 from fxtransport.process import device_of
-from fxtransport.runtime import gradients_enabled
+from fxtransport.runtime import GRADIENT_QUESTIONS
 from fxtransport.tracing.error_context import LocateErrors, advise_on_code, describe_module
 from fxtransport.tracing.free_functions import FreeFunction
 from fxtransport.tracing.recorder import Recorder, tensors_in
@@ -175,4 +175,4 @@ def is_free(node: fx.Node) -> bool:
         return node.args[1] in ("shape", "dtype", "device", "ndim")
     if node.target is operator.getitem:
         return isinstance(node.args[1], int | str)
-    return node.target in (len, tuple, gradients_enabled)
+    return node.target in (len, tuple, *GRADIENT_QUESTIONS)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from fxtransport.runtime import gradients_enabled, guard, guard_rank
+from fxtransport.runtime import GRADIENT_QUESTIONS, guard, guard_rank
 from fxtransport.tracing.error_context import describe_module, source_line
 from fxtransport.tracing.free_functions import FreeFunction, free_function
 from fxtransport.tracing.modes import Modes
@@ -122,7 +122,7 @@ class GuardingTracer:
 
     def _guard(self, value: Any, node: fx.Node, decision: Decision) -> None:
         """A node that refuses inputs for which a number is another than for the example."""
-        if node.target is gradients_enabled:
+        if node.target in GRADIENT_QUESTIONS:
             # both answers are traced
             self.questions.append(f"torch.is_grad_enabled() in {decision.where}")
             return

@@ -24,6 +24,8 @@ class Tracer(Protocol):
     evaluating: bool
     """Whether the value of a node is being computed, so that nothing must be traced."""
 
+    forced_gradients: bool
+    """Whether traced code itself has switched gradients on, wherever the program runs."""
     gradients: bool
     """What traced code is told of whether gradients are computed."""
     is_returning: bool

@@ -6,7 +6,8 @@ run time are the flags that the model's code asked for.
 """
 
 import operator
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import fx
 
 from fxtransport.runtime import Conditional, agreed, choose, run_if
 from fxtransport.tracing.alignment import align
+from fxtransport.tracing.modes import Flags
 from fxtransport.tracing.tracer import ValueTracer
 
 
@@ -47,10 +49,20 @@ def _twins(in_eval: ValueTracer, in_train: ValueTracer) -> dict[fx.Node, fx.Node
         for tracer in (in_train, in_eval)
     ]
     keys = [
-        [((n.op, n.target, tracer.owners.get(n.name)), tracer.sites.get(n)) for n in nodes]
+        [((*_form(n), tracer.owners.get(n.name)), tracer.sites.get(n)) for n in nodes]
         for tracer, nodes in zip((in_train, in_eval), sequences, strict=True)
     ]
     return {sequences[0][i]: sequences[1][j] for i, j in align(*keys)}
+
+
+def _form(node: fx.Node) -> tuple[Any, ...]:
+    """What two nodes have in common that one node can do the work of both."""
+    return node.op, node.target, len(node.args), frozenset(node.kwargs)
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether two arguments are the same, as 1, 1.0 and True, or 0.0 and -0.0, are not."""
+    return bool(one == other) and repr(one) == repr(other)
 
 
 class _Merge:
@@ -61,6 +73,13 @@ class _Merge:
         self.in_train = in_train
         self.graph = in_eval.graph
         self.twins = _twins(in_eval, in_train)
+        called = Counter(in_eval.modes.called), Counter(in_train.modes.called)
+        self._alone = frozenset((called[0] - called[1]) | (called[1] - called[0]))
+        self._names: dict[fx.Node, str] = {}
+        """What nodes of the eval graph that run in train mode are called in the train graph."""
+        self._needed: dict[fx.Node, Flags] = {}
+        """The flags by which nodes are conditional."""
+        self._needed_by: dict[fx.Node, Flags] = {}
         self.choices: dict[tuple[str, str], str] = {}
         self.conditional: list[str] = []
         self._flags: dict[tuple[tuple[str, ...], bool], fx.Node] = {}
@@ -75,12 +94,14 @@ class _Merge:
         alone = [n for n in self.graph.nodes if n.op.startswith("call_") and n not in twins]
         for node in alone:
             self._run_in_eval(node)
+        self._names = {twin: node.name for node, twin in self.twins.items()}
         last: fx.Node | None = None
         for node in self.in_train.graph.nodes:
             if node.op == "get_attr":
                 self.twins[node] = attributes[str(node.target)]
             elif node not in self.twins:
                 last = self.twins[node] = self._run_in_train(node, last)
+                self._names[last] = node.name
             elif node.op != "placeholder":
                 last = self.twins[node]
                 self._merge(last, node)
@@ -117,7 +138,7 @@ class _Merge:
 
     def _run_in_eval(self, node: fx.Node) -> None:
         """Make a node of the eval graph one that runs in eval mode only, and is None otherwise."""
-        flag = self._flag(self.in_eval.modes.deciding(node), node, training=False)
+        flag = self._running(self.in_eval, node, node.all_input_nodes, training=False)
         if node.op == "call_module":
             with self.graph.inserting_before(node):
                 module = self.graph.get_attr(str(node.target))
@@ -127,6 +148,7 @@ class _Merge:
             node.target = Conditional(_function(node))
             node.op, node.args = "call_function", (flag, *node.args)
         self.conditional.append(node.name)
+        self._needed[node] = self._needed_by[flag]
 
     def _run_in_train(self, node: fx.Node, last: fx.Node | None) -> fx.Node:
         """A node that runs in train mode only, and is None otherwise.
@@ -137,7 +159,8 @@ class _Merge:
         """
         args = fx.map_arg(node.args, self.twins.__getitem__)
         kwargs = fx.map_arg(node.kwargs, self.twins.__getitem__)
-        flag = self._flag(self.in_train.modes.deciding(node), node, training=True)
+        inputs = [self.twins[n] for n in node.all_input_nodes]
+        flag = self._running(self.in_train, node, inputs, training=True)
         place = last or self._last_flag
         function: Any = run_if
         given = (flag, *args)
@@ -150,6 +173,7 @@ class _Merge:
         with self.graph.inserting_after(place):
             made = self.graph.call_function(function, given, kwargs)
         self.conditional.append(made.name)
+        self._needed[made] = self._needed_by[flag]
         return self._register(made, node)
 
     def _register(self, made: fx.Node, node: fx.Node) -> fx.Node:
@@ -160,7 +184,7 @@ class _Merge:
 
     def _merge_argument(self, twin: fx.Node, in_eval: Any, in_train: Any, node: fx.Node) -> Any:
         """An argument that serves both modes."""
-        if in_eval == in_train:
+        if _is_same(in_eval, in_train):
             return in_eval
         if (
             isinstance(in_eval, dict)
@@ -176,7 +200,7 @@ class _Merge:
         ):
             pairs = zip(in_eval, in_train, strict=True)
             return type(in_eval)([self._merge_argument(twin, a, b, node) for a, b in pairs])
-        deciding = (*self.in_train.modes.deciding(node), *self.in_eval.modes.deciding(twin))
+        deciding = self._between(twin, in_eval, in_train, node)
         flag = self._flag(tuple(dict.fromkeys(deciding)), node, training=True)
         with self.graph.inserting_before(twin):
             choice = self.graph.call_function(choose, (flag, in_train, in_eval))
@@ -185,9 +209,34 @@ class _Merge:
             self.in_eval.values[choice] = self.in_eval.values[in_eval]
         return choice
 
+    def _between(self, twin: fx.Node, in_eval: Any, in_train: Any, node: fx.Node) -> Flags:
+        """The flags that decide which of two arguments a node is given."""
+        one, other = self.in_train.modes, self.in_eval.modes
+        nodes = isinstance(in_eval, fx.Node) and isinstance(in_train, fx.Node)
+        if nodes and in_train in self._names:
+            found = one.between(node, self._names[in_train], other, twin, in_eval.name)
+            if found:
+                return found
+        given = [argument for argument in (in_train, in_eval) if isinstance(argument, fx.Node)]
+        return (*one.deciding(node), *other.deciding(twin), *self._needed_for(given))
+
+    def _running(
+        self, tracer: ValueTracer, node: fx.Node, inputs: Sequence[fx.Node], *, training: bool
+    ) -> fx.Node:
+        """The node of whether one of a mode runs: what it is given must be there, too."""
+        own = tracer.modes.running(node, self._alone)
+        flags = tuple(dict.fromkeys((*own, *self._needed_for(inputs)))) or self._own(node)
+        flag = self._flag(flags, node, training=training)
+        self._needed_by.setdefault(flag, flags)
+        return flag
+
+    def _needed_for(self, inputs: Sequence[fx.Node]) -> Flags:
+        """The flags by which some nodes are conditional."""
+        return tuple(flag for node in inputs for flag in self._needed.get(node, ()))
+
     def _flag(self, flags: tuple[str, ...], node: fx.Node, *, training: bool) -> fx.Node:
         """The node of whether modules are in a mode: those whose flags decide about a node."""
-        flags = flags or (f"{self._owner(node)}.training".lstrip("."),)
+        flags = flags or self._own(node)
         if (flags, training) not in self._flags:
             made = (
                 self._agreed(flags)
@@ -210,6 +259,10 @@ class _Merge:
         with self.graph.inserting_after(self._last_flag):
             self._last_flag = make()
         return self._last_flag
+
+    def _own(self, node: fx.Node) -> Flags:
+        """The flag of the module whose code made a node."""
+        return (f"{self._owner(node)}.training".lstrip("."),)
 
     def _owner(self, node: fx.Node) -> str:
         """The path of the module whose code made a node."""

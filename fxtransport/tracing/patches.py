@@ -12,10 +12,15 @@ from torch import nn
 from torch._functorch import apis, eager_transforms
 
 from fxtransport.functions import Code, Transformed, apply_function, call_script
-from fxtransport.runtime import gradients_enabled, set_mode
+from fxtransport.runtime import GRADIENT_QUESTIONS, gradients_enabled, set_mode
 from fxtransport.tracing.autograd_functions import seen_by_class
 from fxtransport.tracing.error_context import is_own
-from fxtransport.tracing.gradients import switch_gradients, switch_where_differentiated
+from fxtransport.tracing.gradients import (
+    AMBIENT,
+    is_context,
+    switch_gradients,
+    switch_where_differentiated,
+)
 from fxtransport.tracing.interface import Tracer
 from fxtransport.tracing.leaves import leaves_of
 from fxtransport.tracing.value_proxy import is_proxy
@@ -265,9 +270,12 @@ def _is_grad_enabled(tracer: Tracer) -> Callable[[], Any]:
     ask = torch.is_grad_enabled
 
     def asking() -> Any:
-        if tracer.evaluating or not ask() or not is_own(sys._getframe(1)):
+        if tracer.evaluating or not ask():
             return ask()
-        return tracer.create_proxy("call_function", gradients_enabled, (), {})
+        frame = sys._getframe(1)
+        if is_own(frame):
+            return tracer.create_proxy("call_function", gradients_enabled, (), {})
+        return AMBIENT if is_context(frame) and not tracer.forced_gradients else True
 
     return asking
 
@@ -279,10 +287,15 @@ def _set_grad_enabled(tracer: Tracer) -> Callable[[Any], None]:
     def switching(mode: Any) -> None:
         if tracer.evaluating:
             inside(mode)
-        elif is_proxy(mode) and mode.node.target is gradients_enabled:
-            switch_gradients(True)  # as they are where the program runs
-        else:
-            switch_gradients(mode.pinned() if is_proxy(mode) else mode)
+            return
+        asked = mode.node.target if is_proxy(mode) else None
+        if asked in GRADIENT_QUESTIONS:
+            mode = AMBIENT if asked is gradients_enabled else True
+        # as they are where the program runs
+        ambient = mode is AMBIENT
+        enabled = ambient or (mode.pinned() if is_proxy(mode) else mode)
+        tracer.forced_gradients = enabled and not ambient
+        switch_gradients(enabled)
 
     return switching
 

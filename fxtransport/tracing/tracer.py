@@ -86,6 +86,7 @@ class ValueTracer(GuardingTracer):
         self.globals = GlobalVariables(packages_of(opened_kinds))
         self._known = Identities()
         self._draws = Draws(self)
+        self.forced_gradients = False
         self.gradients = gradients
         self._failed = ""
         self._refusal: Exception | None = None
@@ -279,8 +280,12 @@ class ValueTracer(GuardingTracer):
             self.globals.note_module(module, path)
         given = [tensor for _, tensor in tensors_with_steps((args, kwargs))]
         with self.recorder.calling(path, given):
+            if self.evaluating:
+                return call(module, *args, **kwargs)
+            self.modes.enter([self.name_of(tensor) for tensor in given])
             returned = call(module, *args, **kwargs)
-        if not self.evaluating and isinstance(returned, torch.Tensor):
+            self.modes.leave([self.name_of(t) for _, t in tensors_with_steps(returned)])
+        if isinstance(returned, torch.Tensor):
             node = self.node_of(returned)
             if node is not None:
                 self.results[path] = node

@@ -7,11 +7,13 @@ from typing import Any
 
 import detection
 import detection_nets
+import detection_scene
 import detection_tables
 import pytest
 import torch
 from click.testing import CliRunner
 
+from fxtransport.detection import detector_names as detection_names
 from fxtransport.objectives import ReverseCrossEntropy
 
 
@@ -26,9 +28,24 @@ def job(folder: Path, **changes: Any) -> detection.Job:
         "epochs": 1,
         "quick": True,
         "count_all": False,
+        "noisy": False,
         "folder": str(folder),
     }
     return detection.Job(**{**given, **changes})
+
+
+CHANGES: dict[str, Any] = {
+    "data": "patches",
+    "how": "LAP",
+    "seed": 1,
+    "kind": "detector",
+    "name": "bim",
+    "images": 151,
+    "epochs": 2,
+    "quick": False,
+    "count_all": True,
+    "noisy": True,
+}
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +55,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_images_are_not_those_of_training(folder: Path) -> None:
     train, rest = detection_nets.pixels("digits", 0)
-    given = detection.images_of(job(folder))
+    given = detection_scene.images_of(job(folder))
     assert len(given.labels) == 150
     shown, others, all_of_them = (
         {image.numpy().tobytes() for image in one.images} for one in (given, train, rest)
@@ -82,6 +99,17 @@ def test_cells_say_what_came_out(folder: Path) -> None:
     seen = [row["tested_on"] for row in cell["rows"] if row["protocol"] == "seen"]
     assert seen == list(detection.ATTACKS)
     assert json.loads(json.dumps(cell))["key"] == cell["key"]
+    assert cell["magnitudes"].keys() == {"odin", "mahalanobis"}
+    for name in ("odin", "layer-inconsistency", "mahalanobis-noise"):
+        other = detection.work(job(folder, kind="detector", name=name))
+        assert other["refused"] == {}, other
+        clean = {row["protocol"] for row in other["rows"]} & {"clean only"}
+        assert bool(clean) != (name == "mahalanobis-noise")
+    # noisy copies count as clean, in fitting and in testing
+    noisy = detection.work(job(folder, kind="detector", name="energy", noisy=True))
+    for row, plain in zip(noisy["rows"], cell["rows"], strict=True):
+        assert row["clean"] == 2 * plain["clean"]
+    assert noisy["key"] != cell["key"]
     # what cannot be tested is said, and the rest is tested
     few = detection.work(job(folder, kind="detector", name="energy", images=40))
     assert set(few["refused"]) & {"clean only", "worst case, clean only"}
@@ -106,7 +134,8 @@ def test_detectors_are_attacked_themselves(folder: Path) -> None:
 @pytest.mark.slow
 def test_a_run_is_resumed_by_cell(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(detection, "usable_detectors", lambda: ["energy", "max-softmax"])
-    monkeypatch.setattr(detection, "ATTACKS", ("fgm", "cw"))
+    for module in (detection, detection_scene):
+        monkeypatch.setattr(module, "ATTACKS", ("fgm", "cw"))
     monkeypatch.setattr(detection, "ATTACKED", ())
     arguments = ["--quick", "--data", "digits", "--network", "VAN", "--seeds", "1"]
     arguments += ["--processes", "0", "--folder", str(folder)]
@@ -130,6 +159,24 @@ def test_a_run_is_resumed_by_cell(folder: Path, monkeypatch: pytest.MonkeyPatch)
     tables = CliRunner().invoke(detection.main, [*arguments, "--tables"], catch_exceptions=False)
     assert ran == ["max-softmax"]
     assert "### AUROC, %: unseen" in tables.output
+
+
+def test_cells_of_other_settings_are_others(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {job(folder, **{name: value}).key for name, value in CHANGES.items()}
+    known |= {job(folder).key}
+    assert len(known) == 1 + len(CHANGES)
+    monkeypatch.setitem(detection_scene.QUICK, "boundary", {"steps": 31})
+    assert job(folder).key not in known
+
+
+def test_all_detectors_are_tested_and_whole_seeds_come_first() -> None:
+    assert {*detection.usable_detectors()} == {*detection_names(), *detection.VARIANTS}
+    options = {"images": 150, "epochs": 1, "quick": True, "count_all": False, "noisy": False}
+    found = list(detection.jobs(["digits", "patches"], ["VAN"], 2, **options, folder=""))
+    nets = [{(job.seed, job.data) for job in one} for one in found]
+    assert nets == [{(0, "digits")}, {(0, "patches")}, {(1, "digits")}, {(1, "patches")}]
+    kinds = [job.kind for job in found[0]]
+    assert kinds == sorted(kinds, key=["attack", "detector", "adaptive"].index)
 
 
 def cell(how: str, name: str, seed: int, **figures: float) -> dict[str, Any]:

@@ -47,6 +47,13 @@ def test_odin_alone_is_refused_with_what_can_be_done() -> None:
     assert outputs_of(beside, ["max-softmax"]) == ("logits",)
 
 
+def test_masked_images_are_refused_with_what_can_be_done() -> None:
+    names = ("layer-inconsistency", "max-softmax")
+    found = fit_detectors(subject(), FitSettings(detectors=names, images=150))
+    with pytest.raises(UsageError, match=r"masked images.* by name: max-softmax$"):
+        outputs_of(found, names)
+
+
 @pytest.mark.slow
 def test_scene_statistics_are_exported(tmp_path: Path) -> None:
     """Of digits, of flat images, and of one bright pixel."""

@@ -29,6 +29,7 @@ def made_observations(count: int = 300, seed: int = 1, far: float = 1.0) -> Obse
             "logits": features @ head.weight.T + head.bias,
             "penultimate": features,
             "odin": features[:, :1],
+            "stability": features[:, 1:2],
             **{f"layer.{k}": layer.astype(np.float32) for k, layer in enumerate(layers)},
         }
     )

@@ -17,7 +17,8 @@ from tests.detection.making import made_head, made_observations
 OOD = [
     name
     for name in detector_names()
-    if hasattr(detector_class(name), "other") or name in ("mahalanobis", "odin")
+    if hasattr(detector_class(name), "other")
+    or name in ("layer-inconsistency", "mahalanobis", "odin")
 ]
 """Those that need no forest, which are tested elsewhere."""
 

@@ -70,6 +70,10 @@ def differs(a: Any, b: Any) -> str | None:
         return None if same else f"{short(a)} in the model, {short(b)} in the program"
     if a.shape != b.shape or a.dtype != b.dtype or a.device != b.device:
         return f"{short(a)} in the model, {short(b)} in the program"
+    if a.layout is not b.layout:
+        return f"{a.layout} in the model, {b.layout} in the program"
+    if a.layout is not torch.strided:
+        a, b = a.to_dense(), b.to_dense()
     if a.device.type == "meta" or bool(((a == b) | (a.isnan() & b.isnan())).all()):
         return None
     return f"differs by {(a.double() - b.double()).abs().max().item():.3g}"

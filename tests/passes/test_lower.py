@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from fxtransport import transportify
+from fxtransport.errors import PartitionError
 from tests.compiling import assert_identical
 
 
@@ -89,3 +90,49 @@ def test_several_tensors_cross(as_dict: bool) -> None:
     x = torch.randn(4, 8)
     hidden: Any = program.parts[0](x).hidden
     assert_identical(program.parts[1](hidden).hidden, model(x))
+
+
+class HandsOn(nn.Module):
+    """Gives a module whose code is in the graph to a function that calls it."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.stem, self.head, self.kind = nn.Linear(8, 8), nn.Linear(8, 3), kind
+        self.blocks = nn.ModuleList(nn.Sequential(nn.Linear(8, 8), nn.ReLU()) for _ in range(4))
+
+    def forward(self, x: Tensor) -> Any:
+        x, first = self.stem(x), self.blocks[0]
+        match self.kind:
+            case "a module":
+                x = torch.vmap(first)(x)
+            case "in eval mode":
+                x = x if self.training else torch.vmap(first)(x)
+            case "a closure":
+                x = torch.vmap(lambda row: first(row) * 2)(x)
+            case "itself":
+                x = torch.vmap(lambda row: self.blocks[0](row) * 2)(x)
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x)
+
+
+@pytest.mark.parametrize("kind", ["a module", "in eval mode", "a closure"])
+def test_a_part_owns_the_modules_that_it_hands_on(kind: str) -> None:
+    model = HandsOn(kind)
+    x = torch.randn(3, 8)
+    program = transportify(model, x, modules=2, head="none")
+    for training in (True, False):
+        program.train(training)
+        hidden: Any = x
+        for part in program.parts:
+            hidden = part(hidden).hidden
+        assert_identical(hidden, model.train(training)(x))
+
+
+def test_a_model_that_hands_itself_on_is_not_cut() -> None:
+    """The remedy is to name what the function uses, or not to cut."""
+    model, x = HandsOn("itself"), torch.randn(3, 8)
+    with pytest.raises(PartitionError, match=r"HandsOn\) hands itself.*layer = self\.layer"):
+        transportify(model, x, modules=2)
+    assert_identical(transportify(model, x)(x), model(x))
+    transportify(HandsOn("a closure"), x, modules=2)

@@ -320,3 +320,23 @@ def test_what_an_attribute_keeps_is_added_to_in_place(view: Callable[[Tensor], T
         assert_identical(program.get_submodule(str(block)).last, model[block].last)
     residue = model[0].linear(x)
     assert_identical(output.residues[0], residue)
+
+
+@pytest.mark.parametrize(
+    "go_on",
+    [
+        lambda x, y: (y.view(-1).relu_(), x + y)[1],
+        lambda x, y: (y[:, 1:].zero_(), x + y, y.zero_())[1],
+        lambda x, y: (y.mT.mul_(0.5), y.add_(x), y)[2],
+    ],
+)
+def test_a_branch_that_was_written_by_another_name(
+    go_on: Callable[[Tensor, Tensor], Tensor],
+) -> None:
+    """Its residue is what it was when it was added, and not when it was computed."""
+    model = nn.Sequential(Writing(go_on), Writing(go_on), nn.Linear(6, 3)).eval()
+    program = transportify(copy.deepcopy(model), torch.zeros(2, 6)).eval()
+    x = torch.randn(5, 6)
+    assert torch.equal(program(x), model(x))
+    expected = (model[0](x.clone()) - x).detach()
+    assert torch.allclose(program.transport(x).residues[0], expected, atol=1e-6)

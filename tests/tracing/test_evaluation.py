@@ -1,13 +1,14 @@
 """Devices and dtypes that code asks for, and tensors that calls return as they are."""
 
 import copy
+import warnings
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from tests.tracing.blocks import Function, assert_equal, check, net, program_of, x
+from tests.tracing.blocks import Adds, Function, assert_equal, check, net, program_of, x
 
 
 def parameter(m: Any) -> Any:
@@ -113,3 +114,75 @@ def test_copies_of_tensors() -> None:
 def test_a_closed_module_that_returns_its_input() -> None:
     check(lambda m, x, y: m.same(y) + y, same=torch.nn.Identity())
     check(lambda m, x, y: m.drop(y).relu() + y, drop=torch.nn.Dropout(0.0))
+
+
+class WritesInFloat(nn.Module):
+    """Overwrites what it is given where that is of single precision, and else a copy."""
+
+    def __init__(self, wrap: Any = None) -> None:
+        super().__init__()
+        self.wrap = wrap
+
+    def forward(self, x: Tensor) -> Any:
+        y = x.float().mul_(0.5)
+        return y if self.wrap is None else self.wrap(y)
+
+
+def _halved(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+    return output.float().mul_(0.5)
+
+
+def _hooked() -> nn.Module:
+    layer = nn.Identity()
+    layer.register_forward_hook(_halved)
+    return layer
+
+
+def _in_float(x: Tensor) -> Tensor:
+    return x.float().mul_(0.5)
+
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # torch says that scripts are deprecated
+    _scripted = torch.jit.script(_in_float)
+
+
+def _under_autocast(m: Any, x: Tensor, y: Tensor) -> Tensor:
+    y = m.linear(y)
+    with torch.autocast("cpu", enabled=False):
+        z = m.plain(y.float())
+    return z + y
+
+
+WRITES: dict[str, Function] = {
+    "read under both names": lambda m, x, y: m.writes(y) + y * 2,
+    "not read": lambda m, x, y: (m.writes(y), y)[1],
+    "in a dict": lambda m, x, y: m.in_dict(y)["hidden"] + y * 2,
+    "in a pair": lambda m, x, y: m.in_pair(y)[0] + y * 2,
+    "again": lambda m, x, y: m.writes(m.writes(y) - 0.5) + m.writes(y),
+    "a hook": lambda m, x, y: m.hooked(y) + y * 2,
+    "a script": lambda m, x, y: _scripted(y) + y * 2,
+    "a layer in an island": _under_autocast,
+    "a layer": lambda m, x, y: m.plain(y) + y * 2,
+}
+
+
+@pytest.mark.parametrize("name", WRITES)
+def test_what_modules_write_under_autocast(name: str) -> None:
+    """There it may be a copy, and without it what they are given."""
+    modules = {
+        "writes": WritesInFloat(),
+        "in_dict": WritesInFloat(lambda y: {"hidden": y, "number": 3}),
+        "in_pair": WritesInFloat(lambda y: (y, y.shape)),
+        "hooked": _hooked(),
+        "plain": nn.ReLU(inplace=True),
+    }
+    model = net(WRITES[name], **modules)
+    program = program_of(model)
+    assert_equal(program, model, x(5))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert_equal(program, model, x(5))
+    first = model.eval()[0]
+    assert isinstance(first, Adds)
+    residue = program.eval().transport(x(5)).residues[0]
+    assert torch.equal(residue, WRITES[name](first, x(5), first.linear(x(5))))

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from fxtransport.errors import TraceError
 from fxtransport.ir import Recording
 from fxtransport.passes.record import Record
 from tests.compiling import run_on
@@ -51,3 +52,100 @@ def test_models_that_differentiate_are_noted() -> None:
 
     assert run_on(net(branch, Apart), (8,), Record()).fact(Recording).differentiates
     assert_exact(branch, Apart)
+
+
+def nested(m: Any, x: Tensor, y: Tensor) -> Tensor:
+    with torch.no_grad():
+        before = m.linear(y)
+        with torch.enable_grad():
+            inside = m.linear(before)
+        after = m.linear(inside)
+    return before + inside + after
+
+
+def by_hand(m: Any, x: Tensor, y: Tensor) -> Tensor:
+    before = torch.is_grad_enabled()
+    torch.set_grad_enabled(True)
+    inside = m.linear(y).tanh()
+    torch.set_grad_enabled(before)
+    return inside * m.linear(y)
+
+
+def transposed(m: Any, x: Tensor, y: Tensor) -> Tensor:
+    with torch.no_grad():
+        constant = y.mT
+    with torch.enable_grad():
+        weight = m.linear.weight.T
+    return y @ weight + constant.mT
+
+
+def attending(m: Any, x: Tensor, y: Tensor) -> Any:
+    """Attention has a faster kernel for inference, which rounds otherwise."""
+    with torch.enable_grad():
+        return m.attention(y[None], y[None], y[None], need_weights=False)[0][0]
+
+
+FORCED: dict[str, Function] = {
+    **SWITCHED,
+    "inside no_grad": nested,
+    "by hand": by_hand,
+    "attributes": transposed,
+    "a faster kernel": attending,
+    "a decorated function": torch.enable_grad()(lambda m, x, y: m.linear(y) * y.shape[0]),
+}
+
+
+@pytest.mark.parametrize("kind", [Adds, Apart])
+@pytest.mark.parametrize("name", FORCED)
+def test_gradients_are_on_wherever_the_program_runs(name: str, kind: Any) -> None:
+    model = net(FORCED[name], kind, attention=nn.MultiheadAttention(8, 2, batch_first=True))
+    program = program_of(model)
+    assert_equal(program, model, x(5))
+    for training in (False, True):
+        program.train(training), model.train(training)
+        with torch.no_grad():
+            found, expected = program(x(5)), model(x(5))
+            assert not torch.is_grad_enabled()
+        assert torch.equal(found, expected)
+        assert found.requires_grad == expected.requires_grad
+        if len(program.facts.residuals) == len(model) - 1:  # no other sums
+            residue = program.transport(x(5)).residues[0]
+            first = model.get_submodule("0")
+            assert torch.allclose(residue, first(x(5)) - x(5), atol=1e-6)
+
+
+def test_gradients_that_are_asked_for_where_they_are_switched_on() -> None:
+    def branch(m: Any, x: Tensor, y: Tensor) -> Tensor:
+        with torch.enable_grad():
+            return y * 2 if torch.is_grad_enabled() else y
+
+    with pytest.raises(TraceError, match=r"asks for torch\.is_grad_enabled\(\) in 0 \(Adds\) at"):
+        program_of(net(branch))
+    assert_exact(branch, Apart)
+
+    def hands_back(m: Any, x: Tensor, y: Tensor) -> Any:
+        with torch.enable_grad():
+            before = torch.is_grad_enabled()
+            torch.set_grad_enabled(False)
+            target = m.linear(x)
+            torch.set_grad_enabled(before)
+            return y * target + m.linear(y)
+
+    model = net(hands_back)
+    program = program_of(model)
+    assert_equal(program, model, x(5))
+    with torch.no_grad():
+        assert program(x(5)).requires_grad == model(x(5)).requires_grad
+
+
+def test_a_compiler_follows_gradients_that_are_switched_on() -> None:
+    model = net(with_gradients_of_linear)
+    program = program_of(model)
+    compiled = torch.compile(program, backend="aot_eager", fullgraph=True)
+    assert torch.equal(compiled(x(5)), model(x(5)))
+    torch._dynamo.reset()
+
+
+def with_gradients_of_linear(m: Any, x: Tensor, y: Tensor) -> Any:
+    with torch.enable_grad():
+        return m.linear(y).relu()

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from fxtransport.errors import TraceError
@@ -61,6 +62,46 @@ def test_structures_are_merged_inside() -> None:
         )
     )
     assert_equal(program_of(model), model, x(5))
+
+
+FORMS: dict[str, Function] = {
+    "fewer arguments": lambda m, x, y: (
+        y.view(len(y), 2, 4).mT.reshape(y.shape) if m.training else y.view(len(y), 8)
+    ),
+    "one tuple": lambda m, x, y: y[:, None].permute(*((0, 1, 2) if m.training else ((0, 1, 2),)))[
+        :, 0
+    ],
+    "another keyword": lambda m, x, y: (
+        F.softmax(y, 1, dtype=torch.float32) if m.training else F.softmax(y, dim=1)
+    ),
+    "one more keyword": lambda m, x, y: m.linear(y).clamp(
+        **({"min": -0.1, "max": 0.5} if m.training else {"min": 0.1})
+    ),
+}
+"""Operations that are called in two forms, one in each mode."""
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_calls_in_two_forms_are_two_nodes(name: str) -> None:
+    model = net(FORMS[name])
+    assert_equal(program_of(model), model, x(5))
+
+
+KINDS: dict[str, Function] = {
+    "integer": lambda m, x, y: y * torch.full((8,), 3 if m.training else 3.0).div(2).dtype.itemsize,
+    "bool": lambda m, x, y: y * (torch.full((8,), 1 if m.training else True).sum() / 16),
+    "sign of zero": lambda m, x, y: y.div(torch.full((8,), 0.0 if m.training else -0.0)).clamp(
+        -2, 2
+    ),
+    "in a structure": lambda m, x, y: y / torch.tensor([0.0 if m.training else -0.0, 2.0])[:1],
+}
+"""Numbers that are equal in both modes, and not the same."""
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_numbers_of_two_kinds_become_choices(name: str) -> None:
+    model = net(KINDS[name])
+    assert_equal(program_of(model, verify=False), model, x(5))
 
 
 class AddsInEval(nn.Module):

@@ -145,3 +145,98 @@ def test_an_override_of_train_is_followed() -> None:
     program = program_of(model)
     assert_equal(program, model, x(5))
     assert not program.train().get_submodule("1").training
+
+
+class Chooses(nn.Module):
+    """Asks for its own flag before it uses what it is given, and perhaps returns either of two."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.linear, self.kind = nn.Linear(8, 8), kind
+
+    def forward(self, x: Tensor, aside: Any = None) -> Any:
+        y = self.linear(x.tanh()) if self.training else self.linear(x)
+        if self.kind == "adds":
+            return x + y
+        z = torch.stack((x, y)).sum(0)
+        return z.relu() if self.training else z
+
+
+class Around(nn.Module):
+    """Chooses by its own flag what its blocks are given."""
+
+    def __init__(self, kind: str, given: str) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(Chooses(kind) for _ in range(2))
+        self.head, self.given = nn.Linear(8, 3), given
+
+    def forward(self, x: Tensor) -> Any:
+        first, second = self.blocks
+        x = x.exp().mul(0.5) if self.training else x.sin()
+        match self.given:
+            case "a tensor":
+                return self.head(second(first(x)))
+            case "a keyword":
+                return self.head(second(first(x, aside={"of": [x]}), aside=x))
+            case "through another":
+                return self.head(second(nn.Identity()(first(x))) + x)
+        x = first(x)
+        return self.head(second(x) if self.training else second(x).sigmoid() * x)
+
+
+GIVEN = ["a tensor", "a keyword", "through another", "what is returned"]
+
+
+@pytest.mark.parametrize("given", GIVEN)
+@pytest.mark.parametrize("kind", ["adds", "stacks"])
+def test_modules_are_given_what_others_chose(given: str, kind: str) -> None:
+    """Each choice is by the flag of the module that made it, or the program refuses."""
+    model = Around(kind, given)
+    program = program_of(model)
+    model.load_state_dict(program.model_state_dict())
+    for modes in itertools.product([True, False], repeat=3):
+        for owner in (model, program):
+            owner.train(modes[0])
+            owner.get_submodule("blocks.0").train(modes[1])
+            owner.get_submodule("blocks.1").train(modes[2])
+        try:
+            found = program(x(5))
+        except GuardError as error:
+            assert "of several modules together" in str(error)
+            assert len(set(modes)) > 1
+        else:
+            assert torch.equal(found, model(x(5))), modes
+
+
+class CallsInOneMode(nn.Module):
+    """Calls its second block in one mode only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(Chooses("adds") for _ in range(2))
+        self.extra, self.head = Chooses("stacks"), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Any:
+        for block in self.blocks:
+            x = block(x)
+        if self.training:
+            x = self.extra(x)
+        return self.head(x)
+
+
+def test_a_module_that_runs_in_one_mode_only() -> None:
+    """Where its own mode is another, the program is the model, or refuses."""
+    model = CallsInOneMode()
+    program = program_of(model)
+    assert_equal(program, model, x(5))
+    for modes in itertools.product([True, False], repeat=2):
+        for owner in (model, program):
+            owner.train(modes[0])
+            owner.get_submodule("extra").train(modes[1])
+        try:
+            found = program(x(5))
+        except GuardError as error:
+            assert "of several modules together" in str(error)
+            assert modes[0] != modes[1]
+        else:
+            assert torch.equal(found, model(x(5))), modes
