@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
@@ -16,15 +15,13 @@ from fxtransport.detecting.attacking import (
     observe_attack,
     silent,
 )
-from fxtransport.detecting.fitted_on import FittedOn
 from fxtransport.detecting.image_detector import ImageDetector
 from fxtransport.detecting.other_data import OtherData, observe_others, refuse_shared
 from fxtransport.detecting.source import DataSource
 from fxtransport.detecting.trial import Trial
 from fxtransport.detection import Observations
-from fxtransport.detection.attacks import Attack, make_attack
+from fxtransport.detection.attacks import Attack, AttackedSet, make_attack
 from fxtransport.detection.detector import FPR, Scores
-from fxtransport.detection.observed_attack import ObservedAttack
 from fxtransport.detection.results import Row
 from fxtransport.errors import UsageError
 
@@ -90,11 +87,12 @@ def evaluate_detectors(
     strange = observe_others(found.senses, clean, others or {})
     for name, other in strange.items():
         refuse_known(found, f"images of {name}", other.observed)
-    attacks = {
-        attack: observed_attack(found, attack, given, clean, settings, progress)
+    made = {
+        attack: attacked_set(found, attack, given, settings, progress)
         for attack in settings.attacks
     }
-    trial = Trial(found.detectors, attacks_of(found.fitted_on), clean, settings.fpr)
+    attacks = {attack: observe_attack(found.senses, each, clean) for attack, each in made.items()}
+    trial = Trial(found.detectors, found.fitted_on, clean, settings.fpr)
     trial.run(attacks, strange)
     return evaluation_of(trial, given.labels)
 
@@ -114,20 +112,19 @@ def check_settings(
         detector.threshold(fpr=settings.fpr)
 
 
-def observed_attack(
+def attacked_set(
     found: ImageDetector,
     attack: Attack,
     given: Labeled,
-    clean: Observations,
     settings: EvaluationSettings,
     progress: Progress,
-) -> ObservedAttack:
-    """What is observed of images that are attacked, with what became of each.
+) -> AttackedSet:
+    """Images before and after an attack on the model that is watched.
 
     Raises:
         UsageError: the attack cannot be run.
     """
-    made = attack_labeled(
+    return attack_labeled(
         attack,
         found.senses.program,
         found.identity.preprocessing,
@@ -136,7 +133,6 @@ def observed_attack(
         count_all=settings.count_all,
         progress=progress,
     )
-    return observe_attack(found.senses, made, clean)
 
 
 def evaluation_of(trial: Trial, labels: Tensor) -> Evaluation:
@@ -183,11 +179,6 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
 
 
-def attacks_of(fitted_on: FittedOn) -> dict[str, Mapping[str, Any]]:
-    """The settings of the attacks that detectors were fitted on, by name."""
-    return {each.name: dict(each.settings) for each in fitted_on.attacks}
-
-
 def known_attacks(found: ImageDetector) -> tuple[Attack, ...]:
     """The attacks that detectors were fitted on, with their settings."""
     return tuple(make_attack(each.name, **each.settings) for each in found.fitted_on.attacks)
@@ -197,8 +188,8 @@ def refuse_known(found: ImageDetector, what: str, observed: Observations) -> Non
     """Check that images are new to the detectors.
 
     Raises:
-        UsageError: some were fitted on, or calibrated with.
+        UsageError: some were fitted on, as clean images or as other data, or calibrated with.
     """
-    known = {*found.fitted_hashes, *found.calibration_hashes}
+    known = {*found.fitted_hashes, *found.calibration_hashes, *found.other_hashes}
     among = "those that the detectors were fitted on or calibrated with"
     refuse_shared(what, observed, among, known)

@@ -9,6 +9,7 @@ from fxtransport.detecting.image_detector import ImageDetector
 from fxtransport.detecting.senses import Senses
 from fxtransport.detecting.source import DataSource
 from fxtransport.detection import Observations
+from fxtransport.detection.identity import Preprocessing
 from fxtransport.errors import UsageError
 
 Distance = Literal["near", "far"]
@@ -29,6 +30,19 @@ class OtherData:
 
     images: Labeled
     distance: Distance | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class KnownData:
+    """Images of another distribution that detectors are fitted on.
+
+    Attributes:
+        source: Where they are from.
+        images: As the model takes them.
+    """
+
+    source: DataSource
+    images: Labeled
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,11 +101,46 @@ def load_others(
     """
     preprocessing = found.identity.preprocessing
     return {
-        name: OtherData(
-            collect(DataSource.named(name).pixels(preprocessing).test, most, seed), distance
-        )
+        name: OtherData(images_of(DataSource.named(name), preprocessing, most, seed), distance)
         for name, distance in parse_others(texts).items()
     }
+
+
+def images_of(
+    source: DataSource, preprocessing: Preprocessing, most: int | None, seed: int
+) -> Labeled:
+    """The test split of other data, or a seeded choice of it, as a model takes it.
+
+    Raises:
+        UsageError: the data cannot be loaded.
+    """
+    return collect(source.pixels(preprocessing).test, most, seed)
+
+
+def load_known(
+    names: Sequence[str], own: DataSource, preprocessing: Preprocessing, most: int | None, seed: int
+) -> dict[str, KnownData]:
+    """The test splits of other sets that detectors are fitted on.
+
+    Args:
+        names: Of the sets.
+        own: The data that the model was trained for.
+        preprocessing: Of the model.
+        most: How many images of each at most; all if None.
+        seed: By which they are chosen.
+
+    Raises:
+        UsageError: data cannot be loaded, is named twice, or is the model's own.
+    """
+    found: dict[str, KnownData] = {}
+    for name in names:
+        source = DataSource.named(name)
+        if source.name == own.name:
+            raise UsageError(f"{name} is what the model was trained for; name other data to find")
+        if name in found:
+            raise UsageError(f"the other data {name} is named twice")
+        found[name] = KnownData(source, images_of(source, preprocessing, most, seed))
+    return found
 
 
 def observe_others(

@@ -1,28 +1,42 @@
 """Repeat fitting and testing on other splits of the images, for intervals over seeds."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
 
-from fxtransport.detecting.attacking import Labeled, Progress, collect, observe, silent
+from fxtransport.detecting.attacking import (
+    Labeled,
+    Progress,
+    collect,
+    observe,
+    observe_attack,
+    silent,
+)
 from fxtransport.detecting.evaluating import (
     Evaluation,
     EvaluationSettings,
-    attacks_of,
+    attacked_set,
     check_settings,
     evaluation_of,
     known_attacks,
-    observed_attack,
+    refuse_known,
     splits_for,
 )
 from fxtransport.detecting.fitting import fit_each
 from fxtransport.detecting.image_detector import ImageDetector
-from fxtransport.detecting.other_data import ObservedOther, OtherData, observe_others
+from fxtransport.detecting.noisy import observe_noisy
+from fxtransport.detecting.other_data import (
+    ObservedOther,
+    OtherData,
+    images_of,
+    observe_others,
+)
 from fxtransport.detecting.source import DataSource
 from fxtransport.detecting.trial import Trial
 from fxtransport.detection import Observations
-from fxtransport.detection.attacks import Attack
+from fxtransport.detection.attacks import Attack, AttackedSet
 from fxtransport.detection.metrics import Interval, interval
 from fxtransport.detection.observed_attack import ObservedAttack
 from fxtransport.detection.results import SeedsRow, rows_over_seeds
@@ -52,10 +66,12 @@ class Pool:
     Attributes:
         images: With their classes.
         test: The share to test on.
+        others: Other data that detectors are fitted on each time, by name.
     """
 
     images: Labeled
     test: float
+    others: Mapping[str, Labeled] = field(default_factory=dict)
 
 
 def images_to_split(
@@ -84,7 +100,12 @@ def images_to_split(
     new = collect(splits.test, most, seed)
     images = torch.cat([own.images, new.images])
     labels = torch.cat([own.labels, new.labels])
-    return Pool(Labeled(images, labels), len(new) / len(labels))
+    preprocessing = found.identity.preprocessing
+    others = {
+        each.name: images_of(each.data, preprocessing, each.images, about.seed)
+        for each in about.others
+    }
+    return Pool(Labeled(images, labels), len(new) / len(labels), others)
 
 
 def evaluate_over_seeds(
@@ -121,32 +142,75 @@ def evaluate_over_seeds(
     check_settings(found, settings, others)
     clean = observe(found.senses, pool.images.images)
     strange = observe_others(found.senses, clean, others or {})
-    attacks = {
-        attack: observed_attack(found, attack, pool.images, clean, settings, progress)
+    for name, other in strange.items():
+        refuse_known(found, f"images of {name}", other.observed)
+    made = {
+        attack: attacked_set(found, attack, pool.images, settings, progress)
         for attack in dict.fromkeys([*known_attacks(found), *settings.attacks])
     }
+    seen = _Seen(
+        clean,
+        {attack: observe_attack(found.senses, each, clean) for attack, each in made.items()},
+        strange,
+        _known_others(found, pool, clean),
+        _noisy(found, made, clean),
+    )
     evaluations = tuple(
-        _one_seed(found, pool, settings, clean, attacks, strange, settings.seed + k)
-        for k in range(seeds)
+        _one_seed(found, pool, settings, seen, settings.seed + k) for k in range(seeds)
     )
     accuracy = interval([each.accuracy for each in evaluations])
     rows = rows_over_seeds([each.rows for each in evaluations])
     return SeedsEvaluation(evaluations, rows, accuracy)
 
 
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """What is observed of all images, which seeds divide.
+
+    Attributes:
+        clean: Of the pool.
+        attacks: On it.
+        strange: Other data to test on.
+        known: Other data to fit on.
+        noisy: Noisy copies of the pool; None if there are to be none.
+    """
+
+    clean: Observations
+    attacks: Mapping[Attack, ObservedAttack]
+    strange: Mapping[str, ObservedOther]
+    known: tuple[Observations, ...]
+    noisy: Observations | None
+
+
+def _known_others(
+    found: ImageDetector, pool: Pool, clean: Observations
+) -> tuple[Observations, ...]:
+    named = {name: OtherData(images) for name, images in pool.others.items()}
+    return tuple(each.observed for each in observe_others(found.senses, clean, named).values())
+
+
+def _noisy(
+    found: ImageDetector, made: Mapping[Attack, AttackedSet], clean: Observations
+) -> Observations | None:
+    about = found.fitted_on
+    if about.noisy is None:
+        return None
+    return observe_noisy(
+        found.senses, [made[attack] for attack in known_attacks(found)], clean, about.seed
+    )
+
+
 def _one_seed(
-    found: ImageDetector,
-    pool: Pool,
-    settings: EvaluationSettings,
-    clean: Observations,
-    attacks: Mapping[Attack, ObservedAttack],
-    others: Mapping[str, ObservedOther],
-    seed: int,
+    found: ImageDetector, pool: Pool, settings: EvaluationSettings, seen: _Seen, seed: int
 ) -> Evaluation:
-    parts = split_images(clean, pool.test, seed)
-    own, new = clean.take(parts.fit), clean.take(parts.test)
-    attacked = _attacked(found, attacks, parts)
-    sets = {"clean images": own} | ({} if attacked is None else {"attacked images": attacked})
+    parts = split_images(seen.clean, pool.test, seed)
+    own, new = seen.clean.take(parts.fit), seen.clean.take(parts.test)
+    if seen.noisy is not None:
+        copies = seen.noisy.take(np.isin(seen.noisy.sources, own.hashes))
+        own = Observations.concatenated([own, copies])
+    to_find = [*_attacked(found, seen.attacks, parts), *seen.known]
+    attacked = Observations.concatenated(to_find) if to_find else None
+    sets = {"clean images": own} | ({} if attacked is None else {"images to find": attacked})
     refuse_overlap(sets, {"clean images": new})
     detectors = fit_each(
         tuple(found.detectors),
@@ -156,16 +220,16 @@ def _one_seed(
         held_out=found.fitted_on.held_out,
         seed=seed,
     )
-    tested = {attack: _taken(attacks[attack], parts) for attack in settings.attacks}
-    trial = Trial(detectors, attacks_of(found.fitted_on), new, settings.fpr)
-    trial.run(tested, others)
+    tested = {attack: _taken(seen.attacks[attack], parts) for attack in settings.attacks}
+    trial = Trial(detectors, found.fitted_on, new, settings.fpr)
+    trial.run(tested, seen.strange)
     return evaluation_of(trial, pool.images.labels[torch.from_numpy(parts.test)])
 
 
 def _attacked(
     found: ImageDetector, attacks: Mapping[Attack, ObservedAttack], parts: FitAndTest
-) -> Observations | None:
-    """What is observed of the attacked images to fit on, which count as when it was fitted.
+) -> list[Observations]:
+    """What is observed of the images of each attack to fit on, which count as when it was fitted.
 
     Raises:
         UsageError: none of an attack counts.
@@ -180,7 +244,7 @@ def _attacked(
                 f"{attack.name} fools the model with none of {len(parts.fit)} images to fit on"
             )
         many.append(seen.observed.take(rows))
-    return Observations.concatenated(many) if many else None
+    return many
 
 
 def _taken(seen: ObservedAttack, parts: FitAndTest) -> ObservedAttack:

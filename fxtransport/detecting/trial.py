@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fxtransport.detecting.fitted_on import FittedOn
 from fxtransport.detecting.other_data import FAR, NEAR, Distance, ObservedOther
 from fxtransport.detection import Detector, Observations
 from fxtransport.detection.attacks import Attack
@@ -30,13 +30,13 @@ class Trial:
 
     Args:
         detectors: The detectors by name.
-        known: The attacks that they were fitted on, by name, with their settings.
+        about: What they were fitted on.
         observed: Of clean images that they have not seen.
         fpr: The false-positive rate of thresholds.
     """
 
     detectors: Mapping[str, Detector]
-    known: Mapping[str, Mapping[str, Any]]
+    about: FittedOn
     observed: Observations
     fpr: float
     rows: list[Row] = field(default_factory=list)
@@ -135,9 +135,10 @@ class Trial:
         return {name: score(detector) for name, detector in self.detectors.items()}
 
     def _fitted_on(self, detector: Detector) -> str:
-        return "+".join(self.known) if detector.needs_attacked else ""
+        return "+".join(self.about.known) if detector.needs_attacked else ""
 
     def _protocol(self, detector: Detector, attack: Attack) -> str:
         if not detector.needs_attacked:
             return CLEAN_ONLY
-        return SEEN if self.known.get(attack.name) == attack.settings else UNSEEN
+        known = {each.name: dict(each.settings) for each in self.about.attacks}
+        return SEEN if known.get(attack.name) == attack.settings else UNSEEN

@@ -31,14 +31,18 @@ def show_fitted(console: "Console", found: ImageDetector) -> None:
         found: The detectors.
     """
     about = found.fitted_on
+    copies = "" if about.noisy is None else f" and {about.noisy} noisy copies of them"
     console.print(
-        f"{about.data.name}, {about.split}: fitted on {about.clean} clean images, calibrated with "
-        f"{about.calibration} others; the model is right about {about.accuracy:.2%}",
+        f"{about.data.name}, {about.split}: fitted on {about.clean} clean images{copies}, "
+        f"calibrated with {about.calibration} others; the model is right about "
+        f"{about.accuracy:.2%}",
         markup=False,
     )
     if about.attacks:
         console.print()
         show_attacks(console, [asdict(attack) for attack in about.attacks])
+    for other in about.others:
+        console.print(f"to find, too: {other.images} images of {other.name}", markup=False)
     console.print()
     table = _table("detector", "threshold at 5 %", "calibration images")
     for name, detector in found.detectors.items():
@@ -82,8 +86,9 @@ def show_evaluation(
         found: The detectors.
         result: What came out, of one test each or of several seeds.
     """
-    names = [attack.name for attack in found.fitted_on.attacks]
-    known = f"{', '.join(names)} and clean images" if names else "clean images"
+    clean = "clean images" if found.fitted_on.noisy is None else "clean images and noisy copies"
+    names = ", ".join(found.fitted_on.known)
+    known = f"{names} and {clean}" if names else clean
     console.print(
         f"fitted on {known}; the model is right about {_accuracy(result)} of the clean images",
         markup=False,

@@ -11,7 +11,9 @@ from scipy import stats
 from fxtransport.detecting import repeating
 from fxtransport.detecting.attack_text import parse_attacks
 from fxtransport.detecting.evaluating import EvaluationSettings
+from fxtransport.detecting.fitting import FitSettings, fit_detectors
 from fxtransport.detecting.image_detector import ImageDetector
+from fxtransport.detecting.other_data import OtherData
 from fxtransport.detecting.repeating import (
     Pool,
     SeedsEvaluation,
@@ -114,6 +116,33 @@ def test_an_attack_that_counts_on_none_has_no_figures(pool: Pool) -> None:
     for row in result.rows:
         assert (row.metrics, row.attacked.mean, row.success_rate.mean) == ({}, 0, 0)
         assert math.isnan(row.clean.mean)
+
+
+def test_other_data_and_noisy_copies_are_fitted_on_each_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = FitSettings(("transport",), (FGM,), others=("mnist5k",), noisy=True, images=150)
+    found = fit_detectors(subject(), settings)
+    pool = images_to_split(found, subject().source, 50)
+    assert image_hashes(pool.others["mnist5k"].images) == found.other_hashes
+    fitted: list[Observations] = []
+    fit_each = repeating.fit_each
+
+    def watched(names, program, clean, attacked, **options):
+        fitted.extend([clean, attacked])
+        return fit_each(names, program, clean, attacked, **options)
+
+    monkeypatch.setattr(repeating, "fit_each", watched)
+    result = evaluate_over_seeds(found, pool, EvaluationSettings((BIM,)), seeds=2)
+    for clean, to_find in zip(fitted[::2], fitted[1::2], strict=True):
+        originals = set(clean.take(clean.originals).hashes)
+        assert len(clean) == 2 * 150
+        assert set(clean.sources) == originals
+        assert set(found.other_hashes) < set(to_find.hashes)
+    assert [row.fitted_on for row in result.rows] == ["fgm+mnist5k"]
+    mine = {"mine": OtherData(pool.others["mnist5k"])}
+    with pytest.raises(UsageError, match="150 of 150 images of mine"):
+        evaluate_over_seeds(found, pool, EvaluationSettings((BIM,)), mine, seeds=2)
 
 
 def test_what_is_refused(pool: Pool) -> None:
