@@ -1,7 +1,7 @@
 """Fit detectors for a classifier, on images that it was not trained on."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,7 @@ from fxtransport.detecting.attacking import (
 from fxtransport.detecting.fitted_on import AttackRecord, FittedOn, OtherRecord
 from fxtransport.detecting.image_detector import ImageDetector
 from fxtransport.detecting.noisy import observe_noisy
-from fxtransport.detecting.other_data import OtherData, load_known, observe_others
+from fxtransport.detecting.other_data import KnownData, OtherData, load_known, observe_others
 from fxtransport.detecting.senses import Senses
 from fxtransport.detecting.subject import Subject
 from fxtransport.detection import Detector, Observations, detector_class, make_detector
@@ -114,29 +114,18 @@ def fit_detectors(
     senses = Senses(subject.program, subject.preprocessing, settings.detectors)
     clean = observe(senses, given.images)
     check_classes(clean, subject.data.class_names)
-    sets = [_made(attack, subject, given, settings, progress) for attack in settings.attacks]
-    attacked = [
-        observe_attack(senses, made, clean).observed.take(made.outcome.counted) for made in sets
-    ]
-    strange = observe_others(
-        senses, clean, {name: OtherData(known.images) for name, known in others.items()}
-    )
-    attacked += [other.observed for other in strange.values()]
-    to_find = Observations.concatenated(attacked) if attacked else None
-    as_clean = clean
-    if settings.noisy:
-        noisy = observe_noisy(senses, sets, clean, settings.seed)
-        as_clean = Observations.concatenated([clean, noisy])
+    images = _images(subject, senses, given, clean, others, settings, progress)
     detectors = fit_each(
         settings.detectors,
         subject.program,
-        as_clean,
-        to_find,
+        images.clean,
+        images.to_find,
         held_out=settings.held_out,
         seed=settings.seed,
     )
-    rows = hold_out(as_clean, to_find, settings.held_out, settings.seed)
-    fitted, held = (part[as_clean.originals[part]] for part in (rows.clean, rows.held_clean))
+    rows = hold_out(images.clean, images.to_find, settings.held_out, settings.seed)
+    originals = images.clean.originals
+    fitted, held = (part[originals[part]] for part in (rows.clean, rows.held_clean))
     return ImageDetector(
         senses,
         identity_of(subject.program, subject.data.class_names, subject.preprocessing),
@@ -147,7 +136,7 @@ def fit_detectors(
             clean=len(fitted),
             calibration=len(held),
             accuracy=float((clean.predicted == given.labels.numpy()).mean()),
-            attacks=tuple(map(_record, sets)),
+            attacks=images.attacks,
             held_out=settings.held_out,
             seed=settings.seed,
             count_all=settings.count_all,
@@ -156,9 +145,53 @@ def fit_detectors(
             ),
             noisy=len(rows.clean) - len(fitted) if settings.noisy else None,
         ),
-        _hashes(as_clean, fitted),
-        _hashes(as_clean, held),
-        tuple(each for other in strange.values() for each in other.observed.hashes),
+        _hashes(images.clean, fitted),
+        _hashes(images.clean, held),
+        images.other_hashes,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Images:
+    """What is observed of all images.
+
+    Attributes:
+        clean: Of clean ones, and of noisy copies that count as clean.
+        to_find: Of attacked ones that count, and of other data; None if there are none.
+        attacks: What the attacks did.
+        other_hashes: Of other data.
+    """
+
+    clean: Observations
+    to_find: Observations | None
+    attacks: tuple[AttackRecord, ...]
+    other_hashes: tuple[str, ...]
+
+
+def _images(
+    subject: Subject,
+    senses: Senses,
+    given: Labeled,
+    clean: Observations,
+    others: Mapping[str, KnownData],
+    settings: FitSettings,
+    progress: Progress,
+) -> _Images:
+    sets = [_made(attack, subject, given, settings, progress) for attack in settings.attacks]
+    attacked = [
+        observe_attack(senses, made, clean).observed.take(made.outcome.counted) for made in sets
+    ]
+    named = {name: OtherData(known.images) for name, known in others.items()}
+    strange = [each.observed for each in observe_others(senses, clean, named).values()]
+    to_find = [*attacked, *strange]
+    if settings.noisy:
+        copies = observe_noisy(senses, sets, clean, settings.seed)
+        clean = Observations.concatenated([clean, copies])
+    return _Images(
+        clean,
+        Observations.concatenated(to_find) if to_find else None,
+        tuple(map(_record, sets)),
+        tuple(name for each in strange for name in each.hashes),
     )
 
 
