@@ -74,7 +74,8 @@ class FittedOn:
     @property
     def known(self) -> tuple[str, ...]:
         """The names of attacks and other data that were fitted on."""
-        return tuple(each.name for each in (*self.attacks, *self.others))
+        others = [each.name for each in self.others]
+        return (*(each.name for each in self.attacks), *others)
 
     def to_json(self) -> dict[str, Any]:
         """Values of JSON, which :meth:`of` reads."""

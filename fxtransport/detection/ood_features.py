@@ -137,7 +137,7 @@ def fit_gaussians(made: Any, features: torch.Tensor, classes: torch.Tensor) -> N
     """
     try:
         made.fit_features(features, contiguous(classes))
-    except torch.linalg.LinAlgError as error:
+    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
         count, width = features.shape
         raise _singular(width, count) from error
     check_inverse(made.cov, made.precision, len(features))
