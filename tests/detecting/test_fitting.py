@@ -216,3 +216,12 @@ def test_how_attacks_counted_is_told() -> None:
     assert about.count_all
     assert type(about).of(about.to_json()) == about
     assert not detector().fitted_on.count_all
+
+
+def test_a_description_that_knows_no_other_data_is_read() -> None:
+    about = detector().fitted_on
+    content = about.to_json()
+    del content["others"], content["noisy"]
+    assert type(about).of(content) == about
+    with pytest.raises(UsageError, match="does not say what it was fitted on"):
+        type(about).of({**content, "others": [{"name": "mnist5k"}]})
