@@ -4,7 +4,7 @@ import json
 import math
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -21,9 +21,6 @@ from fxtransport.cli.detect_options import (
     watched_option,
 )
 
-if TYPE_CHECKING:
-    from fxtransport.detection.results import Row
-
 
 @click.command()
 @click.argument("det", type=click.Path(path_type=Path))
@@ -32,7 +29,7 @@ if TYPE_CHECKING:
     "--ood",
     "others",
     multiple=True,
-    metavar="NAME",
+    metavar="[near=|far=]NAME",
     help="Another data set, whose test split the detectors shall find; may be repeated.",
 )
 @data_options
@@ -52,6 +49,12 @@ if TYPE_CHECKING:
 )
 @click.option("--images", type=click.IntRange(1), metavar="N", help="At most this many images.")
 @seed_option
+@click.option(
+    "--seeds",
+    type=click.IntRange(2),
+    metavar="N",
+    help="Fit and test N times, on other splits of the images, and show 95 % intervals.",
+)
 @watched_option
 @device_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a test, on stdout.")
@@ -71,6 +74,7 @@ def evaluate(
     plots: Path | None,
     images: int | None,
     seed: int,
+    seeds: int | None,
     watched: Path | None,
     device: str | None,
     as_json: bool,
@@ -79,50 +83,65 @@ def evaluate(
     """Test the detectors in DET on the test split: on attacks, and on other data.
 
     Without --attack and --ood, the attacks are those that the detectors were fitted on. The
-    attack that a detector finds worst is marked. An image that was fitted on is refused.
+    attack that a detector finds worst is marked. An image that was fitted on is refused. Other
+    data is near, far, or neither, and shares no image with the test split or with other sets.
+
+    With --seeds, detectors of the same kinds are fitted again: each time, the images of the
+    validation and of the test split are divided by another seed.
 
     For example: fxtransport detect evaluate det --attack fgm --attack pgd --ood patches
     """
     from fxtransport.detecting.evaluating import (
+        Evaluation,
         EvaluationSettings,
         evaluate_detectors,
         images_to_test,
         known_attacks,
-        other_images,
+    )
+    from fxtransport.detecting.other_data import load_others, parse_others
+    from fxtransport.detecting.repeating import (
+        SeedsEvaluation,
+        evaluate_over_seeds,
+        images_to_split,
     )
     from fxtransport.report.detection_pictures import draw, require_matplotlib
     from fxtransport.report.detection_table import show_evaluation
 
     chosen = attack_settings(attacks, epsilon)
+    parse_others(others)
     if plots is not None:
         require_matplotlib()
     with compiling(str(det)):
         found = open_detector(det, watched, device, trust_files=trust_files)
         source = source_of(data, data_dir, download, data_arg)
         source = source or found.fitted_on.data.moved(data_dir)
-        given = images_to_test(found, source, images, seed)
-        strange = {name: other_images(found, name, images, seed) for name in others}
+        pool = None if seeds is None else images_to_split(found, source, images, seed)
+        given = images_to_test(found, source, images, seed) if pool is None else pool.images
+        strange = load_others(found, others, images, seed)
     if not chosen and not others:
         chosen = known_attacks(found)
     settings = EvaluationSettings(chosen, fpr, seed, count_all)
+    result: Evaluation | SeedsEvaluation
     with attack_progress() as progress:
-        result = evaluate_detectors(found, given, settings, strange, progress)
+        if pool is None or seeds is None:
+            result = evaluate_detectors(found, given, settings, strange, progress)
+        else:
+            result = evaluate_over_seeds(
+                found, pool, settings, strange, seeds=seeds, progress=progress
+            )
     if plots is not None:
-        for path in draw(result, plots):
+        evaluations = [result] if isinstance(result, Evaluation) else result.evaluations
+        for path in draw(evaluations, plots):
             click.echo(f"drawn: {path}", err=True)
     if as_json:
         for row in result.rows:
-            click.echo(json.dumps(_json(row)))
+            click.echo(json.dumps(_json(asdict(row))))
     else:
         show_evaluation(out_console(), found, result)
 
 
-def _json(row: "Row") -> dict[str, Any]:
-    """A row as values of JSON, which knows no NaN."""
-    found = asdict(row)
-    found["metrics"] = {name: _number(value) for name, value in row.metrics.items()}
-    return found | {name: _number(found[name]) for name in ("success_rate", "threshold")}
-
-
-def _number(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def _json(value: Any) -> Any:
+    """Values of JSON, which knows no NaN and no infinities."""
+    if isinstance(value, dict):
+        return {name: _json(each) for name, each in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value

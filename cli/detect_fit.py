@@ -41,9 +41,21 @@ if TYPE_CHECKING:
     multiple=True,
     metavar="NAME,…",
     help="Which detectors; the first judges by default.  "
-    "[default: combined with --attack, one-class without]",
+    "[default: combined with --attack or --ood, one-class without]",
 )
 @attack_options
+@click.option(
+    "--ood",
+    "others",
+    multiple=True,
+    metavar="NAME",
+    help="Another data set, whose test split is fitted on like attacked images; may be repeated.",
+)
+@click.option(
+    "--noisy",
+    is_flag=True,
+    help="Count copies as clean that have as much noise as the attacks change.",
+)
 @data_options
 @click.option(
     "--validation",
@@ -76,6 +88,8 @@ def fit(
     attacks: tuple[str, ...],
     epsilon: float | None,
     count_all: bool,
+    others: tuple[str, ...],
+    noisy: bool,
     data: str | None,
     data_dir: str | None,
     download: bool,
@@ -92,6 +106,9 @@ def fit(
     Detectors are fitted on the validation split, which the model was not trained on; a share of
     it calibrates. The test split is not read. DET holds the model, too, and needs nothing else.
 
+    With --ood, detectors learn to find other data; evaluate it on further sets, for it refuses
+    images that were fitted on. With --noisy, they learn that noise is no attack.
+
     For example: fxtransport detect fit run --attack fgm --detector combined,one-class -o det
     """
     from fxtransport.detecting.fitting import FitSettings, fit_detectors
@@ -106,6 +123,8 @@ def fit(
         images=images,
         seed=seed,
         count_all=count_all,
+        others=others,
+        noisy=noisy,
     )
     shares: dict[str, Any] = {"seed": seed} | ({"validation": validation} if validation else {})
     source = source_of(data, data_dir, download, data_arg, **shares)

@@ -2,8 +2,9 @@
 
 import csv
 import json
+import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,14 +17,13 @@ from fxtransport.cli.detect_options import device_option, open_detector, watched
 if TYPE_CHECKING:
     from fxtransport.detecting.judging import Judged
 
+STDIN = "-"
 COLUMNS = ("image", "verdict", "p_value", "score", "predicted")
 
 
 @click.command()
 @click.argument("det", type=click.Path(path_type=Path))
-@click.argument(
-    "images", metavar="IMAGES...", nargs=-1, required=True, type=click.Path(path_type=Path)
-)
+@click.argument("images", metavar="IMAGES...", nargs=-1, required=True)
 @click.option("--detector", metavar="NAME", help="Which detector judges; by default the first.")
 @click.option(
     "--fpr",
@@ -41,7 +41,7 @@ COLUMNS = ("image", "verdict", "p_value", "score", "predicted")
 @debug_option
 def score(
     det: Path,
-    images: tuple[Path, ...],
+    images: tuple[str, ...],
     detector: str | None,
     fpr: float,
     form: str | None,
@@ -50,6 +50,8 @@ def score(
     trust_files: bool,
 ) -> None:
     """Judge IMAGES, files and folders, by a detector in DET: clean or suspicious.
+
+    In the place of one, - stands for names on stdin, one a line.
 
     The p-value is the share of clean images that look at least as suspicious. Of clean images
     that are drawn like those of the calibration, at most --fpr are called suspicious.
@@ -62,13 +64,14 @@ def score(
     from fxtransport.detecting.judging import judge_files
     from fxtransport.errors import UsageError
 
+    paths = list(_paths(images))
     found = open_detector(det, watched, device, trust_files=trust_files)
     refused = 0
     judged = []
     writer = csv.writer(sys.stdout, lineterminator="\n")
     if form == "csv":
         click.echo(",".join(COLUMNS))
-    for each in judge_files(found, images, detector, fpr=fpr):
+    for each in judge_files(found, paths, detector, fpr=fpr):
         refused += bool(each.error)
         if each.error:
             report(UsageError(each.error), f"{each.image}: {each.error}")
@@ -82,6 +85,23 @@ def score(
         _show(judged)
     if refused:
         raise click.exceptions.Exit(UsageError.exit_code)
+
+
+def _paths(names: Iterable[str]) -> Iterator[Path]:
+    """The files and folders that are named, on stdin where - stands."""
+    from fxtransport.errors import UsageError
+
+    for name in names:
+        if name != STDIN:
+            yield Path(name)
+            continue
+        # a name is bytes, which need not be text
+        lines = sys.stdin.buffer.read().split(b"\n")
+        kept = [line.removesuffix(b"\r") for line in lines if line.strip()]
+        listed = [Path(os.fsdecode(line)) for line in kept]
+        if not listed:
+            raise UsageError("there is no name of an image on stdin: write one a line")
+        yield from listed
 
 
 def _json(each: "Judged") -> str:

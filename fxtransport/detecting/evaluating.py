@@ -1,11 +1,11 @@
 """Test fitted detectors on images that they have not seen: attacked ones, and other data."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
+from torch import Tensor
 
+from fxtransport.data import Splits
 from fxtransport.detecting.attacking import (
     Labeled,
     Progress,
@@ -16,22 +16,14 @@ from fxtransport.detecting.attacking import (
     silent,
 )
 from fxtransport.detecting.image_detector import ImageDetector
+from fxtransport.detecting.other_data import OtherData, observe_others, refuse_shared
 from fxtransport.detecting.source import DataSource
+from fxtransport.detecting.trial import Trial
 from fxtransport.detection import Observations
-from fxtransport.detection.attacks import Attack, make_attack
-from fxtransport.detection.detector import FPR, Detector, Scores
-from fxtransport.detection.metrics import metrics
-from fxtransport.detection.observed_attack import ObservedAttack
+from fxtransport.detection.attacks import Attack, AttackedSet, make_attack
+from fxtransport.detection.detector import FPR, Scores
 from fxtransport.detection.results import Row
 from fxtransport.errors import UsageError
-
-SEEN, UNSEEN, CLEAN_ONLY, WORST, OTHER = (
-    "seen",
-    "unseen",
-    "clean only",
-    "worst case",
-    "other data",
-)
 
 
 @dataclass(frozen=True)
@@ -72,7 +64,7 @@ def evaluate_detectors(
     found: ImageDetector,
     given: Labeled,
     settings: EvaluationSettings,
-    others: Mapping[str, Labeled] | None = None,
+    others: Mapping[str, OtherData] | None = None,
     progress: Progress = silent,
 ) -> Evaluation:
     """Test all detectors on attacks on some images, and on other images.
@@ -81,39 +73,72 @@ def evaluate_detectors(
         found: The detectors, with their model.
         given: Clean images as the model takes them, with their classes.
         settings: Which attacks, and how.
-        others: Images of other data, by name, prepared for the same model.
+        others: Images of other data, by name, prepared for the same model. What is fitted on,
+            the clean images and each of these sets are disjoint.
         progress: Is told how many images are attacked.
 
     Raises:
-        UsageError: an image was fitted on or calibrated with, there is nothing to test on, or an
-            attack cannot be run.
+        UsageError: an image was fitted on or calibrated with, or is in two sets to test on; there
+            is nothing to test on; or an attack cannot be run.
+    """
+    check_settings(found, settings, others)
+    clean = observe(found.senses, given.images)
+    refuse_known(found, "images to test on", clean)
+    strange = observe_others(found.senses, clean, others or {})
+    for name, other in strange.items():
+        refuse_known(found, f"images of {name}", other.observed)
+    made = {
+        attack: attacked_set(found, attack, given, settings, progress)
+        for attack in settings.attacks
+    }
+    attacks = {attack: observe_attack(found.senses, each, clean) for attack, each in made.items()}
+    trial = Trial(found.detectors, found.fitted_on, clean, settings.fpr)
+    trial.run(attacks, strange)
+    return evaluation_of(trial, given.labels)
+
+
+def check_settings(
+    found: ImageDetector, settings: EvaluationSettings, others: Mapping[str, OtherData] | None
+) -> None:
+    """Check what can be known before anything is computed.
+
+    Raises:
+        UsageError: there is nothing to test on, or detectors were calibrated with too few images
+            for the false-positive rate.
     """
     if not settings.attacks and not others:
         raise UsageError("there is nothing to test on: name an attack, or other data")
-    clean = observe(found.senses, given.images)
-    refuse_known(found, "images to test on", clean)
-    test = _Test(found, clean, settings.fpr)
-    attacks = {}
-    for attack in settings.attacks:
-        made = attack_labeled(
-            attack,
-            found.senses.program,
-            found.identity.preprocessing,
-            given,
-            seed=settings.seed,
-            count_all=settings.count_all,
-            progress=progress,
-        )
-        attacks[attack.name] = observe_attack(found.senses, made, clean)
-        test.attack(attack, attacks[attack.name])
-    if len(attacks) > 1:
-        test.worst_case(attacks)
-    for name, images in (others or {}).items():
-        observed = observe(found.senses, images.images)
-        refuse_known(found, f"images of {name}", observed)
-        test.other(name, observed)
-    right = clean.predicted == given.labels.numpy()
-    return Evaluation(tuple(test.rows), test.clean, test.tested, float(right.mean()))
+    for detector in found.detectors.values():
+        detector.threshold(fpr=settings.fpr)
+
+
+def attacked_set(
+    found: ImageDetector,
+    attack: Attack,
+    given: Labeled,
+    settings: EvaluationSettings,
+    progress: Progress,
+) -> AttackedSet:
+    """Images before and after an attack on the model that is watched.
+
+    Raises:
+        UsageError: the attack cannot be run.
+    """
+    return attack_labeled(
+        attack,
+        found.senses.program,
+        found.identity.preprocessing,
+        given,
+        seed=settings.seed,
+        count_all=settings.count_all,
+        progress=progress,
+    )
+
+
+def evaluation_of(trial: Trial, labels: Tensor) -> Evaluation:
+    """What came out of tests, of clean images of some classes and of others."""
+    right = trial.observed.predicted == labels.numpy()
+    return Evaluation(tuple(trial.rows), trial.clean, trial.tested, float(right.mean()))
 
 
 def images_to_test(
@@ -130,6 +155,15 @@ def images_to_test(
     Raises:
         UsageError: the data cannot be loaded, or has other classes than the model.
     """
+    return collect(splits_for(found, source).test, most, seed)
+
+
+def splits_for(found: ImageDetector, source: DataSource) -> Splits:
+    """The splits of data that the model was trained for, as pixels.
+
+    Raises:
+        UsageError: the data cannot be loaded, or has other classes than the model.
+    """
     splits = source.pixels(found.identity.preprocessing)
     known = found.identity.classes
     if splits.class_names != known:
@@ -138,19 +172,7 @@ def images_to_test(
             f"and the model {len(known)}, {_listed(known)}; data of other classes is tested on "
             "as other data (ood)"
         )
-    return collect(splits.test, most, seed)
-
-
-def other_images(
-    found: ImageDetector, name: str, most: int | None = None, seed: int = 0
-) -> Labeled:
-    """The test split of other data, whose classes do not matter, as the model takes it.
-
-    Raises:
-        UsageError: the data cannot be loaded.
-    """
-    source = DataSource.named(name)
-    return collect(source.pixels(found.identity.preprocessing).test, most, seed)
+    return splits
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -166,95 +188,8 @@ def refuse_known(found: ImageDetector, what: str, observed: Observations) -> Non
     """Check that images are new to the detectors.
 
     Raises:
-        UsageError: some were fitted on, or calibrated with.
+        UsageError: some were fitted on, as clean images or as other data, or calibrated with.
     """
-    known = {*found.fitted_hashes, *found.calibration_hashes}
-    shared = [row for row, name in enumerate(observed.hashes) if name in known]
-    if shared:
-        raise UsageError(
-            f"{len(shared)} of {len(observed)} {what}, the first of them number {shared[0]}, are "
-            "among those that the detectors were fitted on or calibrated with; leave them out"
-        )
-
-
-@dataclass(eq=False)
-class _Test:
-    """Collects the rows and the scores of all tests."""
-
-    found: ImageDetector
-    observed: Observations
-    fpr: float
-    rows: list[Row] = field(default_factory=list)
-    tested: dict[tuple[str, str], Scores] = field(default_factory=dict)
-    clean: dict[str, Scores] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.clean = self._each(lambda detector: detector.score(self.observed))
-
-    def attack(self, attack: Attack, seen: ObservedAttack) -> None:
-        """The rows of an attack; without figures if it counts on no image."""
-        outcome = seen.outcome
-        counted = np.flatnonzero(outcome.counted)
-        for name, detector in self.found.detectors.items():
-            row = Row(
-                self._protocol(detector, attack),
-                name,
-                self._fitted_on(detector),
-                attack.name,
-                outcome.success_rate,
-                counts=outcome.counts,
-            )
-            if len(counted):
-                scores = detector.score(seen.observed.take(counted))
-                row = self._measured(row, detector, scores, outcome.successful[counted])
-            self.rows.append(row)
-
-    def worst_case(self, attacks: Mapping[str, ObservedAttack]) -> None:
-        """The attacker chooses for each image the attack that is least suspicious."""
-        wrong = next(iter(attacks.values())).outcome.misclassified
-        for name, detector in self.found.detectors.items():
-            least = np.full(len(self.observed), np.inf)
-            succeeded = np.zeros(len(self.observed), bool)
-            for seen in attacks.values():
-                counted = np.flatnonzero(seen.outcome.counted)
-                if len(counted):
-                    scores = detector.score(seen.observed.take(counted))
-                    least[counted] = np.minimum(least[counted], scores)
-                    succeeded |= seen.outcome.successful
-            rate = float(succeeded[~wrong].mean()) if (~wrong).any() else float("nan")
-            row = Row(WORST, name, self._fitted_on(detector), f"{len(attacks)} attacks", rate)
-            reached = np.isfinite(least)
-            if reached.any():
-                row = self._measured(row, detector, least[reached], succeeded[reached])
-            self.rows.append(row)
-
-    def other(self, name: str, observed: Observations) -> None:
-        """The rows of other data."""
-        for own, detector in self.found.detectors.items():
-            row = Row(OTHER, own, self._fitted_on(detector), name)
-            scores = detector.score(observed)
-            self.rows.append(self._measured(row, detector, scores, np.ones(len(scores), bool)))
-
-    def _measured(
-        self, row: Row, detector: Detector, scores: Scores, succeeded: NDArray[np.bool_]
-    ) -> Row:
-        threshold = detector.threshold(fpr=self.fpr)
-        own = self.clean[row.detector]
-        self.tested[row.detector, row.tested_on] = scores
-        figures = asdict(metrics(own, scores, threshold, succeeded))
-        return replace(
-            row, metrics=figures, threshold=threshold, clean=len(own), attacked=len(scores)
-        )
-
-    def _each(self, score: Callable[[Detector], Scores]) -> dict[str, Scores]:
-        return {name: score(detector) for name, detector in self.found.detectors.items()}
-
-    def _fitted_on(self, detector: Detector) -> str:
-        names: Sequence[str] = [each.name for each in self.found.fitted_on.attacks]
-        return "+".join(names) if detector.needs_attacked else ""
-
-    def _protocol(self, detector: Detector, attack: Attack) -> str:
-        if not detector.needs_attacked:
-            return CLEAN_ONLY
-        known = [(each.name, dict(each.settings)) for each in self.found.fitted_on.attacks]
-        return SEEN if (attack.name, attack.settings) in known else UNSEEN
+    known = {*found.fitted_hashes, *found.calibration_hashes, *found.other_hashes}
+    among = "those that the detectors were fitted on or calibrated with"
+    refuse_shared(what, observed, among, known)

@@ -14,17 +14,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fxtransport.detecting.image_detector import ImageDetector
-from fxtransport.detecting.senses import Senses
+from fxtransport.detecting.senses import Senses, Take
+from fxtransport.detection.scene_statistics import SceneStatistics
 from fxtransport.errors import UsageError, VerificationError, first_line
 from fxtransport.files import path_beside, put
 from fxtransport.process import device_of
 
 INPUT = "images"
 METADATA = "fxtransport"
+NSS = "nss"
+"""What is read of the pixels by matrices here."""
 NOT_IN_ONNX = {
-    "nss": "natural scene statistics (nss), which are not exported",
-    "odin": "gradients (odin), which an ONNX model cannot compute",
-    "stability": "masked images (stability), which take further forwards",
+    "odin": "odin moves an image along a gradient of the model, for which ONNX has no operation",
+    "stability": "layer-inconsistency reads logits of masked images, which take further forwards",
 }
 """What detectors read that is not exported, and why."""
 
@@ -38,13 +40,17 @@ class Extraction(nn.Module):
     Args:
         senses: What is read.
         names: Of the arrays.
+        size: (C, H, W) of the images.
     """
 
-    def __init__(self, senses: Senses, names: tuple[str, ...]) -> None:
+    def __init__(self, senses: Senses, names: tuple[str, ...], size: tuple[int, int, int]) -> None:
         super().__init__()
         self.extractor = senses.extractor
         self.names = names
-        self._further = senses.further
+        self._further: dict[str, Take] = dict(senses.further)
+        if NSS in names:
+            self.scene = SceneStatistics(*size[1:]).to(device_of(senses.program))
+            self._further[NSS] = self.scene
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """The arrays, B×F each."""
@@ -79,7 +85,7 @@ def export_extractor(
     """
     _require()
     names = outputs_of(found, detectors or tuple(found.detectors))
-    module = Extraction(found.senses, names).eval()
+    module = Extraction(found.senses, names, found.identity.preprocessing.size).eval()
     example = _examples(found, 2)
     try:
         with path_beside(file) as beside:
@@ -100,13 +106,22 @@ def outputs_of(found: ImageDetector, detectors: Sequence[str]) -> tuple[str, ...
         UsageError: there is no such detector, or one reads what ONNX cannot compute.
     """
     reads = {"logits", *(array for name in detectors for array in found.named(name).reads)}
-    for array in reads & NOT_IN_ONNX.keys():
-        raise UsageError(
-            f"a detector reads {NOT_IN_ONNX[array]}: export for others that are fitted, by name"
-        )
+    for array, reason in NOT_IN_ONNX.items():
+        if array in reads:
+            raise UsageError(f"{reason}; {_instead(found)}")
     layers = [f"layer.{k}" for k in range(len(found.senses.extractor.layers))]
-    order = ["logits", "transport", "penultimate", *layers, "laplacian"]
+    order = ["logits", "transport", "penultimate", *layers, "laplacian", NSS]
     return tuple(name for name in order if name in reads or ("layer" in reads and name in layers))
+
+
+def _instead(found: ImageDetector) -> str:
+    """What can be exported, where something cannot."""
+    others = [
+        name for name, each in found.detectors.items() if not NOT_IN_ONNX.keys() & {*each.reads}
+    ]
+    if others:
+        return f"export what the other detectors read, by name: {', '.join(others)}"
+    return "fit another detector, such as max-softmax, which reads the logits"
 
 
 def _require() -> None:

@@ -27,6 +27,21 @@ class AttackRecord:
 
 
 @dataclass(frozen=True)
+class OtherRecord:
+    """Other data that detectors were fitted on, as images to find.
+
+    Attributes:
+        name: As it was named.
+        data: The set, and how it is split.
+        images: How many of its test split, chosen by the seed.
+    """
+
+    name: str
+    data: DataSource
+    images: int
+
+
+@dataclass(frozen=True)
 class FittedOn:
     """What detectors were fitted on.
 
@@ -39,6 +54,9 @@ class FittedOn:
         attacks: The attacks on them.
         held_out: The share that was held out.
         seed: By which images were chosen and held out, and attacks drawn.
+        count_all: Whether every image counted as attacked.
+        others: Other data that was to be found, like attacked images.
+        noisy: How many noisy copies counted as clean; None if there were to be none.
     """
 
     data: DataSource
@@ -49,6 +67,15 @@ class FittedOn:
     attacks: tuple[AttackRecord, ...]
     held_out: float
     seed: int
+    count_all: bool = False
+    others: tuple[OtherRecord, ...] = ()
+    noisy: int | None = None
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """The names of attacks and other data that were fitted on."""
+        others = [each.name for each in self.others]
+        return (*(each.name for each in self.attacks), *others)
 
     def to_json(self) -> dict[str, Any]:
         """Values of JSON, which :meth:`of` reads."""
@@ -63,6 +90,11 @@ class FittedOn:
         """
         try:
             attacks = tuple(AttackRecord(**each) for each in found["attacks"])
-            return cls(**{**found, "data": DataSource(**found["data"]), "attacks": attacks})
+            others = tuple(
+                OtherRecord(**{**each, "data": DataSource(**each["data"])})
+                for each in found.get("others", ())
+            )
+            data = DataSource(**found["data"])
+            return cls(**{**found, "data": data, "attacks": attacks, "others": others})
         except (TypeError, KeyError) as error:
             raise UsageError(f"it does not say what it was fitted on: {error}") from error

@@ -60,6 +60,7 @@ def save_detector(found: ImageDetector, folder: str | os.PathLike[str]) -> None:
     arrays = {
         "fitted": _as_array(found.fitted_hashes),
         "calibration": _as_array(found.calibration_hashes),
+        "others": _as_array(found.other_hashes),
     }
     try:
         save_file(arrays, path / IMAGES)
@@ -161,7 +162,8 @@ def _as_array(hashes: tuple[str, ...]) -> np.ndarray:
     return np.frombuffer(joined, dtype=np.uint8).reshape(-1, 32).copy()
 
 
-def _read_hashes(path: Path, sha256: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _read_hashes(path: Path, sha256: Any) -> list[tuple[str, ...]]:
+    """Those of images that were fitted on, calibrated with, and of other data."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -169,7 +171,6 @@ def _read_hashes(path: Path, sha256: Any) -> tuple[tuple[str, ...], tuple[str, .
     if hashlib.sha256(content).hexdigest() != sha256:
         raise SavedDetectorError(f"{path} is damaged, or not the file that {DESCRIPTION} names")
     arrays = load_arrays(content)
-    fitted, calibration = (
-        tuple(row.tobytes().hex() for row in arrays[name]) for name in ("fitted", "calibration")
-    )
-    return fitted, calibration
+    # a folder that was written before other data could be fitted on has none
+    names = [name for name in ("fitted", "calibration", "others") if name in arrays]
+    return [tuple(row.tobytes().hex() for row in arrays[name]) for name in names]

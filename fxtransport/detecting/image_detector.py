@@ -71,6 +71,7 @@ class ImageDetector:
         fitted_on: What they were fitted on.
         fitted_hashes: The hashes of the clean images that they were fitted on.
         calibration_hashes: Those of the clean images that they were calibrated with.
+        other_hashes: Those of other data that they were fitted on.
     """
 
     senses: Senses
@@ -79,6 +80,7 @@ class ImageDetector:
     fitted_on: FittedOn
     fitted_hashes: tuple[str, ...]
     calibration_hashes: tuple[str, ...]
+    other_hashes: tuple[str, ...] = ()
 
     @property
     def default(self) -> str:

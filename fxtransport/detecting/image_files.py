@@ -115,6 +115,8 @@ def _rows(path: Path, size: tuple[int, ...]) -> Iterator[Found]:
             f"holds {images.dtype} of {tuple(images.shape)}; pixels from 0 to 1 are needed, "
             f"floating-point, N×{'×'.join(map(str, size))}"
         )
+    if not len(images):
+        raise UsageError("holds no image")
     for number, image in enumerate(images):
         reason = _flaw(image)
         yield Found(f"{path}[{number}]", None if reason else image.float().clamp(0, 1), reason)

@@ -95,12 +95,13 @@ def open_subject(
                 f"{name} holds neither a run of fxtransport train nor a saved program: it has no "
                 f"{CONFIG} and no {DESCRIPTION}"
             )
+    # a name that is none is told before anything is asked for
+    spec = None if folder.is_dir() else absolute(resolve(name))
     if source is None:
         raise UsageError(f"{name} is not a run, which knows its data: give source")
-    if folder.is_dir():
+    if spec is None:
         program = _saved_program(folder, activations, trust_files=trust_files)
         return _with_data(program, source, transform or {})
-    spec = absolute(resolve(name))
     if not pretrained and spec.library != "file":
         raise UsageError(
             f"{spec.canonical} has no weights: give pretrained=True, the folder of a run, or a "

@@ -17,7 +17,7 @@ from fxtransport.detection.detector import Classes, Detector, Scores, not_fitted
 from fxtransport.detection.extractor import Extractor, images_of
 from fxtransport.detection.observations import Array, Observations
 from fxtransport.detection.ood import numbers, pytorch_ood, tensor
-from fxtransport.detection.ood_features import check_inverse, contiguous
+from fxtransport.detection.ood_features import fit_gaussians
 from fxtransport.errors import UsageError
 
 Combine = Literal["max", "logistic"]
@@ -70,7 +70,7 @@ class Mahalanobis(Detector):
         held, kept = np.split(rows, [max(1, round(_HELD * len(clean)))])
         if len(kept) < 2:
             raise UsageError(f"{len(clean)} clean images are too few for {self.name}; give more")
-        classes = contiguous(torch.from_numpy(predicted[kept]))
+        classes = torch.from_numpy(predicted[kept])
         arrays = layers_of(clean)
         self.layers = [self._fitted(k, array[kept], classes) for k, array in enumerate(arrays)]
         distances = self.distances(clean.take(held))
@@ -84,11 +84,12 @@ class Mahalanobis(Detector):
     def _fitted(self, k: int, array: Array, classes: torch.Tensor) -> Any:
         made = pytorch_ood("Mahalanobis")(None)
         try:
-            made.fit_features(torch.from_numpy(array.copy()), classes)
-            check_inverse(made.cov, made.precision, len(array))
-        except (UsageError, RuntimeError) as error:
-            # torch.linalg's own error of a singular matrix is the latter
-            raise UsageError(f"{self.name} cannot be fitted on layer.{k}: {error}") from error
+            fit_gaussians(made, torch.from_numpy(array.copy()), classes)
+        except UsageError as error:
+            raise UsageError(
+                f"{self.name} cannot be fitted on layer.{k}: {error}; or leave the layer out: give "
+                "the Extractor other layers"
+            ) from error
         # as it will be when it is loaded, to the last bit
         made.precision = made.precision.contiguous()
         return made

@@ -29,8 +29,7 @@ class RelativeMahalanobis(FeaturesDetector):
         return pytorch_ood(self.other)(None)
 
     def _learn(self, made: Any, clean: Observations, classes: Classes | None) -> None:
-        made.fit_features(self._features(clean), contiguous(self._classes(clean, classes)))
-        check_inverse(made.cov, made.precision, len(clean))
+        fit_gaussians(made, self._features(clean), self._classes(clean, classes))
         check_inverse(made.background_cov, made.background_precision, len(clean))
 
     def _learned(self, made: Any) -> dict[str, NDArray[Any]]:
@@ -125,6 +124,25 @@ def contiguous(classes: torch.Tensor) -> torch.Tensor:
     return numbered
 
 
+def fit_gaussians(made: Any, features: torch.Tensor, classes: torch.Tensor) -> None:
+    """Fit a detector of pytorch-ood that inverts a covariance of all classes.
+
+    Args:
+        made: The detector.
+        features: N×F.
+        classes: Of each row, N; classes that no row has are left out.
+
+    Raises:
+        UsageError: the covariance is singular, or close to it.
+    """
+    try:
+        made.fit_features(features, contiguous(classes))
+    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
+        count, width = features.shape
+        raise _singular(width, count) from error
+    check_inverse(made.cov, made.precision, len(features))
+
+
 def check_inverse(covariance: torch.Tensor, precision: torch.Tensor, count: int) -> None:
     """Check that a covariance was inverted, in float32, so that no distance is negative.
 
@@ -140,7 +158,17 @@ def check_inverse(covariance: torch.Tensor, precision: torch.Tensor, count: int)
     error = (precision @ covariance - torch.eye(width)).abs().max()
     # a constant column leaves an error below 1, and too few images one of hundreds
     if not error < _INVERSE_ERROR:
-        raise UsageError(
-            f"the covariance of {width} columns cannot be inverted with {count} images; give more "
-            "images than columns"
-        )
+        raise _singular(width, count)
+
+
+def _singular(width: int, count: int) -> UsageError:
+    """The error of a covariance that has no inverse, with what can be done."""
+    many = (
+        "give more images than columns, or"
+        if count <= width
+        else "some columns follow from others:"
+    )
+    return UsageError(
+        f"the covariance of {width} columns cannot be inverted with {count} images; {many} take "
+        "one-class, whose covariance is shrunk, or a detector without one, such as knn"
+    )

@@ -1,6 +1,6 @@
 """ROC curves and histograms of detectors, drawn by matplotlib."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,11 +32,12 @@ def require_matplotlib() -> None:
         ) from error
 
 
-def draw(result: Evaluation, folder: Path) -> Iterator[Path]:
+def draw(results: Sequence[Evaluation], folder: Path) -> Iterator[Path]:
     """Draw ``roc.png``, a curve of each detector in each test, and ``scores-DETECTOR.png``.
 
     Args:
-        result: What came out of tests.
+        results: What came out of tests: once, or with each of several seeds, whose curves are
+            all drawn. Scores are those of the first seed, since each fits other detectors.
         folder: Where; it is made if it does not exist.
 
     Yields:
@@ -46,8 +47,9 @@ def draw(result: Evaluation, folder: Path) -> Iterator[Path]:
         UsageError: matplotlib is not installed, or the folder cannot be written.
     """
     require_matplotlib()
-    tests = list(dict.fromkeys(test for _, test in result.tested))
-    pictures = {"roc.png": _curves(result, tests)} if tests else {}
+    result = results[0]
+    tests = list(dict.fromkeys(test for each in results for _, test in each.tested))
+    pictures = {"roc.png": _curves(results, tests)} if tests else {}
     pictures |= {f"scores-{name}.png": _histograms(result, name, tests) for name in result.clean}
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -58,20 +60,30 @@ def draw(result: Evaluation, folder: Path) -> Iterator[Path]:
         raise UsageError(f"cannot write into {folder}: {error.strerror or error}") from error
 
 
-def _curves(result: Evaluation, tests: list[str]) -> "Figure":
-    from sklearn.metrics import roc_curve
-
+def _curves(results: Sequence[Evaluation], tests: list[str]) -> "Figure":
     figure, axes = _axes(len(tests))
+    width = 1.5 if len(results) == 1 else 0.7
     for axis, test in zip(axes, tests, strict=True):
-        for name, own in result.clean.items():
-            if (name, test) in result.tested:
-                labels, scores = _both(own, result.tested[name, test])
-                rates, detected, _ = roc_curve(labels, scores)
-                axis.plot(rates, detected, label=name)
+        for place, name in enumerate(results[0].clean):
+            label: str | None = name
+            for result in results:
+                if (name, test) in result.tested:
+                    axis.plot(
+                        *_curve(result, name, test), f"C{place}", label=label, linewidth=width
+                    )
+                    label = None
         axis.plot([0, 1], [0, 1], color="0.8", linewidth=1, zorder=0)
         axis.set(title=test, xlabel="false-positive rate", ylabel="detection rate")
         axis.legend(loc="lower right", fontsize="small")
     return figure
+
+
+def _curve(result: Evaluation, name: str, test: str) -> tuple[Any, Any]:
+    """False-positive and detection rates of a detector in a test."""
+    from sklearn.metrics import roc_curve
+
+    rates, detected, _ = roc_curve(*_both(result.clean[name], result.tested[name, test]))
+    return rates, detected
 
 
 def _histograms(result: Evaluation, name: str, tests: list[str]) -> "Figure":

@@ -1,17 +1,20 @@
 """The tables of ``fxtransport detect``."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 from rich.table import Table
 
-from fxtransport.detecting.evaluating import CLEAN_ONLY, SEEN, UNSEEN, Evaluation
+from fxtransport.detecting.evaluating import Evaluation
 from fxtransport.detecting.image_detector import SUSPICIOUS, ImageDetector
 from fxtransport.detecting.judging import Judged
-from fxtransport.detection.results import worst
+from fxtransport.detecting.repeating import SeedsEvaluation
+from fxtransport.detecting.trial import CLEAN_ONLY, SEEN, UNSEEN
+from fxtransport.detection.metrics import Interval
+from fxtransport.detection.results import Row, SeedsRow, worst
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,14 +31,18 @@ def show_fitted(console: "Console", found: ImageDetector) -> None:
         found: The detectors.
     """
     about = found.fitted_on
+    copies = "" if about.noisy is None else f" and {about.noisy} noisy copies of them"
     console.print(
-        f"{about.data.name}, {about.split}: fitted on {about.clean} clean images, calibrated with "
-        f"{about.calibration} others; the model is right about {about.accuracy:.2%}",
+        f"{about.data.name}, {about.split}: fitted on {about.clean} clean images{copies}, "
+        f"calibrated with {about.calibration} others; the model is right about "
+        f"{about.accuracy:.2%}",
         markup=False,
     )
     if about.attacks:
         console.print()
         show_attacks(console, [asdict(attack) for attack in about.attacks])
+    for other in about.others:
+        console.print(f"to find, too: {other.images} images of {other.name}", markup=False)
     console.print()
     table = _table("detector", "threshold at 5 %", "calibration images")
     for name, detector in found.detectors.items():
@@ -69,21 +76,37 @@ def show_attacks(console: "Console", summaries: Iterable[Mapping[str, Any]]) -> 
     console.print(table)
 
 
-def show_evaluation(console: "Console", found: ImageDetector, result: Evaluation) -> None:
+def show_evaluation(
+    console: "Console", found: ImageDetector, result: Evaluation | SeedsEvaluation
+) -> None:
     """Print one table of all detectors and tests; the worst attack of each detector is marked.
 
     Args:
         console: Where to print.
         found: The detectors.
-        result: What came out.
+        result: What came out, of one test each or of several seeds.
     """
-    names = [attack.name for attack in found.fitted_on.attacks]
-    known = f"{', '.join(names)} and clean images" if names else "clean images"
+    clean = "clean images" if found.fitted_on.noisy is None else "clean images and noisy copies"
+    names = ", ".join(found.fitted_on.known)
+    known = f"{names} and {clean}" if names else clean
     console.print(
-        f"fitted on {known}; the model is right about {result.accuracy:.2%} of the clean images",
+        f"fitted on {known}; the model is right about {_accuracy(result)} of the clean images",
         markup=False,
     )
+    if isinstance(result, SeedsEvaluation):
+        count = len(result.evaluations)
+        console.print(f"fitted and tested with {count} seeds; mean ± 95 % interval, in percent")
     console.print()
+    console.print(_evaluation_table(result.rows))
+
+
+def _accuracy(result: Evaluation | SeedsEvaluation) -> str:
+    if isinstance(result, SeedsEvaluation):
+        return f"{result.accuracy} %"
+    return f"{result.accuracy:.2%}"
+
+
+def _evaluation_table(rows: Sequence[Row] | Sequence[SeedsRow]) -> Table:
     figures = ("auroc", "aupr_in", "aupr_out", "fpr95tpr", "accuracy", "fpr", "successful")
     table = _table(
         *("detector", "tested on", "", "success", "clean", "to find"),
@@ -91,19 +114,19 @@ def show_evaluation(console: "Console", found: ImageDetector, result: Evaluation
     )
     for place in (1, 2):
         table.columns[place].justify = "left"
-    attacks = [row for row in result.rows if row.protocol in ATTACKED]
+    attacks = [row for row in rows if row.protocol in ATTACKED]
     several = len({row.tested_on for row in attacks}) > 1
     marked = worst(attacks) if several else {}
-    for row in result.rows:
+    for row in rows:
         is_worst = marked.get(row.detector) is row
         table.add_row(
             *(row.detector, escape(row.tested_on), row.protocol, _percent(row.success_rate)),
-            *(str(row.clean or ""), str(row.attacked)),
+            *(_count(row.clean), _count(row.attacked) or "0"),
             *(_percent(row.metrics.get(name)) for name in figures),
             "worst" if is_worst else "",
             style="bold" if is_worst else None,
         )
-    console.print(table)
+    return table
 
 
 def show_judged(console: "Console", judged: Iterable[Judged]) -> None:
@@ -126,8 +149,16 @@ def show_judged(console: "Console", judged: Iterable[Judged]) -> None:
     console.print(table)
 
 
-def _percent(value: float | None) -> str:
+def _percent(value: float | Interval | None) -> str:
+    if isinstance(value, Interval):
+        return "" if math.isnan(value.mean) else str(value)
     return "" if value is None or math.isnan(value) else f"{value:.1%}"
+
+
+def _count(value: float | Interval) -> str:
+    """How many images; the mean over seeds. Nothing for none."""
+    number = value.mean if isinstance(value, Interval) else value
+    return f"{number:.0f}" if number and not math.isnan(number) else ""
 
 
 def _table(*columns: str) -> Table:

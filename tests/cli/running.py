@@ -18,12 +18,12 @@ SMALL = ("--no-verify", "--train-samples", "200", "--batch-size", "50", "--devic
 class Command(Protocol):
     """Runs ``fxtransport`` in this process."""
 
-    def __call__(self, *arguments: str) -> Result: ...
+    def __call__(self, *arguments: str, stdin: str | None = None) -> Result: ...
 
 
-def in_process(*arguments: str) -> Result:
+def in_process(*arguments: str, stdin: str | None = None) -> Result:
     """Run the command line; stdout and stderr are kept apart."""
-    return CliRunner().invoke(cli, arguments, prog_name="fxtransport")
+    return CliRunner().invoke(cli, arguments, input=stdin, prog_name="fxtransport")
 
 
 def write_net(folder: Path) -> str:

@@ -49,6 +49,39 @@ def test_the_table_and_the_pictures(run: Command, tmp_path: Path) -> None:
         assert name in result.stderr
 
 
+def test_intervals_over_seeds(run: Command, tmp_path: Path) -> None:
+    options = ("--seeds", "2", "--attack", "fgm", "--attack", "bim{steps=3}", "--epsilon", "0.1")
+    plots = tmp_path / "plots"
+    ood = ("--ood", "near=mnist5k", "--ood", "far=patches")
+    result = run(*("detect", "evaluate", str(saved()), *FEW, *options, *ood, "--plots", str(plots)))
+    assert result.exit_code == 0, result.stderr
+    assert "with 2 seeds; mean ± 95 % interval, in percent" in result.stdout
+    lines = [line.split() for line in result.stdout.splitlines()]
+    rows = [line for line in lines if line and line[0] in DETECTORS]
+    assert {line[2] for line in rows} > {"near", "far"}
+    assert all(line.count("±") >= 7 for line in rows)
+    assert len([line for line in rows if line[-1] == "worst"]) == len(DETECTORS)
+    assert (plots / "roc.png").is_file()
+    result = run("detect", "evaluate", str(saved()), *FEW, *options, "--json")
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert len(rows) == 3 * len(DETECTORS)
+    for row in rows:
+        assert row["seeds"] == row["metrics"]["auroc"]["count"] == 2
+        assert 0 <= row["metrics"]["auroc"]["mean"] <= 1
+        assert row["metrics"]["auroc"]["half"] is not None
+
+
+def test_near_and_far(run: Command) -> None:
+    ood = ("--ood", "near=mnist5k", "--ood", "far=patches")
+    result = run("detect", "evaluate", str(saved()), *FEW, *ood, "--json")
+    assert result.exit_code == 0, result.stderr
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [(row["protocol"], row["tested_on"]) for row in rows] == [
+        *[("near", "mnist5k")] * len(DETECTORS),
+        *[("far", "patches")] * len(DETECTORS),
+    ]
+
+
 def test_other_data_alone(run: Command) -> None:
     result = run("detect", "evaluate", str(saved()), *FEW, "--ood", "patches", "--json")
     rows = [json.loads(line) for line in result.stdout.splitlines()]
@@ -72,6 +105,8 @@ def test_a_missing_package_is_named(
 
 BAD = {
     "no such data": (["--ood", "nosuch"], "'nosuch' is neither a set nor a folder"),
+    "data twice": (["--ood", "near=patches", "--ood", "far=patches"], "patches is named twice"),
+    "one seed": (["--seeds", "1"], "1 is not in the range x>=2"),
     "points": (["--ood", "moons"], "moons are points of the plane"),
     "no such attack": (["--attack", "fgmm"], "no attack is called 'fgmm'"),
     "rate": (["--fpr", "2"], "2.0 is not in the range 0<x<1"),

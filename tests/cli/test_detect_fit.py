@@ -47,6 +47,26 @@ def test_attacks_and_detectors(run: Command, tmp_path: Path) -> None:
     assert row[2] == str(about.attacks[0].counts["counted"])
 
 
+def test_other_data_and_noisy_copies(run: Command, tmp_path: Path) -> None:
+    det = tmp_path / "det"
+    result = run(
+        *("detect", "fit", str(trained_run()), "-o", str(det), *FEW, "--detector", "transport"),
+        *("--ood", "mnist5k", "--attack", "fgm", "--epsilon", "0.1", "--noisy"),
+    )
+    assert result.exit_code == 0, result.stderr
+    assert "120 clean images and 120 noisy copies of them, calibrated with 30" in result.stdout
+    assert "to find, too: 150 images of mnist5k" in result.stdout
+    about = load_detector(det).fitted_on
+    assert (about.known, about.noisy) == (("fgm", "mnist5k"), 120)
+    tested = ("detect", "evaluate", str(det), "--device", "cpu", "--images", "30")
+    result = run(*tested, "--ood", "patches")
+    assert result.exit_code == 0, result.stderr
+    assert "fitted on fgm, mnist5k and clean images and noisy copies" in result.stdout
+    result = run(*tested[:-1], "1000", "--ood", "mnist5k")
+    assert result.exit_code == 2
+    assert "150 of 1000 images of mnist5k" in result.stderr
+
+
 @pytest.mark.slow
 def test_combined_is_the_default_with_attacks(run: Command, tmp_path: Path) -> None:
     det = tmp_path / "det"
@@ -97,6 +117,8 @@ def test_a_run_without_validation(run: Command, tmp_path: Path) -> None:
 
 BAD = {
     "no such model": (["nosuch", "--data", "digits"], "no model is called 'nosuch'"),
+    "no such run": (["nosuch"], "no model is called 'nosuch'"),
+    "no data of its own": (["nets:resnet_m", "--pretrained"], "not a run, which knows its data"),
     "no weights": (["nets:resnet_m", "--data", "digits"], "has no weights: give --pretrained"),
     "neither": (["{empty}"], "{empty} holds neither a run of fxtransport train nor a saved"),
     "a run has its size": (["{run}", "--input-size", "8"], "has its weights and its size"),
@@ -108,6 +130,9 @@ BAD = {
     "a run's transform": (["{run}", "--transform", "mean=[0]"], "which knows its transform"),
     "no such data": (["{run}", "--data", "nosuch"], "'nosuch' is neither a set nor a folder"),
     "points": (["{run}", "--data", "moons"], "moons are points of the plane"),
+    "own data": (["{run}", "--ood", "digits"], "digits is what the model was trained for"),
+    "no other": (["{run}", "--ood", "nosuch"], "'nosuch' is neither a set nor a folder"),
+    "noise of none": (["{run}", "--noisy"], "name an attack"),
     "bad rate": (["{run}", "--held-out", "1"], "1.0 is not in the range 0<x<1"),
     "too few": (["{run}", "--images", "10"], "one-class needs 20 clean images"),
     "no device": (["{run}", "--device", "nosuch"], "the device 'nosuch' cannot be used"),

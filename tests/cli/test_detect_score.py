@@ -63,6 +63,22 @@ def test_the_table(run: Command, pictures: Path) -> None:
         ]
 
 
+def test_names_on_stdin(pictures: Path, tmp_path: Path, run: Command) -> None:
+    odd = tmp_path / "a name\tof\tmine.png"
+    shutil.copy(pictures / "03.png", odd)
+    names = [str(pictures / "01.png"), "", str(odd), str(pictures)]
+    command = ("detect", "score", str(saved()), "-", str(pictures / "02.png"), "--json")
+    result = run(*command, stdin="\n".join(names) + "\n")
+    assert result.exit_code == 0, result.stderr
+    found = [json.loads(line)["image"] for line in result.stdout.splitlines()]
+    every = [str(path) for path in sorted(pictures.iterdir())]
+    assert found == [names[0], str(odd), *every, str(pictures / "02.png")]
+    for text, words in (("\n\n", "no name of an image on stdin"), ("no\0\n", "no such file")):
+        refused = run(*command, stdin=text)
+        assert (refused.exit_code, refused.stdout) == (2, "")
+        assert words in refused.stderr
+
+
 def test_images_that_cannot_be_judged(run: Command, pictures: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(pictures, tmp_path / "pictures")
     (folder / "05.png").write_bytes(b"no image")

@@ -8,6 +8,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from fxtransport.data import load
+from fxtransport.detecting import evaluating
 from fxtransport.detecting.attack_text import parse_attacks
 from fxtransport.detecting.attacking import Labeled, attack_labeled, collect
 from fxtransport.detecting.evaluating import (
@@ -16,6 +17,7 @@ from fxtransport.detecting.evaluating import (
     evaluate_detectors,
     known_attacks,
 )
+from fxtransport.detecting.other_data import OtherData
 from fxtransport.detecting.source import pixel_options
 from fxtransport.detection.results import worst
 from fxtransport.errors import UsageError
@@ -34,7 +36,7 @@ def patches() -> Labeled:
 @pytest.fixture(scope="module")
 def result() -> Evaluation:
     settings = EvaluationSettings((FGM, BIM))
-    return evaluate_detectors(detector(), new_images(), settings, {"mnist5k": patches()})
+    return evaluate_detectors(detector(), new_images(), settings, {"mnist5k": OtherData(patches())})
 
 
 def test_each_detector_has_a_row_for_each_test(result: Evaluation) -> None:
@@ -94,7 +96,7 @@ def test_a_planted_image_is_refused() -> None:
     planted = Labeled(planted.images, planted.labels.long())
     with pytest.raises(UsageError, match="1 of 61 images to test on, the first of them number 60"):
         evaluate_detectors(detector(), planted, EvaluationSettings((FGM,)))
-    others = {"mine": Labeled(known, torch.zeros(1).long())}
+    others = {"mine": OtherData(Labeled(known, torch.zeros(1).long()))}
     with pytest.raises(UsageError, match="1 of 1 images of mine"):
         evaluate_detectors(detector(), given, EvaluationSettings(), others)
 
@@ -114,3 +116,44 @@ def test_the_attacks_that_were_fitted_on_are_known() -> None:
 def test_nothing_to_test_on() -> None:
     with pytest.raises(UsageError, match="nothing to test on: name an attack, or other data"):
         evaluate_detectors(detector(), new_images(), EvaluationSettings())
+
+
+def test_near_and_far_have_rows_of_their_own_and_a_mean() -> None:
+    found = patches().images
+    labels = torch.zeros(20, dtype=torch.long)
+    halves = [Labeled(found[:20], labels), Labeled(found[20:], labels)]
+    far = Labeled(torch.rand(20, 1, 8, 8, generator=torch.Generator().manual_seed(0)), labels)
+    others = {
+        "a": OtherData(halves[0], "near"),
+        "b": OtherData(halves[1], "near"),
+        "noise": OtherData(far, "far"),
+    }
+    result = evaluate_detectors(detector(), new_images(), EvaluationSettings(), others)
+    tests = [("near", "a"), ("near", "b"), ("far", "noise"), ("near", "mean of 2 sets")]
+    assert [(row.protocol, row.tested_on) for row in result.rows] == [
+        test for test in tests for _ in DETECTORS
+    ]
+    for name in DETECTORS:
+        first, second, _, mean = (row for row in result.rows if row.detector == name)
+        for figure, value in mean.metrics.items():
+            assert value == pytest.approx((first.metrics[figure] + second.metrics[figure]) / 2)
+        assert mean.attacked == 40
+
+
+def test_sets_to_test_on_are_disjoint() -> None:
+    given, other = new_images(), patches()
+    twice = {"mine": OtherData(Labeled(given.images[7:8], given.labels[7:8]), "near")}
+    with pytest.raises(UsageError, match=r"1 of 1 images of mine.* among the clean images"):
+        evaluate_detectors(detector(), given, EvaluationSettings(), twice)
+    part = Labeled(other.images[5:9], other.labels[5:9])
+    both = {"a": OtherData(other, "near"), "b": OtherData(part, "far")}
+    with pytest.raises(UsageError, match=r"4 of 4 images of b.* among the images of a"):
+        evaluate_detectors(detector(), given, EvaluationSettings(), both)
+
+
+def test_too_low_a_rate_is_told_before_anything_is_attacked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(evaluating, "attack_labeled", None)
+    with pytest.raises(UsageError, match="needs 9999 clean images"):
+        evaluate_detectors(detector(), new_images(), EvaluationSettings((FGM,), fpr=1e-4))

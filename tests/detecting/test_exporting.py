@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from fxtransport.detecting import exporting
+from fxtransport.detecting.attack_text import parse_attacks
 from fxtransport.detecting.exporting import export_extractor, outputs_of
 from fxtransport.detecting.fitting import FitSettings, fit_detectors
 from fxtransport.errors import UsageError, VerificationError
@@ -26,7 +27,7 @@ def test_outputs() -> None:
 @pytest.mark.slow
 def test_what_one_detector_of_several_reads(tmp_path: Path) -> None:
     found = fit_detectors(subject(), FitSettings(detectors=("mahalanobis", "odin"), images=150))
-    with pytest.raises(UsageError, match="gradients"):
+    with pytest.raises(UsageError, match=r"gradient of the model.* by name: mahalanobis$"):
         export_extractor(found, tmp_path / "x.onnx")
     names = export_extractor(found, tmp_path / "x.onnx", ["mahalanobis"])
     layers = [f"layer.{k}" for k in range(len(found.senses.extractor.layers))]
@@ -36,6 +37,35 @@ def test_what_one_detector_of_several_reads(tmp_path: Path) -> None:
     expected = found.observe(images)
     for name, array in zip(names, session.run(names, {"images": images.numpy()}), strict=True):
         np.testing.assert_allclose(array, expected[name], rtol=1e-4, atol=1e-5)
+
+
+def test_odin_alone_is_refused_with_what_can_be_done() -> None:
+    found = fit_detectors(subject(), FitSettings(detectors=("odin",), images=150))
+    with pytest.raises(UsageError, match="such as max-softmax, which reads the logits"):
+        outputs_of(found, ["odin"])
+    beside = fit_detectors(subject(), FitSettings(detectors=("odin", "max-softmax"), images=150))
+    assert outputs_of(beside, ["max-softmax"]) == ("logits",)
+
+
+def test_masked_images_are_refused_with_what_can_be_done() -> None:
+    names = ("layer-inconsistency", "max-softmax")
+    found = fit_detectors(subject(), FitSettings(detectors=names, images=150))
+    with pytest.raises(UsageError, match=r"masked images.* by name: max-softmax$"):
+        outputs_of(found, names)
+
+
+@pytest.mark.slow
+def test_scene_statistics_are_exported(tmp_path: Path) -> None:
+    """Of digits, of flat images, and of one bright pixel."""
+    attacks = parse_attacks(["fgm{epsilon=0.1}"])
+    found = fit_detectors(subject(), FitSettings(detectors=("nss",), attacks=attacks, images=150))
+    assert export_extractor(found, tmp_path / "x.onnx") == ("logits", "nss")
+    session = onnxruntime.InferenceSession(tmp_path / "x.onnx")
+    odd = torch.zeros(3, 1, 8, 8)
+    odd[1], odd[2, 0, 3, 4] = 0.4, 1.0
+    images = torch.cat([new_images().images, odd])
+    [computed] = session.run(["nss"], {"images": images.numpy()})
+    np.testing.assert_allclose(computed, found.observe(images)["nss"], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.slow

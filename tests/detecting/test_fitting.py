@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,13 @@ import pytest
 import torch
 
 from fxtransport.detecting.attack_text import parse_attacks
-from fxtransport.detecting.attacking import collect
+from fxtransport.detecting.attacking import Labeled, collect
+from fxtransport.detecting.evaluating import EvaluationSettings, evaluate_detectors
 from fxtransport.detecting.fitting import FitSettings, fit_detectors
 from fxtransport.detecting.folder import load_detector, save_detector
+from fxtransport.detecting.image_detector import ImageDetector
+from fxtransport.detecting.other_data import OtherData, images_of, load_known, load_others
+from fxtransport.detecting.source import DataSource
 from fxtransport.detecting.subject import Subject
 from fxtransport.detection.hashes import image_hashes
 from fxtransport.errors import UsageError
@@ -148,3 +153,75 @@ def test_other_classes_than_the_model_has() -> None:
     )
     with pytest.raises(UsageError, match="the model returns 10 logits, and the data has 2 classes"):
         fit_detectors(other, FitSettings(images=50))
+
+
+def test_of_several_detectors_the_one_that_cannot_be_fitted_is_named() -> None:
+    settings = FitSettings(detectors=("one-class", "relative-mahalanobis"), images=40)
+    with pytest.raises(
+        UsageError, match=r"^relative-mahalanobis: the covariance .*more images than columns"
+    ):
+        fit_detectors(subject(), settings)
+
+
+@cache
+def fitted_on_other_data() -> ImageDetector:
+    return fit_detectors(
+        untouchable(), FitSettings(("transport", "knn"), others=("mnist5k",), images=200)
+    )
+
+
+def test_other_data_is_fitted_on_like_attacked_images(tmp_path: Path) -> None:
+    found = fitted_on_other_data()
+    [other] = found.fitted_on.others
+    assert (other.name, other.data.name, other.images) == ("mnist5k", "mnist5k", 200)
+    assert (found.fitted_on.clean, found.fitted_on.calibration) == (160, 40)
+    known = load_known(("mnist5k",), subject().source, subject().preprocessing, 200, 0)
+    images = known["mnist5k"].images.images
+    assert found.other_hashes == image_hashes(images)
+    more = images_of(DataSource("mnist5k"), subject().preprocessing, 400, 5).images
+    new = [row for row, name in enumerate(image_hashes(more)) if name not in found.other_hashes]
+    suspicious = found.score(more[new], "transport").suspicious.mean()
+    assert suspicious > 0.6
+    save_detector(found, tmp_path / "det")
+    again = load_detector(tmp_path / "det", subject().program)
+    assert (again.fitted_on, again.other_hashes) == (found.fitted_on, found.other_hashes)
+
+
+def test_what_was_fitted_on_is_not_tested_on() -> None:
+    """By their hashes, whatever the set is called."""
+    found = fitted_on_other_data()
+    given = new_images()
+    far = Labeled(torch.rand(20, 1, 8, 8, generator=torch.Generator().manual_seed(0)), given.labels)
+    result = evaluate_detectors(found, given, EvaluationSettings(), {"noise": OtherData(far)})
+    assert [row.fitted_on for row in result.rows] == ["mnist5k", ""]
+    for name in ("mnist5k", "another"):
+        mine = load_others(found, ["mnist5k"], 200, seed=3)["mnist5k"]
+        with pytest.raises(UsageError, match=rf"of 200 images of {name}, .* fitted on"):
+            evaluate_detectors(found, given, EvaluationSettings(), {name: mine})
+
+
+def test_other_data_that_is_no_other() -> None:
+    settings = FitSettings(others=("digits",), images=50)
+    with pytest.raises(UsageError, match="digits is what the model was trained for"):
+        fit_detectors(subject(), settings)
+    with pytest.raises(UsageError, match="mnist5k is named twice"):
+        fit_detectors(subject(), FitSettings(others=("mnist5k", "mnist5k"), images=50))
+    assert FitSettings(others=("mnist5k",)).detectors == ("combined",)
+
+
+def test_how_attacks_counted_is_told() -> None:
+    attacks = parse_attacks(["fgm{epsilon=0.1}"])
+    settings = FitSettings(("quantile",), attacks, images=100, count_all=True)
+    about = fit_detectors(subject(), settings).fitted_on
+    assert about.count_all
+    assert type(about).of(about.to_json()) == about
+    assert not detector().fitted_on.count_all
+
+
+def test_a_description_that_knows_no_other_data_is_read() -> None:
+    about = detector().fitted_on
+    content = about.to_json()
+    del content["others"], content["noisy"]
+    assert type(about).of(content) == about
+    with pytest.raises(UsageError, match="does not say what it was fitted on"):
+        type(about).of({**content, "others": [{"name": "mnist5k"}]})

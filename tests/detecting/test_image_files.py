@@ -110,6 +110,7 @@ def test_arrays_of_another_kind(tmp_path: Path) -> None:
         "flat": np.zeros(64, np.float32),
         "objects": np.array([{}], dtype=object),
         "texts": np.array(["a"]),
+        "no image": np.zeros((0, 1, 8, 8), np.float32),
     }
     for name, array in arrays.items():
         np.save(tmp_path / f"{name}.npy", array)

@@ -7,7 +7,7 @@ from scipy import ndimage
 from scipy.special import gamma
 from sklearn.datasets import load_digits
 
-from fxtransport.detection.nss import asymmetric, normalized, nss, symmetric
+from fxtransport.detection.nss import asymmetric, normalized, nss, resized, symmetric
 
 
 def test_normalized_pixels_by_hand() -> None:
@@ -92,3 +92,12 @@ def test_images_do_not_see_each_other() -> None:
     images = torch.rand(70, 3, 16, 16)
     torch.testing.assert_close(nss(images)[65:66], nss(images[65:66]))
     assert nss(images[:0]).shape == (0, 36)
+
+
+@pytest.mark.parametrize("size", [(9, 2), (8, 3), (9, 9), (2, 9)])
+def test_halves_of_narrow_images(size: tuple[int, int]) -> None:
+    """A transposed image has the transposed half."""
+    images = torch.rand(2, 1, *size, dtype=torch.float64)
+    half = [each // 2 for each in size]
+    across = resized(images.mT.contiguous(), *half[::-1]).mT
+    torch.testing.assert_close(resized(images, *half), across)

@@ -1,6 +1,8 @@
 """The worst row of each detector is found."""
 
-from fxtransport.detection.results import Row, worst
+import pytest
+
+from fxtransport.detection.results import Row, rows_over_seeds, worst
 
 
 def row(detector: str, tested_on: str, **metrics: float) -> Row:
@@ -18,3 +20,18 @@ def test_the_worst_of_each_detector_is_found() -> None:
     assert {name: one.tested_on for name, one in worst(rows).items()} == {"a": "cw", "b": "bim"}
     assert worst(rows, "tpr")["a"].tested_on == "bim"
     assert worst([]) == {}
+
+
+def test_rows_of_seeds_are_joined() -> None:
+    """A seed without figures counts in the rate, not in the figures."""
+    runs = [
+        [row("a", "bim", auroc=0.9), row("a", "cw", auroc=0.4)],
+        [row("a", "cw", auroc=0.6), row("a", "bim")],
+    ]
+    bim, cw = rows_over_seeds(runs)
+    assert (bim.tested_on, bim.seeds, bim.metrics["auroc"].count) == ("bim", 2, 1)
+    assert (bim.success_rate.mean, bim.success_rate.half) == (0.5, 0)
+    # Student's t of one degree of freedom: 12.7 times 0.1
+    assert cw.metrics["auroc"].mean == pytest.approx(0.5)
+    assert cw.metrics["auroc"].half == pytest.approx(1.2706, rel=1e-3)
+    assert worst([bim, cw]) == {"a": cw}
