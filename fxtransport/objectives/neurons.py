@@ -89,7 +89,7 @@ def spread_positions(sizes: tuple[int, ...], count: int) -> tuple[int, ...]:
         count: How many positions.
 
     >>> spread_positions((8,), 4), spread_positions((4, 4), 4)
-    ((0, 3, 6, 1), (15, 0, 6, 9))
+    ((0, 5, 2, 7), (4, 2, 12, 11))
 
     Raises:
         UsageError: the map has as many positions, or fewer.

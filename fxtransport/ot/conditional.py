@@ -92,16 +92,13 @@ def conditional_distance(
         UsageError: the two have not the same parameters.
         VerificationError: neurons that were put in another order changed what is computed.
 
+    >>> import torch
     >>> from torch import nn
-    >>> net = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 2))
-    >>> turned = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 2))
-    >>> with torch.no_grad():
-    ...     for own, source, dim in ((turned[0].weight, net[0].weight, 0),
-    ...                              (turned[0].bias, net[0].bias, 0),
-    ...                              (turned[2].weight, net[2].weight, 1)):
-    ...         _ = own.copy_(source.flip(dim))
-    ...     _ = turned[2].bias.copy_(net[2].bias)
-    >>> found = conditional_distance(net, torch.zeros(1, 3), turned)
+    >>> from fxtransport.ot.symmetry import permuted
+    >>> net, x = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 2)), torch.zeros(1, 3)
+    >>> [layer] = hidden_layers(net, x)
+    >>> turned = permuted(net.state_dict(), layer, (torch.arange(8).flip(0)[:, None],))
+    >>> found = conditional_distance(net, x, turned)
     >>> found.transport, found.l2 > 0.1
     (0.0, True)
     """
