@@ -45,6 +45,7 @@ import torch
 from common import RESULTS
 from detection_adaptive import ATTACKED, evasions
 from detection_nets import DATA, TRAINED
+from detection_record import write_record
 from detection_scene import (
     ADAPTIVE,
     FITTED_ON,
@@ -282,6 +283,7 @@ def main(
     complete = len(shown) == len(wanted) and not (data or network or quick or noisy)
     if complete:
         (RESULTS / "detection.cpu.md").write_text(f"{__doc__}\n{report}")
+        write_record(shown, str(__doc__))
 
 
 def _run(networks: list[list[Job]], path: Path, processes: int, console: Console) -> None:
