@@ -11,7 +11,7 @@ from fxtransport.cli.split import split
 from fxtransport.cli.train import train
 from fxtransport.errors import UsageError
 from fxtransport.passes.pipeline import program_settings
-from fxtransport.runs.keys import all_keys
+from fxtransport.runs.keys import Key, all_keys
 from tests.cli.running import Command
 
 
@@ -88,24 +88,33 @@ def sections(shown: str) -> dict[str, str]:
     return dict(part.split(":\n", 1) for part in shown.split("\n\n") if ":\n" in part)
 
 
-def test_every_key_has_its_option_in_its_section_of_the_whole_help(run: Command) -> None:
-    found = sections(run("train", "--help-all").stdout)
-    for key in all_keys().values():
+def keys_of(command: str) -> list[Key]:
+    """The keys that a command has options for; a teacher is given to transfer alone."""
+    return [k for k in all_keys().values() if command == "transfer" or k.section != "transfer"]
+
+
+@pytest.mark.parametrize("command", ["train", "transfer"])
+def test_every_key_has_its_option_in_its_section_of_the_whole_help(
+    run: Command, command: str
+) -> None:
+    found = sections(run(command, "--help-all").stdout)
+    for key in keys_of(command):
         flags = {key.flag.split("/")[0], *key.short_forms} - {""}
         assert flags <= set(found[TITLES[key.section]].replace(",", "").split()), key.path
 
 
-def test_the_help_shows_the_basic_options_alone(run: Command) -> None:
-    shown = run("train", "--help").stdout
+@pytest.mark.parametrize("command", ["train", "transfer"])
+def test_the_help_shows_the_basic_options_alone(run: Command, command: str) -> None:
+    shown = run(command, "--help").stdout
     found = sections(shown)
-    basic = [key for key in all_keys().values() if key.basic]
-    hidden = [key for key in all_keys().values() if not key.basic]
+    basic = [key for key in keys_of(command) if key.basic]
+    hidden = [key for key in keys_of(command) if not key.basic]
     for key in basic:
         assert key.flag.split("/")[0] in found[TITLES[key.section]]
     words = shown.split()
     assert not [key.path for key in hidden if key.flag and key.flag.split("/")[0] in words]
     count = sum(bool(key.flag) + len(key.short_forms) for key in hidden)
-    assert f"fxtransport train --help-all shows {count} more options." in shown
+    assert f"fxtransport {command} --help-all shows {count} more options." in shown
 
 
 def test_the_help_states_published_defaults(run: Command) -> None:
