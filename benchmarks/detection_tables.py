@@ -3,7 +3,7 @@
 import json
 import math
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -156,16 +156,16 @@ def _refused(cells: Sequence[Cell]) -> Iterable[str]:
 
 def _magnitudes(cells: Sequence[Cell]) -> Iterable[str]:
     """How often each magnitude of noise was chosen."""
-    counts: dict[tuple[str, str], dict[float, int]] = defaultdict(lambda: defaultdict(int))
+    chosen: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
     for cell in cells:
         for name, magnitude in cell.get("magnitudes", {}).items():
-            if cell["name"] in (name, f"{name}-noise"):
-                counts[cell["how"], name][magnitude] += 1
-    if counts:
+            # all detectors of a network have the same
+            chosen[cell["how"], name][cell["seed"]] = magnitude
+    if chosen:
         lines = [
             f"- {how} {name}: "
-            + ", ".join(f"{magnitude:g} ({times})" for magnitude, times in sorted(found.items()))
-            for (how, name), found in counts.items()
+            + ", ".join(f"{m:g} ({times})" for m, times in sorted(Counter(found.values()).items()))
+            for (how, name), found in chosen.items()
         ]
         yield "Magnitudes of noise that validation chose, and for how many seeds:\n\n" + (
             "\n".join(lines)
