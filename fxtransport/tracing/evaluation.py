@@ -44,7 +44,6 @@ def evaluate(tracer: Tracer, known: Identities, node: fx.Node) -> Any:
         # unseen by modes of torch, for each of which these questions would be calls
         with torch._C.DisableTorchFunction():
             versions = {id(t): _version(t) for t in tensors_in((args, kwargs))}
-        returns_written = _returns_what_it_writes(tracer, node)
         value = _run(tracer, node, args, kwargs)
         if node.op == "get_attr" or node.target in _LOOKS:
             return value
@@ -54,7 +53,9 @@ def evaluate(tracer: Tracer, known: Identities, node: fx.Node) -> Any:
                 return leaf
             with torch._C.DisableTorchFunction():
                 written = id(leaf) in versions and _version(leaf) > versions[id(leaf)]
-            return leaf if written and returns_written else _another(tracer, leaf)
+            if written and _returns_what_it_writes(tracer, node):
+                return leaf
+            return _another(tracer, leaf)
 
         if isinstance(value, torch.Tensor):
             return own(value)
