@@ -66,6 +66,15 @@ def accurate(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
+def _multiplies_exactly(device: torch.device) -> bool:
+    """Whether no setting of the process has matrices of float32 multiplied as TF32 or bfloat16.
+
+    :func:`torch.get_float32_matmul_precision` fails once a backend has a precision of its own.
+    """
+    backend = torch.backends.cuda if device.type == "cuda" else torch.backends.mkldnn
+    return backend.matmul.fp32_precision in ("none", "ieee")
+
+
 @dataclass(frozen=True)
 class Scaled:
     """Activations of two layers up to one common factor, as plans are found from them.
@@ -74,7 +83,7 @@ class Scaled:
     """
 
     student: Tensor
-    """d×n, float32, or float64 where one of the two was float64."""
+    """d×n, float32; float64 where one of the two was, or float32 products are rounded to less."""
     teacher: Tensor
     """d'×n, of the same dtype."""
     dead_student: Tensor
@@ -90,7 +99,8 @@ class Scaled:
         Raises:
             SolverError: an activation is not finite.
         """
-        dtype = torch.promote_types(torch.promote_types(student.dtype, teacher.dtype), torch.float)
+        least = torch.float32 if _multiplies_exactly(student.device) else accurate(student.device)
+        dtype = torch.promote_types(torch.promote_types(student.dtype, teacher.dtype), least)
         first, second = student.detach().to(dtype), teacher.detach().to(dtype)
         largest, others = first.abs().amax(1), second.abs().amax(1)
         size = float(torch.maximum(largest.max(), others.max()))

@@ -10,10 +10,11 @@ from fxtransport.errors import UsageError
 from fxtransport.ot.assignment import prefer_diagonal
 from fxtransport.ot.costs import Scaled, accurate, check_activations, check_power
 from fxtransport.ot.coupling import Coupling
+from fxtransport.ot.nearest import nearest
 from fxtransport.ot.notices import count
 from fxtransport.ot.partial import check_mass, partial_coupling
 from fxtransport.ot.sinkhorn import check_epsilon, entropic
-from fxtransport.ot.solvers import check_solver, couple
+from fxtransport.ot.solvers import assign, check_solver, couple
 
 PLANS = ("exact", "identity", "uniform", "sinkhorn", "partial")
 DENSE = ("uniform", "sinkhorn")
@@ -86,6 +87,7 @@ def plan(
             share of the mass.
         p: The power of the distance, at least 1.
         solver: What finds an exact or partial plan, one of ``fxtransport.ot.solvers.SOLVERS``.
+            ``auto`` asks none where d = d' and the nearest neurons of all differ.
         epsilon: The weight of the entropy, relative to the mean of M.
         mass: The share of the mass that a partial plan carries.
 
@@ -167,17 +169,18 @@ def support(
         places = np.arange(count_of)
         return Coupling(places, places, np.full(count_of, 1 / count_of))
     pair = scaled(student, teacher)
-    costs = pair.costs(p)
     if plan == "partial":
-        return partial_coupling(costs, mass, solver)
-    found = couple(costs, solver=solver)
+        return partial_coupling(pair.costs(p), mass, solver)
     if len(student) != len(teacher):
-        return found
-    columns = prefer_diagonal(found.columns, pair.dead_student.cpu().numpy())
+        return couple(pair.costs(p), solver=solver)
+    columns = nearest(pair) if solver == "auto" else None
+    if columns is None:
+        columns = assign(pair.costs(p), solver)
+    columns = prefer_diagonal(columns, pair.dead_student.cpu().numpy())
     if pair.dead_teacher.any():
         turned = prefer_diagonal(np.argsort(columns), pair.dead_teacher.cpu().numpy())
         columns = np.argsort(turned)
-    return Coupling(found.rows, columns, found.mass)
+    return Coupling(np.arange(len(columns)), columns, np.full(len(columns), 1 / len(columns)))
 
 
 def scaled(student: Tensor, teacher: Tensor) -> Scaled:

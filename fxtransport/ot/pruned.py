@@ -97,17 +97,19 @@ def _groups(costs: Tensor) -> _Groups:
 def _solve(costs: Tensor, a: Weights, b: Weights) -> Coupling | None:
     """Solve a problem whose rows differ, in rounds."""
     duals = _approximate_duals(costs, a, b).made_feasible(costs)
-    kept = _lowest(duals.reduced(costs), _EDGES * max(costs.shape))
+    # costs up to good potentials have the same plans, and cost the simplex fewer pivots
+    reduced = duals.reduced(costs)
+    kept = _lowest(reduced, _EDGES * max(costs.shape))
     kept.flatten()[_staircase_edges(a, b, costs.device)] = True
     for _ in range(_ROUNDS):
         edges = places(kept)
         if 3 * len(edges) > kept.numel():
             return None
-        vertex = network_simplex(a, b, _sparse(costs, edges))
+        vertex = network_simplex(a, b, _sparse(reduced, edges))
         if vertex.problem:
             return None
         duals = Duals(*(torch.as_tensor(side, device=costs.device) for side in vertex[1:3]))
-        violated = duals.reduced(costs) < -_TOLERANCE * float(costs.max())
+        violated = duals.reduced(reduced) < -_TOLERANCE * float(costs.max())
         if not violated.any():
             return vertex.plan
         kept |= violated

@@ -34,3 +34,15 @@ def test_dead_neurons_have_equal_costs_to_the_last_bit() -> None:
     assert len(found[:, pair.dead_teacher].unique(dim=1).T) == 1
     assert torch.equal(pair.dead_student, ~student.any(1))
     assert torch.equal(pair.dead_teacher, ~teacher.any(1))
+
+
+@pytest.mark.parametrize("precision", ["high", "medium"])
+def test_plans_do_not_lose_digits_to_fast_products(precision: str) -> None:
+    """Processors that multiply as bfloat16 or TF32 do so in float32 only."""
+    torch.set_float32_matmul_precision(precision)
+    try:
+        pair = Scaled.of(*pair_of("unrelated"))
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert pair.student.dtype == torch.float64
+    assert Scaled.of(*pair_of("unrelated")).student.dtype == torch.float32
