@@ -19,7 +19,7 @@ layerwise     Gradient descent in the layer-wise metric, in the plain one, and l
 scale         The loss after training, over the scale of the initialization and the number of
               features: where gradient descent converges.
 
-About 20 minutes on two cores, 1 minute with --quick.
+About 5 minutes on one core, 1 minute with --quick.
 """
 
 import copy
@@ -342,7 +342,8 @@ def main(quick: bool, only: tuple[str, ...]) -> None:
             results[name] = EXPERIMENTS[name](quick=quick)
         show(console, f"{name} ({time.perf_counter() - started:.0f} s)", results[name])
     if not quick and not only:
-        console.print(write("conditional_ot", "cpu", {"results": results}))
+        path = write("conditional_ot", "cpu", {"results": results})
+        console.print(f"written to {path.relative_to(path.parent.parent.parent)}")
 
 
 if __name__ == "__main__":
