@@ -12,7 +12,7 @@ cache; the step that computes them is shown apart.
 In every round each method makes one step, in a random order, so that a busy machine slows all of
 them, and ratios are taken round by round. On the CPU they are of processor time.
 
-    python benchmarks/ot_step.py [--device cuda] [--quick]
+    python benchmarks/ot_step.py [--device cuda] [--only alone] [--quick]
 """
 
 import copy
@@ -28,7 +28,7 @@ import numpy as np
 import ot as pot
 import timm
 import torch
-from common import spread, write
+from common import merge, spread
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -238,8 +238,11 @@ def show_networks(console: Console, results: list[dict[str, Any]]) -> None:
 @click.option("--steps", default=7, show_default=True, help="Rounds of whole training steps.")
 @click.option("--size", default=224, show_default=True, help="Height and width of images.")
 @click.option("--threads", default=1, show_default=True, help="Processor threads.")
+@click.option("--only", type=click.Choice(["alone", "steps"]), help="Keep the other's results.")
 @click.option("--quick", is_flag=True, help="The small cases, 64 px, 3 rounds; nothing is written.")
-def main(device: str, rounds: int, steps: int, size: int, threads: int, quick: bool) -> None:
+def main(
+    device: str, rounds: int, steps: int, size: int, threads: int, only: str | None, quick: bool
+) -> None:
     """Measure, print and write what Ω_P takes."""
     torch.set_num_threads(threads)
     if device == "cpu" and not keep_freed_memory():
@@ -247,16 +250,18 @@ def main(device: str, rounds: int, steps: int, size: int, threads: int, quick: b
     console = Console(width=140)
     cases = [case for case in CASES if not quick or max(case[1:3]) <= 1024]
     rounds, steps, size = (3, 3, 64) if quick else (rounds, steps, size)
-    alone = [measure_case(case, rounds, device) for case in cases]
-    show_cases(console, alone)
-    networks = NETWORKS[:1] if quick else NETWORKS
-    whole = [measure_network(name, size, steps, device) for name in networks]
-    show_networks(console, whole)
+    results: dict[str, Any] = {}
+    if only != "steps":
+        results["alone"] = [measure_case(case, rounds, device) for case in cases]
+        show_cases(console, results["alone"])
+    if only != "alone":
+        networks = NETWORKS[:1] if quick else NETWORKS
+        results["steps"] = [measure_network(name, size, steps, device) for name in networks]
+        show_networks(console, results["steps"])
     console.print("solvers:", ", ".join(ot.choices()), "; warned of:", ot.counts())
     if not quick:
-        solvers = {name: version(name) for name in ("pot", "lapx", "scipy", "numpy")}
-        results = {"solvers": solvers, "choices": ot.choices(), "alone": alone, "steps": whole}
-        path = write("ot_step", device, results)
+        results["solvers"] = {name: version(name) for name in ("pot", "lapx", "scipy", "numpy")}
+        path = merge("ot_step", device, results)
         click.echo(f"written to {path.relative_to(path.parent.parent.parent)}")
 
 
