@@ -156,13 +156,16 @@ def _distances(first: Tensor, second: Tensor) -> Tensor:
     center = second.mean(0)
     left = first - center
     distances = torch.cdist(left, second - center, compute_mode="use_mm_for_euclid_dist")
-    norms = torch.linalg.vector_norm(left, dim=1, keepdim=True)
-    close = places(distances < _CLOSE * norms)
-    if len(close) > _MANY * (len(first) + len(second)):
-        return torch.cdist(first, second, compute_mode="donot_use_mm_for_euclid_dist")
-    if len(close):
-        exact = first[close // len(second)] - second[close % len(second)]
-        distances.view(-1)[close] = torch.linalg.vector_norm(exact, dim=1)
+    limits = _CLOSE * torch.linalg.vector_norm(left, dim=1)
+    # the least of a row is found faster than all that are below its limit
+    some = places(distances.amin(1) < limits)
+    if len(some):
+        close = places(distances[some] < limits[some, None])
+        if len(close) > _MANY * (len(first) + len(second)):
+            return torch.cdist(first, second, compute_mode="donot_use_mm_for_euclid_dist")
+        rows, columns = some[close // len(second)], close % len(second)
+        exact = torch.linalg.vector_norm(first[rows] - second[columns], dim=1)
+        distances[rows, columns] = exact
     return distances
 
 

@@ -19,9 +19,11 @@ from fxtransport.ot.costs import Scaled, without_autocast
 from fxtransport.ot.notices import say_choice
 
 _FIRST = 32
-"""Neurons that are looked at before all are."""
+"""Neurons whose nearest ones tell whether to look at all."""
 _SHARES = (4, 1)
 """A quarter of the samples mostly proves it; then all are tried."""
+_FEWEST = 16
+"""Samples that tell neurons apart: of fewer, ReLUs are often 0 on all."""
 
 
 @torch.no_grad()
@@ -36,47 +38,57 @@ def nearest(pair: Scaled) -> Indices | None:
         nearest column, or where rounding leaves open which one is the nearest.
     """
     with without_autocast(pair.student.device):
-        student, teacher = pair.student, pair.teacher
-        own = torch.arange(len(student), device=student.device)
-        same = (student == teacher).all(1)
-        first = _columns(_Part.of(student[:_FIRST], teacher), same[:_FIRST])
-        if not _differ(first):
-            return None
-        stays = bool((first == own[:_FIRST]).all())
+        every = pair.student.shape[1]
         for share in _SHARES:
-            samples = -(-student.shape[1] // share)
-            part = _Part.of(student[:, :samples], teacher[:, :samples])
-            columns = own if stays else _columns(part, same)
-            if _differ(columns) and _proven(pair, part, columns):
-                say_choice(f"nearest neurons, which all differ, are plans on {same.device.type}")
+            part = _Part.of(pair, min(every, max(_FEWEST, every // share)))
+            columns = _guess(pair, part)
+            if columns is None:
+                return None
+            if _proven(pair, part, columns):
+                say_choice(f"nearest neurons, which all differ, are plans on {columns.device.type}")
                 return columns.cpu().numpy()
     return None
 
 
 class _Part(NamedTuple):
-    """What some samples add to the squared distances between neurons."""
+    """Some samples, without what all neurons have in common: it cancels in distances."""
 
-    partial: Tensor
-    """‖T_j‖² − 2⟨A_i, T_j⟩, d×d'."""
     student: Tensor
-    """‖A_i‖², d."""
+    """d×samples."""
     teacher: Tensor
-    """‖T_j‖², d'."""
+    """d×samples."""
+    lengths: Tensor
+    """The squares of the teacher's neurons, d."""
 
     @staticmethod
-    def of(student: Tensor, teacher: Tensor) -> "_Part":
-        """Multiply all pairs, without what all neurons have in common: it cancels."""
+    def of(pair: Scaled, samples: int) -> "_Part":
+        """The first samples."""
+        student, teacher = pair.student[:, :samples], pair.teacher[:, :samples]
         center = teacher.mean(0)
-        left, right = student - center, teacher - center
-        lengths = right.square().sum(1)
-        partial = torch.addmm(lengths, left, right.T, alpha=-2)
-        return _Part(partial, left.square().sum(1), lengths)
+        right = teacher - center
+        return _Part(student - center, right, right.square().sum(1))
+
+    def products(self, rows: int) -> Tensor:
+        """‖T_j‖² − 2⟨A_i, T_j⟩ for the first rows: squared distances, but for ‖A_i‖²."""
+        return torch.addmm(self.lengths, self.student[:rows], self.teacher.T, alpha=-2)
 
 
-def _columns(part: _Part, same: Tensor) -> Tensor:
-    """The nearest column of each row; the row's own, where the two are equal."""
-    own = torch.arange(len(same), device=same.device)
-    return torch.where(same, own, part.partial.argmin(1))
+def _guess(pair: Scaled, part: _Part) -> Tensor | None:
+    """The nearest columns by a part of the samples; None where two rows have the same.
+
+    Where the first rows have their own, all are taken to. Of columns that are equal, dead neurons
+    say, a row that is equal to them has its own.
+    """
+    count = len(part.student)
+    own = torch.arange(count, device=part.student.device)
+    first = part.products(_FIRST).argmin(1)
+    if bool((first == own[:_FIRST]).all()):
+        return own
+    same = (pair.student == pair.teacher).all(1)
+    if not _differ(torch.where(same[:_FIRST], own[:_FIRST], first)):
+        return None
+    columns = torch.where(same, own, part.products(count).argmin(1))
+    return columns if _differ(columns) else None
 
 
 def _differ(columns: Tensor) -> bool:
@@ -86,7 +98,9 @@ def _differ(columns: Tensor) -> bool:
 def _proven(pair: Scaled, part: _Part, columns: Tensor) -> bool:
     """Whether all other columns are further away, however the products were rounded."""
     chosen = (pair.student - pair.teacher[columns]).square().sum(1)
-    others = part.partial.scatter_(1, columns[:, None], torch.inf).amin(1) + part.student
-    epsilon = torch.finfo(part.student.dtype).eps * (pair.student.shape[1] + 4)
-    rounding = 2 * epsilon * (part.student + part.teacher.max() + chosen)
+    lengths = part.student.square().sum(1)
+    products = part.products(len(lengths)).scatter_(1, columns[:, None], torch.inf)
+    others = products.amin(1) + lengths
+    epsilon = torch.finfo(lengths.dtype).eps * (pair.student.shape[1] + 4)
+    rounding = 2 * epsilon * (lengths + part.lengths.max() + chosen)
     return bool(((chosen <= others - rounding) | (chosen == 0)).all())
