@@ -83,6 +83,12 @@ _data = all_of(
     "one architecture.  [default: yes]",
 )
 @click.option(
+    "--ot-p",
+    type=click.FloatRange(1),
+    metavar="X",
+    help="The power of the distance of neurons.  [default: 1 for kept roles, else 2]",
+)
+@click.option(
     "--picture",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
@@ -106,6 +112,7 @@ def compare(
     model_arg: tuple[str, ...],
     seed: int,
     conditional: bool,
+    ot_p: float | None,
     picture: Path | None,
     trust_files: bool,
     as_json: bool,
@@ -123,7 +130,12 @@ def compare(
     from fxtransport.report.comparison import draw, show, show_along
 
     source = _source(data, data_dir, data_arg, download=download)
-    how: dict[str, Any] = {"split": split, "samples": samples, "conditional": conditional}
+    how: dict[str, Any] = {
+        "split": split,
+        "samples": samples,
+        "conditional": conditional,
+        "p": ot_p,
+    }
 
     def opened(name: str, offset: int) -> "Network":
         seed_of = seed + offset

@@ -232,7 +232,10 @@ def _value(option: KeyOption, value: Any) -> Any:
 def _default_text(key: Key) -> str:
     if key.default is None or key.default is False:
         return ""
-    return f"  [default: {_describe(key.default, ',' if key.kind is tuple else ' ')}]"
+    default = key.default
+    if isinstance(default, DefaultBy) and all(value is None for value in default.values.values()):
+        return f"  [for {', '.join(map(str, default.values))}]"
+    return f"  [default: {_describe(default, ',' if key.kind is tuple else ' ')}]"
 
 
 def _describe(default: Any, separator: str) -> str:

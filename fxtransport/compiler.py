@@ -197,7 +197,7 @@ def _blocks(unit: Unit) -> tuple[Block, ...]:
     for tap in sorted(unit.fact(Taps).found, key=lambda tap: position[tap.output]):
         block = known[tap.sum]
         layout = finder.layout(tap.sum, (batch, *block.shape))
-        found.append(Block(block.path, tap.kind, block.shape, block.stage, layout))
+        found.append(Block(block.path, tap.kind, block.shape, block.stage, layout, tap.input))
     return tuple(found)
 
 

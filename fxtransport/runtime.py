@@ -8,7 +8,7 @@ import torch
 
 from fxtransport.errors import GuardError
 from fxtransport.ir import Kind
-from fxtransport.residue import Measure, Measures, Residue
+from fxtransport.residue import Ends, Measure, Measures, Residue
 
 Value = TypeVar("Value")
 
@@ -179,12 +179,19 @@ def measured(
     output: torch.Tensor,
     kept: bool,
     activated: bool,
+    start: torch.Tensor | None = None,
+    channels: tuple[int, int] = (1, 1),
 ) -> torch.Tensor | None:
-    """What is measured of a residual block; None if nothing is to be measured."""
+    """What is measured of a residual block; None if nothing is to be measured.
+
+    Where the block's input is handed on, it is ``start``, and ``channels`` are the dimensions of
+    its channels and of the output's.
+    """
     measure = of_blocks(measure)
     if measure is None:
         return None
-    return measure(Residue(Kind(kind), branches, skip, output, kept, activated))
+    ends = None if start is None else Ends(start, channels[0], output, channels[1])
+    return measure(Residue(Kind(kind), branches, skip, output, kept, activated, ends))
 
 
 def scaled(

@@ -1,7 +1,7 @@
 """Turn the graph into Python functions: the forward, the measured one, and each part's."""
 
 import operator
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -300,12 +300,29 @@ def measuring_function(
             output = at.get(tap.output, total)
             flags = (tap.residue in kept, output is not total)
             block = (measure, tap.kind.value, terms, at[tap.skip], output, *flags)
-            found.append(graph.call_function(measured, block))
+            found.append(graph.call_function(measured, (*block, *_start(tap, at, name))))
         for name in activations.get(node.name, ()):
             found.append(graph.call_function(tapped, (measure, name, copies[node])))
     graph.output((fx.map_arg(returned, copies.__getitem__), found))
     graph.lint()
     return _compile(name, graph)
+
+
+def _start(tap: Tap, at: Mapping[str, fx.Node], name: str) -> tuple[Any, ...]:
+    """The input of a block and the dimensions of channels; nothing where it is not handed on.
+
+    Raises:
+        PartitionError: a cut parts the block from its input.
+    """
+    if tap.input is None:
+        return ()
+    if tap.input.node not in at:
+        raise PartitionError(
+            f"a cut of {name} lies inside the residual block that ends in {tap.sum!r}, whose input "
+            f"{tap.input.node!r} is not handed on; cut elsewhere, or compile with "
+            "projection_inputs=False"
+        )
+    return at[tap.input.node], (tap.input.channels, tap.input.output_channels)
 
 
 _LOWERED: dict[Any, Callable[..., Any]] = {torch.clone: copied, operator.mul: scaled}

@@ -15,6 +15,7 @@ from fxtransport.ir import (
     Activation,
     Activations,
     Addition,
+    BlockInput,
     Constructs,
     Costs,
     Kind,
@@ -37,6 +38,7 @@ from fxtransport.passes.base import Pass, setting
 if TYPE_CHECKING:
     from torch import fx
 
+    from fxtransport.analysis.layouts import LayoutFinder
     from fxtransport.unit import Unit
 
 
@@ -82,13 +84,22 @@ class TapResidues(Pass):
         flag="--kind",
         excluded=(Kind.INNER,),
     )
+    projection_inputs: bool = setting(
+        False,
+        "Hand on the input of each projection block with its residue, for costs between spaces of "
+        "different width.",
+    )
 
     def __post_init__(self) -> None:
         if Kind.INNER in self.kinds:
             raise UsageError("additions inside a branch (inner) have no residue to tap")
 
     def run(self, unit: Unit) -> Unit:
-        """Add the residues to the graph, and the fact which nodes they are."""
+        """Add the residues to the graph, and the fact which nodes they are.
+
+        Raises:
+            TraceError: the input of a projection block is asked for, and no node holds it.
+        """
         from torch import fx
 
         graph = fx.Graph()
@@ -98,10 +109,24 @@ class TapResidues(Pass):
         for _, addition in tapped:
             tapper.add_out_of_place(addition)
         found = [tapper.tap_addition(r, a) for r, a in tapped]
+        if self.projection_inputs:
+            found = self._with_inputs(unit, tapper, found)
         found += [tapper.tap_layer(layer) for layer in unit.fact(Layers).found]
         activations = tuple(map(tapper.tap_activation, unit.fact(Activations).found))
         taps = Taps(tuple(found), tuple(a.name for a in tapper.added), activations)
         return unit.with_graph(graph, taps, _with_shapes(unit.fact(Shapes), tapper.added))
+
+    def _with_inputs(self, unit: Unit, tapper: _Tapper, taps: list[Tap]) -> list[Tap]:
+        """The taps of additions, those of projections with what the block starts from."""
+        from fxtransport.analysis.layouts import LayoutFinder
+
+        layouts = LayoutFinder(unit.traced(), unit.fact(Recording), unit.fact(Origins))
+        return [
+            replace(tap, input=tapper.tap_input(residual, addition, layouts))
+            if tap.kind is Kind.PROJECTION
+            else tap
+            for tap, (residual, addition) in zip(taps, self._tapped(unit), strict=True)
+        ]
 
     def _tapped(self, unit: Unit) -> Iterator[tuple[Residual, Addition]]:
         pairs = zip(unit.fact(Residuals).found, unit.fact(RecordedAdditions).found, strict=True)
@@ -157,6 +182,22 @@ class _Tapper:
         """The layer as a block; its residue is the displacement x_{m+1} - x_m."""
         residue = self._displacement(self.nodes[layer.output], self.nodes[layer.input])
         return Tap(Kind.IDENTITY, residue.name, (), layer.input, layer.output, layer.output)
+
+    def tap_input(
+        self, residual: Residual, addition: Addition, layouts: LayoutFinder
+    ) -> BlockInput:
+        """What the branch and the shortcut of a projection start from, or a copy of it."""
+        from fxtransport.analysis.block_inputs import describe_input, find_reading, no_input
+
+        reading = find_reading(addition, self.recording, self.origins)
+        if reading is None:
+            raise no_input(residual)
+        name = self.origins.operands[reading.op][reading.operand]
+        assert name is not None, "the operation was chosen by that"
+        found = describe_input(name, reading.value, residual, addition, layouts)
+        produced = self.recording.producer[reading.value]
+        first = 0 if produced is None else produced + 1
+        return replace(found, node=self._operand(name, reading, first))
 
     def tap_activation(self, activation: Activation) -> Activation:
         """The activation, or a copy of it, if it is overwritten later."""

@@ -14,6 +14,7 @@ from fxtransport.comparing.representations import Representation, representation
 from fxtransport.detecting.source import DataSource
 from fxtransport.errors import UsageError
 from fxtransport.ot.conditional import ConditionalDistance, state_distance
+from fxtransport.ot.costs import check_power
 from fxtransport.ot.similarity import Similarity, similarity, unbiased_cka
 from fxtransport.ot.symmetry import hidden_layers
 from fxtransport.runs.load import kept_epochs
@@ -51,6 +52,7 @@ class Comparison:
         layers: The paths of all layers of both.
         cka: Unbiased CKA of each layer of the first with each of the second.
         conditional: The conditional OT distance; None for two architectures.
+        p: The power of distances between neurons; None: that of each paper.
     """
 
     a: str
@@ -60,6 +62,7 @@ class Comparison:
     layers: tuple[tuple[str, ...], tuple[str, ...]]
     cka: tuple[tuple[float, ...], ...]
     conditional: ConditionalDistance | None = field(default=None)
+    p: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """All numbers, as JSON."""
@@ -77,6 +80,7 @@ class Comparison:
             "a": self.a,
             "b": self.b,
             "samples": self.samples,
+            "p": self.p,
             "pairs": pairs,
             "layers": {"a": [*self.layers[0]], "b": [*self.layers[1]]},
             "cka": [[*row] for row in self.cka],
@@ -92,6 +96,7 @@ def compare(
     split: str = "validation",
     samples: int = 512,
     conditional: bool = True,
+    p: float | None = None,
 ) -> Comparison:
     """Run two networks on the same samples, and compare what their layers make of them.
 
@@ -102,10 +107,14 @@ def compare(
         split: ``validation`` or ``test``.
         samples: The largest number of samples.
         conditional: Whether to compute the conditional OT distance, for one architecture.
+        p: The power of distances between neurons, at least 1: of activations, and of weights in
+            the conditional distance. None: that of each paper, 1 for kept roles, else 2.
 
     Raises:
-        UsageError: no data is known, or the two do not see the same samples.
+        UsageError: no data is known, the two do not see the same samples, or p is not valid.
     """
+    if p is not None:
+        check_power(p)
     source = source or a.source or b.source
     if source is None:
         raise UsageError(f"neither {a.name} nor {b.name} is a run, which knows its data: give data")
@@ -118,10 +127,11 @@ def compare(
         a=a.name,
         b=b.name,
         samples=len(own.targets),
-        pairs=tuple(_pair(x, y) for x, y in _corresponding(one, two, cka)),
+        pairs=tuple(_pair(x, y, p) for x, y in _corresponding(one, two, cka)),
         layers=(tuple(x.path for x in one), tuple(y.path for y in two)),
         cka=cka,
-        conditional=_distance(a, b, own.batches[0]) if conditional else None,
+        conditional=_distance(a, b, own.batches[0], p or 2.0) if conditional else None,
+        p=p,
     )
 
 
@@ -140,7 +150,7 @@ def compare_along(
         reference: What they are compared with; the weights that the run began with if None.
         source: The data; the run's own if None.
         trust_files: Whether a Python file that the run names may be run.
-        how: ``split``, ``samples`` and ``conditional``, as for :func:`compare`.
+        how: ``split``, ``samples``, ``conditional`` and ``p``, as for :func:`compare`.
 
     Yields:
         The number of epochs, and the comparison.
@@ -194,16 +204,16 @@ def _corresponding(
     ]
 
 
-def _pair(x: Representation, y: Representation) -> LayerPair:
+def _pair(x: Representation, y: Representation, p: float | None) -> LayerPair:
     widths = (len(x.neurons), len(y.neurons))
-    return LayerPair(x.path, y.path, widths, similarity(x.neurons, y.neurons))
+    return LayerPair(x.path, y.path, widths, similarity(x.neurons, y.neurons, p=p))
 
 
-def _distance(a: Network, b: Network, inputs: Tensor) -> ConditionalDistance | None:
+def _distance(a: Network, b: Network, inputs: Tensor, p: float) -> ConditionalDistance | None:
     one, two = a.program.model_state_dict(), b.program.model_state_dict()
     if _shapes(one) != _shapes(two):
         return None
-    return state_distance(hidden_layers(a.program, inputs[:2]), one, two)
+    return state_distance(hidden_layers(a.program, inputs[:2]), one, two, p=p)
 
 
 def _shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:

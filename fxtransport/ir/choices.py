@@ -57,3 +57,7 @@ class Layout(StrEnum):
     """B, any number of positions, C: NHWC, B×N×C."""
     VECTOR = "vector"
     """B×C."""
+
+    def channels(self, dims: int) -> int:
+        """The dimension of the channels of a tensor of so many dimensions, the batch included."""
+        return max(1, dims - 1) if self is Layout.CHANNELS_LAST else 1

@@ -115,6 +115,20 @@ class Layers:
 
 
 @dataclass(frozen=True)
+class BlockInput:
+    """What a block starts from whose skip is a projection, and has another width than x_{m+1}."""
+
+    node: str
+    """The node that holds x_m."""
+    shape: tuple[int, ...]
+    """The shape of x_m without the batch dimension."""
+    channels: int
+    """The dimension of its channels, batch dimension included."""
+    output_channels: int
+    """That of the channels of x_{m+1}."""
+
+
+@dataclass(frozen=True)
 class Tap:
     """One residual block, or equal-dimension layer: the nodes that hold its values."""
 
@@ -130,6 +144,8 @@ class Tap:
     """The addition; of a layer, x_{m+1}."""
     output: str
     """x_{m+1}: the sum, or the activation, if that alone follows it."""
+    input: BlockInput | None = None
+    """x_m of a projection, where that was asked for; the skip is what the shortcut makes of it."""
 
 
 @dataclass(frozen=True)
@@ -145,11 +161,13 @@ class Block:
     """Counts runs of blocks of one shape, from 0."""
     layout: Layout
     """Where the residue keeps its channels."""
+    input: BlockInput | None = None
+    """x_m of a projection, where the program hands it on with the residue."""
 
     @property
     def channels(self) -> int:
         """The dimension of the channels, batch dimension included."""
-        return max(1, len(self.shape)) if self.layout is Layout.CHANNELS_LAST else 1
+        return self.layout.channels(len(self.shape) + 1)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from fxtransport.objectives.multipliers import (
     TrglMultipliers,
 )
 from fxtransport.objectives.objective import Loss, Objective, logits_of
+from fxtransport.objectives.projections import ProjectionCost
 from fxtransport.objectives.transport import TransportCost
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Multipliers",
     "NoMultiplier",
     "Objective",
+    "ProjectionCost",
     "ReverseCrossEntropy",
     "TauMultipliers",
     "TransportCost",

@@ -15,6 +15,7 @@ from torch import Tensor
 from fxtransport.errors import UsageError
 from fxtransport.ir import Kind
 from fxtransport.modes import eval_mode
+from fxtransport.ot.costs import check_power, power_of_square
 from fxtransport.ot.solvers import assignment
 from fxtransport.program import Program
 from fxtransport.residue import Residue
@@ -30,8 +31,8 @@ class Movement:
     Attributes:
         path: The path of the module that adds; the root is ``""``.
         block: The number of the block among all that are tapped.
-        displacement: The root of the mean of ‖x_{m+1} - x_m‖² over points.
-        distance: W₂ between the cloud before and the cloud after.
+        displacement: The p-th root of the mean of ‖x_{m+1} - x_m‖^p over points, p = 2 by default.
+        distance: W_p between the cloud before and the cloud after.
         moved: The share of points that the optimal map sends elsewhere.
     """
 
@@ -43,28 +44,32 @@ class Movement:
 
     @property
     def optimality(self) -> float:
-        """W₂ over displacement: 1 for an optimal map; 1 too for a block that moves nothing."""
+        """W_p over displacement: 1 for an optimal map; 1 too for a block that moves nothing."""
         return self.distance / self.displacement if self.displacement > 0 else 1.0
 
 
-def cloud_distance(before: Tensor, after: Tensor) -> float:
-    """The exact W₂ between two clouds of as many points.
+def cloud_distance(before: Tensor, after: Tensor, *, p: float = 2.0) -> float:
+    """The exact W_p between two clouds of as many points.
 
     Args:
         before: n×…, a point in each row.
         after: n×…, of the same shape.
+        p: The power of the distance, at least 1.
 
     Raises:
-        UsageError: the shapes differ, or a number is not finite.
+        UsageError: the shapes differ, a number is not finite, or p is not valid.
 
     >>> points = torch.tensor([[0.0, 0.0], [1.0, 0.0]])
     >>> cloud_distance(points, points.flip(0)), cloud_distance(points, points + 3)
     (0.0, 4.242640687119285)
     """
-    return _move(before, after)[1]
+    check_power(p)
+    return _move(before, after, p)[1]
 
 
-def cloud_movements(program: Program, points: Tensor | tuple[Tensor, ...]) -> tuple[Movement, ...]:
+def cloud_movements(
+    program: Program, points: Tensor | tuple[Tensor, ...], *, p: float = 2.0
+) -> tuple[Movement, ...]:
     """Compare each identity block of a program with the optimal map between its clouds.
 
     One forward of all points, in eval mode, without gradients. Blocks whose skip is a projection
@@ -73,9 +78,11 @@ def cloud_movements(program: Program, points: Tensor | tuple[Tensor, ...]) -> tu
     Args:
         program: Any program; in one without additions the equal-dimension layers are the blocks.
         points: n inputs of the model, in one batch: a point of each cloud is one of them.
+        p: The power of the distance, at least 1.
 
     Raises:
-        UsageError: the program has no identity block, or a block does not keep the points apart.
+        UsageError: the program has no identity block, a block does not keep the points apart, or p
+            is not valid.
 
     >>> from torch import nn
     >>> from fxtransport import transportify
@@ -87,7 +94,8 @@ def cloud_movements(program: Program, points: Tensor | tuple[Tensor, ...]) -> tu
     ['0', '1']
     """
     inputs = points if isinstance(points, tuple) else (points,)
-    measure = _Measuring(program, len(inputs[0]))
+    check_power(p)
+    measure = _Measuring(program, len(inputs[0]), p)
     with eval_mode(program), torch.no_grad():
         program(*inputs, measure=measure)
     if not measure.found:
@@ -96,7 +104,7 @@ def cloud_movements(program: Program, points: Tensor | tuple[Tensor, ...]) -> tu
 
 
 def mean_optimality(movements: Iterable[Movement]) -> float:
-    """The mean of W₂ over displacement over blocks."""
+    """The mean of W_p over displacement over blocks."""
     found = [movement.optimality for movement in movements]
     return sum(found) / len(found)
 
@@ -104,9 +112,10 @@ def mean_optimality(movements: Iterable[Movement]) -> float:
 class _Measuring:
     """Is given each residue in turn, and keeps numbers only."""
 
-    def __init__(self, program: Program, points: int) -> None:
+    def __init__(self, program: Program, points: int, p: float) -> None:
         self._blocks = program.facts.blocks
         self._points = points
+        self._p = p
         self._number = 0
         self.found: list[Movement] = []
 
@@ -120,12 +129,12 @@ class _Measuring:
                 f"the residue of {block.path!r} has {len(residue.output)} rows for "
                 f"{self._points} inputs, so it does not keep points apart"
             )
-        displacement, distance, moved = _move(residue.skip, residue.output)
+        displacement, distance, moved = _move(residue.skip, residue.output, self._p)
         self.found.append(Movement(block.path, number, displacement, distance, moved))
 
 
-def _move(before: Tensor, after: Tensor) -> tuple[float, float, float]:
-    """Displacement, W₂, and the share of points that the optimal map sends elsewhere."""
+def _move(before: Tensor, after: Tensor, p: float) -> tuple[float, float, float]:
+    """Displacement, W_p, and the share of points that the optimal map sends elsewhere."""
     if before.shape != after.shape:
         raise UsageError(
             f"clouds have as many points of one shape, not {tuple(before.shape)} and "
@@ -134,11 +143,12 @@ def _move(before: Tensor, after: Tensor) -> tuple[float, float, float]:
     squares = _squared_distances(before.flatten(1), after.flatten(1))
     if not squares.isfinite().all():
         raise UsageError("the clouds hold points that are not finite")
-    costs = squares.cpu().numpy()
+    powers = power_of_square(squares, p)
+    costs = powers.cpu().numpy()
     columns = assignment(costs)
     rows = range(len(costs))
-    own = float(squares.diagonal().mean()) ** 0.5
-    least = float(costs[rows, columns].mean()) ** 0.5
+    own = float(powers.diagonal().mean()) ** (1 / p)
+    least = float(costs[rows, columns].mean()) ** (1 / p)
     moved = sum(int(i) != int(j) for i, j in zip(rows, columns, strict=True)) / len(costs)
     # of plans that cost the same, that of the block itself is as good as any
     return (own, own, 0.0) if least >= own * (1 - 1e-12) else (own, least, moved)

@@ -77,7 +77,8 @@ def gromov_cost(x: Tensor, y: Tensor, *, plan: str = "identity") -> Tensor:
         if plan == "identity":
             value = (first - second).square().mean()
         else:
-            weights = gromov_plan(x, y).to(first.dtype)
+            search = _operator if torch.compiler.is_compiling() else gromov_plan
+            weights = search(x.detach(), y.detach()).to(first.dtype)
             value = _expanded(first, second, weights)
     return value.to(torch.promote_types(x.dtype, y.dtype))
 
@@ -124,6 +125,15 @@ def gromov_plan(x: Tensor, y: Tensor) -> Tensor:
     if len(log["loss"]) > ITERATIONS:
         count("gave up", f"Gromov-Wasserstein did not converge in {ITERATIONS} iterations")
     return torch.from_numpy(plan).to(accurate(x.device)).to(x.device)
+
+
+# under torch.compile, the search is one operator, without a graph break
+_operator = torch.library.custom_op("fxtransport::gromov_plan", gromov_plan, mutates_args=())
+
+
+@_operator.register_fake
+def _(x: Tensor, y: Tensor) -> Tensor:
+    return x.new_empty(len(x), len(y), dtype=accurate(x.device))
 
 
 def _check_clouds(x: Tensor, y: Tensor, plan: str) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fxtransport.errors import UsageError
+from fxtransport.ot.costs import check_power, power_of_square
 from fxtransport.ot.plans import plan
 from fxtransport.ot.solvers import coupling
 
@@ -36,43 +37,48 @@ class Similarity:
     procrustes: float
 
 
-def similarity(A: Tensor, T: Tensor) -> Similarity:  # noqa: N803
+def similarity(A: Tensor, T: Tensor, *, p: float | None = None) -> Similarity:  # noqa: N803
     """All measures of two representations.
 
     Args:
         A: d×n.
         T: d'×n.
+        p: The power of the distance between neurons, at least 1; None: that of each paper, 1 for
+            kept roles and 2 for soft matching.
 
     Raises:
-        UsageError: n differs or is below 4, or a number is not finite.
+        UsageError: n differs or is below 4, a number is not finite, or p is not valid.
 
     >>> A = torch.eye(3, 5)
     >>> similarity(A, A.flip(0)).kept < similarity(A, A).kept
     True
     """
     A, T = _checked(A, T)  # noqa: N806
+    if p is not None:
+        check_power(p)
     return Similarity(
-        kept=kept_roles(A, T) if len(A) == len(T) else None,
-        soft_matching=soft_matching(normalized(A), normalized(T)),
+        kept=kept_roles(A, T, p=p or 1.0) if len(A) == len(T) else None,
+        soft_matching=soft_matching(normalized(A), normalized(T), p=p or 2.0),
         cka=unbiased_cka(A, T),
         procrustes=procrustes(A, T),
     )
 
 
-def kept_roles(A: Tensor, T: Tensor) -> float:  # noqa: N803
+def kept_roles(A: Tensor, T: Tensor, *, p: float = 1.0) -> float:  # noqa: N803
     """The trace of the exact plan: the share of neurons that kept their role (OT, section 5).
 
-    The plan moves A's neurons to T's at the cost ‖A_i - T_j‖₂.
+    The plan moves A's neurons to T's at the cost ‖A_i - T_j‖₂^p.
 
     Args:
         A: d×n.
         T: d×n.
+        p: The power, at least 1.
 
     Returns:
         From 0 to 1. Neurons that are alike, such as dead ones, may be exchanged at no cost.
 
     Raises:
-        UsageError: the shapes differ, n is below 4, or a number is not finite.
+        UsageError: the shapes differ, n is below 4, a number is not finite, or p is not valid.
     """
     A, T = _checked(A, T)  # noqa: N806
     if len(A) != len(T):
@@ -80,26 +86,28 @@ def kept_roles(A: Tensor, T: Tensor) -> float:  # noqa: N803
             f"roles are kept between layers of one width, not of {len(A)} and {len(T)} neurons: "
             "use soft_matching"
         )
-    return float(plan(A, T).trace())
+    return float(plan(A, T, p=p).trace())
 
 
-def soft_matching(A: Tensor, T: Tensor) -> float:  # noqa: N803
-    """The soft-matching distance: W₂ between the neurons as points with n coordinates.
+def soft_matching(A: Tensor, T: Tensor, *, p: float = 2.0) -> float:  # noqa: N803
+    """The soft-matching distance: W_p between the neurons as points with n coordinates.
 
-    It is a metric between representations up to the order of neurons (arXiv 2311.09466).
+    It is a metric between representations up to the order of neurons (arXiv 2311.09466, p = 2).
 
     Args:
         A: d×n.
         T: d'×n.
+        p: The power, at least 1.
 
     Raises:
-        UsageError: n differs or is below 4, or a number is not finite.
+        UsageError: n differs or is below 4, a number is not finite, or p is not valid.
     """
     A, T = _checked(A, T)  # noqa: N806
-    squares = squared_distances(A, T)
-    rows, columns, mass = coupling(squares.cpu().numpy())
-    cost = float((squares.cpu().numpy()[rows, columns] * mass).sum())
-    return math.sqrt(max(cost, 0.0))
+    check_power(p)
+    costs = power_of_square(squared_distances(A, T), p).cpu().numpy()
+    rows, columns, mass = coupling(costs)
+    cost = float((costs[rows, columns] * mass).sum())
+    return float(max(cost, 0.0) ** (1 / p))
 
 
 def unbiased_cka(A: Tensor, T: Tensor) -> float:  # noqa: N803

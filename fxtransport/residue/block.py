@@ -2,12 +2,26 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
 from fxtransport.ir import Kind
 from fxtransport.residue.powers import power_cost
 from fxtransport.residue.sources import BatchNorm, Difference, Source
+
+
+class Ends(NamedTuple):
+    """Where a block begins and ends, in spaces that may have different widths."""
+
+    input: torch.Tensor
+    """x_m."""
+    input_channels: int
+    """The dimension of its channels, batch dimension included."""
+    output: torch.Tensor
+    """x_{m+1}."""
+    output_channels: int
+    """The dimension of its channels."""
 
 
 class Residue:
@@ -25,9 +39,11 @@ class Residue:
         kept: Whether x_m and x_{m+1} are saved for backward anyway, so that residues that
             follow from them need not be.
         activated: Whether an activation lies between the sum and x_{m+1}.
+        ends: x_m and x_{m+1} of a projection, in a program that was compiled with
+            ``projection_inputs=True``; else None.
     """
 
-    __slots__ = ("_activated", "_branches", "_kept", "kind", "output", "skip")
+    __slots__ = ("_activated", "_branches", "_kept", "ends", "kind", "output", "skip")
 
     def __init__(
         self,
@@ -37,8 +53,10 @@ class Residue:
         output: torch.Tensor,
         kept: bool = False,
         activated: bool = False,
+        ends: Ends | None = None,
     ) -> None:
         self.kind = kind
+        self.ends = ends
         self.skip = skip
         self.output = output
         self._branches = branches

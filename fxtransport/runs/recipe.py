@@ -90,6 +90,7 @@ class Recipe:
         }
         settings["batch_size"] = self.config["data.batch_size"]
         settings["num_classes"] = self.data.num_classes
+        settings["projection_inputs"] = self.config.get("objective.projections") is not None
         layers = student_layers(self.config)
         if layers is not None:
             settings["activations"] = wanted_names(

@@ -18,11 +18,14 @@ from fxtransport.objectives import (
     Multipliers,
     NoMultiplier,
     Objective,
+    ProjectionCost,
     ReverseCrossEntropy,
     TauMultipliers,
     TransportCost,
     TrglMultipliers,
 )
+from fxtransport.objectives.neurons import parse_pool
+from fxtransport.residue import Measure
 from fxtransport.runs.config import Config
 from fxtransport.training import (
     EndToEnd,
@@ -99,9 +102,13 @@ def _objective(found: dict[str, Any], parts: int) -> Objective:
     )
     if "p" not in found:
         return Objective(classification, TransportCost(), NoMultiplier())
-    cost = TransportCost(
+    blocks = TransportCost(
         found["p"], found["reduction"], found["residue"], kinds=tuple(found["kinds"])
     )
+    cost: Measure = blocks
+    if "projections" in found:
+        pool = parse_pool(found["projection_pool"])
+        cost = ProjectionCost(found["projections"], blocks, pool)
     return Objective(classification, cost, _multipliers(found, parts))
 
 

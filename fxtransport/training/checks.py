@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from fxtransport.errors import UsageError
-from fxtransport.program import Part
+from fxtransport.objectives import Objective, ProjectionCost
+from fxtransport.program import Part, Program
 from fxtransport.training.schedules import Phase
 
 _SHOWN = 3
@@ -31,6 +32,16 @@ def check_trainable(parts: Sequence[Part], phases: Sequence[Phase]) -> None:
                 "or train it end to end"
             )
     _refuse_shared(parts)
+
+
+def check_cost(program: Program, objective: Objective) -> None:
+    """Refuse a program whose projection blocks an objective cannot measure.
+
+    Raises:
+        UsageError: there are none, or the program does not hand on their inputs.
+    """
+    if isinstance(objective.cost, ProjectionCost):
+        objective.cost.check(program.facts.blocks)
 
 
 def _refuse_shared(parts: Sequence[Part]) -> None:

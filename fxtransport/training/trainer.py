@@ -13,7 +13,7 @@ from fxtransport.program import Program
 from fxtransport.training.batches import Batches, Epochs, epochs_of
 from fxtransport.training.best import BestExit
 from fxtransport.training.checkpoint import RunFolder
-from fxtransport.training.checks import check_trainable
+from fxtransport.training.checks import check_cost, check_trainable
 from fxtransport.training.devices import move_program, program_device
 from fxtransport.training.engine import Engine
 from fxtransport.training.fit import Fit
@@ -49,8 +49,9 @@ class Trainer:
 
     Raises:
         UsageError: parts share parameters, or one has no head or nothing to train; the
-            objective has too few τ; timm refuses the optimizer or the scheduler; or
-            ``cache_hidden`` is set and a teacher needs images.
+            objective has too few τ, or costs of projection blocks that the program cannot have;
+            timm refuses the optimizer or the scheduler; or ``cache_hidden`` is set and a teacher
+            needs images.
 
     >>> from torch import nn
     >>> from fxtransport import transportify
@@ -84,6 +85,7 @@ class Trainer:
         parts = schedule.parts_of(program)
         phases = schedule.phases(len(parts))
         check_trainable(parts, phases)
+        check_cost(program, objective)
         move_program(program, objective, settings)
         folder = None if run is None else RunFolder(run)
         self._monitors = monitors

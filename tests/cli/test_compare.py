@@ -35,6 +35,15 @@ def test_two_seeds(run: Command, runs: tuple[Path, Path]) -> None:
     assert 0 < two["conditional"]["transport"] == two["conditional"]["l2"]
 
 
+def test_another_power(run: Command, runs: tuple[Path, Path]) -> None:
+    [plain], [other] = found(run, *runs), found(run, *runs, "--ot-p", "1")
+    assert (plain["p"], other["p"]) == (None, 1)
+    for one, two in zip(plain["pairs"], other["pairs"], strict=True):
+        assert 0 < two["soft_matching"] < one["soft_matching"]
+        assert two["cka"] == one["cka"]
+    assert 0 < other["conditional"]["transport"] < plain["conditional"]["transport"]
+
+
 def test_a_run_and_itself(run: Command, runs: tuple[Path, Path]) -> None:
     [same] = found(run, runs[0], runs[0])
     assert all(pair["cka"] == pytest.approx(1, abs=1e-6) for pair in same["pairs"])

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -72,6 +73,12 @@ def test_every_option_of_programs_is_one_of_split() -> None:
         assert f"program_{name}" in context.params
         flags = (setting.how.flag or f"--{name.replace('_', '-')}").split("/")
         assert any(set(flags) <= {*option.opts} for option in split.params), name
+
+
+def test_what_is_not_set_by_default_says_what_it_is_for() -> None:
+    [option] = [x for x in train.params if "--projections" in x.opts]
+    assert isinstance(option, click.Option)
+    assert (option.help or "").endswith("[for lap, fixed, trgl, trgl-multipliers]")
 
 
 def test_errors_name_the_options_that_were_given() -> None:

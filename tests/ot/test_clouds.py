@@ -1,5 +1,7 @@
 """Blocks are compared with the optimal map between the clouds before and after them."""
 
+from itertools import permutations
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -91,3 +93,18 @@ def test_there_must_be_something_to_compare() -> None:
         cloud_distance(inputs, inputs[:3])
     with pytest.raises(UsageError, match="not finite"):
         cloud_distance(inputs, inputs / 0)
+
+
+@pytest.mark.parametrize("p", [1.0, 3.0])
+def test_other_powers(p: float) -> None:
+    one, two = torch.randn(6, 3), torch.randn(6, 3)
+    costs = torch.cdist(one.double(), two.double()) ** p
+    expected = min(costs[range(6), list(order)].mean() for order in permutations(range(6)))
+    assert cloud_distance(one, two, p=p) == pytest.approx(float(expected) ** (1 / p), rel=1e-6)
+    with pytest.raises(UsageError, match=r"at least 1, not 0\.5"):
+        cloud_distance(one, two, p=0.5)
+    program = transportify(nn.Sequential(Moves("mirror"), nn.Linear(2, 2)), one[:, :2])
+    [found] = cloud_movements(program, one[:, :2], p=p)
+    lengths = (2 * one[:, :2]).double().norm(dim=1)
+    assert found.displacement == pytest.approx(float((lengths**p).mean()) ** (1 / p), rel=1e-6)
+    assert found.distance <= found.displacement

@@ -78,6 +78,39 @@ def test_what_no_neuron_owns_counts_too() -> None:
     assert found.transport == pytest.approx((1 / len(found.layers)) ** 0.5, rel=1e-6)
 
 
+@pytest.mark.parametrize("p", [1.0, 3.0])
+@pytest.mark.parametrize("name", NETS)
+def test_other_powers_do_not_depend_on_the_order_either(name: str, p: float) -> None:
+    net, inputs = built(name)
+    state = reordered(net, hidden_layers(net, inputs))
+    found = conditional_distance(net, inputs, state, p=p)
+    assert found.transport == 0
+    assert found.l2 > 0.1
+    other = copy.deepcopy(net)
+    randomize(other)
+    far = conditional_distance(net, inputs, other, p=p)
+    assert 0 < far.transport < far.l2
+
+
+@pytest.mark.parametrize("p", [1.0, 2.0, 3.0])
+def test_powers_by_hand(p: float) -> None:
+    """A hidden layer whose neurons move by 1 and 2, and a bias whose entries move by 3 and 4."""
+    net = nn.Sequential(nn.Linear(1, 2, bias=False), nn.ReLU(), nn.Linear(2, 2))
+    other = copy.deepcopy(net)
+    net[0].weight.data, net[2].weight.data = torch.tensor([[0.0], [50.0]]), torch.zeros(2, 2)
+    other[0].weight.data, other[2].weight.data = torch.tensor([[52.0], [1.0]]), torch.zeros(2, 2)
+    other[2].bias.data = net[2].bias.data + torch.tensor([3.0, 4.0])
+    found = conditional_distance(net, torch.ones(1, 1), other, p=p)
+    assert [layer.transport for layer in found.layers] == [
+        pytest.approx(((1 + 2**p) / 2) ** (1 / p), rel=1e-6),
+        pytest.approx(((3**p + 4**p) / 2) ** (1 / p), rel=1e-6),
+    ]
+    assert found.transport == pytest.approx(((1 + 2**p + 3**p + 4**p) / 4) ** (1 / p), rel=1e-6)
+    assert (found.p, found.layers[0].moved) == (p, 1.0)
+    with pytest.raises(UsageError, match=r"at least 1, not 0\.5"):
+        conditional_distance(net, torch.ones(1, 1), other, p=0.5)
+
+
 def test_a_program_is_as_good_as_its_model() -> None:
     net, inputs = built("convolutions")
     program = transportify(net, inputs)

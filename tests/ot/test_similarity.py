@@ -109,3 +109,21 @@ def test_what_cannot_be_compared_is_refused() -> None:
         kept_roles(A, T)
     with pytest.raises(UsageError, match="T holds activations that are not finite"):
         similarity(A, A / 0)
+
+
+@pytest.mark.parametrize("p", [1.0, 2.0, 3.0])
+def test_powers_of_the_distance(p: float) -> None:
+    A, T = two(5, 5)  # noqa: N806
+    costs = torch.cdist(A.double(), T.double()) ** p
+    orders = [list(order) for order in permutations(range(5))]
+    best = min(orders, key=lambda order: float(costs[range(5), order].mean()))
+    least = float(costs[range(5), best].mean())
+    assert soft_matching(A, T, p=p) == pytest.approx(least ** (1 / p), rel=1e-6)
+    kept = sum(i == j for i, j in enumerate(best)) / 5
+    assert kept_roles(A, T, p=p) == pytest.approx(kept)
+    found = similarity(A, T, p=p)
+    expected = soft_matching(normalized(A.double()), normalized(T.double()), p=p)
+    assert found.soft_matching == pytest.approx(expected, rel=1e-12)
+    for refuse in (similarity, soft_matching, kept_roles):
+        with pytest.raises(UsageError, match="at least 1, not 0"):
+            refuse(A, T, p=0.0)

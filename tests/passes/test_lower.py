@@ -136,3 +136,23 @@ def test_a_model_that_hands_itself_on_is_not_cut() -> None:
         transportify(model, x, modules=2)
     assert_identical(transportify(model, x)(x), model(x))
     transportify(HandsOn("a closure"), x, modules=2)
+
+
+class Widening(nn.Module):
+    """A projection block in which a cut may fall."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.last, self.shortcut = nn.Linear(8, 6), nn.Linear(6, 6), nn.Linear(8, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        skip = self.shortcut(x)
+        return skip + self.last(self.body(x).relu())
+
+
+def test_a_block_is_not_parted_from_its_input() -> None:
+    net, x = nn.Sequential(nn.Linear(8, 8), Widening(), nn.Linear(6, 3)), torch.zeros(2, 8)
+    assert len(transportify(net, x, cuts=("1.body",), verify=False).parts) == 2
+    with pytest.raises(PartitionError, match="part 1 lies inside the residual block that ends in"):
+        transportify(net, x, cuts=("1.body",), projection_inputs=True)
+    assert len(transportify(net, x, cuts=("0",), projection_inputs=True).parts) == 2

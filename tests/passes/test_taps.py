@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fxtransport.compiler import transportify
+from fxtransport.errors import TraceError
 from fxtransport.ir import Layers, Residuals, Taps
 from fxtransport.lowered import Lowered
 from fxtransport.passes.lower import Lower
@@ -340,3 +341,85 @@ def test_a_branch_that_was_written_by_another_name(
     assert torch.equal(program(x), model(x))
     expected = (model[0](x.clone()) - x).detach()
     assert torch.allclose(program.transport(x).residues[0], expected, atol=1e-6)
+
+
+class Widening(nn.Module):
+    """A projection block that goes on with its input as it is told."""
+
+    def __init__(self, go_on: Callable[[Tensor], object] = id, *, bound: bool = False) -> None:
+        super().__init__()
+        self.go_on = go_on
+        self.split = Splitting() if bound else None
+        self.body, self.shortcut = nn.Linear(6, 8), nn.Linear(6, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.split is not None:
+            skip, branch = self.split(x)
+            return skip + branch
+        x = x * 2
+        skip, branch = self.shortcut(x), self.body(x).tanh()
+        self.go_on(x)
+        return skip + branch
+
+
+class Splitting(nn.Module):
+    """Returns skip and branch, and not what both start from."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.body, self.shortcut = nn.Linear(6, 6), nn.Linear(6, 8), nn.Linear(6, 8)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.stem(x).relu()
+        return self.shortcut(x), self.body(x).tanh()
+
+
+def with_inputs(model: nn.Module) -> Unit:
+    return run_passes(unit_of(model, 6), (TapResidues(projection_inputs=True), Lower()))
+
+
+@pytest.mark.parametrize("go_on", [id, Tensor.zero_, lambda x: x.t().add_(1)])
+def test_inputs_of_projections_are_handed_on_as_they_were(go_on: Callable[..., object]) -> None:
+    model, x = Widening(go_on), torch.randn(3, 6)
+    unit = with_inputs(model)
+    found = list[Residue]()
+    whole = unit.fact(Lowered).whole.function
+    output, _ = whole.call(model, x, found.append)
+    [residue] = found
+    assert residue.ends is not None
+    assert torch.equal(residue.ends.input, 2 * x)
+    assert residue.ends.output is residue.output
+    assert torch.equal(output, model(x))
+    copies = [n for n in unit.traced().nodes if n.target is torch.clone]
+    assert len(copies) == (go_on is not id)
+
+
+def test_without_inputs_nothing_changes() -> None:
+    """What is saved for backward, and the bits; the hash too, where they are not asked for."""
+    model, x = Widening(), torch.randn(3, 6)
+    plain, off, on = (
+        transportify(model, torch.zeros(2, 6), verify=False, **options)
+        for options in ({}, {"projection_inputs": False}, {"projection_inputs": True})
+    )
+    assert plain.graph_hash == off.graph_hash != on.graph_hash
+    assert plain.facts.pipeline == off.facts.pipeline
+    assert on.code == plain.code
+    saved, costs = [], []
+    for program in (off, on):
+        sizes = list[int]()
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda t, sizes=sizes: (sizes.append(t.numel()), t)[1],  # type: ignore[misc]
+            lambda t: t,
+        ):
+            output = program.whole(x)
+        saved.append(sizes)
+        costs.append(output.costs)
+    assert saved[0] == saved[1]
+    assert torch.equal(*costs)
+
+
+def test_an_input_that_no_node_holds_is_refused() -> None:
+    model = nn.Sequential(Widening(bound=True))
+    assert [tap.kind for tap in compiled(model, 6).fact(Taps).found] == ["projection"]
+    with pytest.raises(TraceError, match="that 0 adds starts inside of a module that is one node"):
+        with_inputs(model)

@@ -92,6 +92,19 @@ def test_defaults_follow_what_they_depend_on() -> None:
         ({"trainer.seed": True}, "trainer.seed is a whole number, not True"),
         ({"trainer.amp": "fp8"}, "trainer.amp is one of bf16, fp16, not 'fp8'"),
         ({"objective.kinds": ["identity", "x"]}, "not 'x'"),
+        ({"objective.projections": "emd"}, "one of soft-matching, gromov-wasserstein, not 'emd'"),
+        (
+            {"objective.method": "e2e", "objective.projections": "soft-matching"},
+            "objective.projections has no meaning where objective.method is e2e",
+        ),
+        (
+            {"objective.projection_pool": "mean"},
+            "objective.projection_pool has no meaning where objective.projections is not set",
+        ),
+        (
+            {"objective.projections": "soft-matching", "objective.projection_pool": "max"},
+            "objective.projection_pool: pool is 'mean', 'none' or a number of positions",
+        ),
         ({"program.cuts": [1]}, "program.cuts is a list of texts"),
         ({"model.options": 1}, "model.options is a table, not 1"),
         ({"model.input_size": "32x"}, "model.input_size: '32x' is not a valid size of an input"),

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from fxtransport.errors import UsageError
+from fxtransport.objectives import ProjectionCost, TransportCost
 from fxtransport.runs.config import complete_config
 from fxtransport.runs.settings import make_settings, spread_evenly
 
@@ -53,3 +54,14 @@ def test_names_of_the_trainer() -> None:
     settings = make_settings(complete_config(values), 1)
     assert settings.trainer.device == "cpu"
     assert settings.optimizer.lr == 0.5
+
+
+@pytest.mark.parametrize("method", ["lap", "trgl"])
+def test_the_cost_of_projections(method: str) -> None:
+    values = {"objective.method": method, "objective.projections": "soft-matching"}
+    config = complete_config({**values, "objective.p": 1.5, "objective.projection_pool": 4})
+    blocks = TransportCost(p=1.5)
+    assert make_settings(config, 2).objective.cost == ProjectionCost("soft-matching", blocks, 4)
+    plain = complete_config({"objective.method": method})
+    assert make_settings(plain, 2).objective.cost == TransportCost()
+    assert not any("projection" in path for path in plain.values)

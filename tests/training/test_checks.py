@@ -7,6 +7,7 @@ import torch
 
 from fxtransport import transportify
 from fxtransport.errors import UsageError
+from fxtransport.objectives import ProjectionCost, lap
 from fxtransport.training import EndToEnd, Parallel, Phase, Schedule, Sequential
 from tests.training.runs import SHAPE, Shared, SmallNet, program_of, train_stream, trainer_of
 
@@ -52,3 +53,11 @@ def test_what_stays_frozen_needs_no_head() -> None:
     changed = {name for name, value in program.state_dict().items() if value.ne(before[name]).any()}
     assert changed
     assert changed <= set(program.parts[1].state_dict())
+
+
+def test_costs_of_projections_need_projections() -> None:
+    objective = lap(0.5, 0.1, 2, cost=ProjectionCost("soft-matching"))
+    with pytest.raises(UsageError, match="the program has no projection block"):
+        trainer_of(EndToEnd(1), objective=objective)
+    plain = trainer_of(EndToEnd(1))
+    assert plain.step(torch.zeros(2, *SHAPE), torch.tensor([0, 1])).parts

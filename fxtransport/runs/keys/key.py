@@ -78,6 +78,13 @@ class Key:
         return self.path.replace(".", "_")
 
 
+def read_pool(value: Any) -> str:
+    """A way to pool maps, as a text."""
+    from fxtransport.objectives.neurons import parse_pool
+
+    return str(parse_pool(str(value)))
+
+
 def by_method(greedy: Any, others: Any) -> DefaultBy:
     """A default for the methods that train part by part, and one for the others."""
     return DefaultBy("objective.method", {m: greedy if m in GREEDY else others for m in METHODS})

@@ -3,11 +3,12 @@
 from typing import Any
 
 from fxtransport.errors import UsageError
-from fxtransport.runs.keys.key import METHODS, DefaultBy, Key, by_method, only
+from fxtransport.runs.keys.key import METHODS, DefaultBy, Key, by_method, only, read_pool
 
 MULTIPLIER = ("lap", "trgl-multipliers")
 """The methods whose multiplier is updated."""
 WITH_COST = ("lap", "fixed", "trgl", "trgl-multipliers")
+PROJECTIONS = ("soft-matching", "gromov-wasserstein")
 KINDS = ("identity", "projection", "identity_bn")
 
 
@@ -100,6 +101,24 @@ KEYS = (
         "Which blocks cost something; may be repeated.",
         only(WITH_COST, KINDS),
         choices=KINDS,
+    ),
+    Key(
+        "objective.projections",
+        str,
+        "--projections",
+        "How moving x_m to x_{m+1} costs where a block changes the width; else projections cost as "
+        "other blocks.",
+        only(WITH_COST, None),
+        choices=PROJECTIONS,
+    ),
+    Key(
+        "objective.projection_pool",
+        str,
+        "--projection-pool",
+        "Of maps and tokens at both ends: mean, none (each position is a point), or N positions.",
+        DefaultBy("objective.projections", dict.fromkeys(PROJECTIONS, "mean")),
+        metavar="mean|none|N",
+        read=read_pool,
     ),
     Key(
         "objective.label_smoothing",

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from fxtransport.runs.keys.key import DefaultBy, Key, always
+from fxtransport.runs.keys.key import DefaultBy, Key, always, read_pool
 
 ONLY_START = ("transfer.teacher", "transfer.start")
 """What has a meaning without a regularizer."""
@@ -13,12 +13,6 @@ def _terms(value: Any) -> dict[str, float]:
     from fxtransport.objectives.transfer_terms import parse_regularizer
 
     return parse_regularizer(value)
-
-
-def _pool(value: Any) -> str:
-    from fxtransport.objectives.neurons import parse_pool
-
-    return str(parse_pool(str(value)))
 
 
 def _layers(value: Any) -> str:
@@ -78,7 +72,7 @@ KEYS = (
         "mean",
         metavar="mean|none|N",
         basic=True,
-        read=_pool,
+        read=read_pool,
     ),
     Key(
         "transfer.start",

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from fxtransport.errors import UsageError
+from fxtransport.objectives.projections import METHODS as METHODS_OF_PROJECTIONS
 from fxtransport.runs.keys.key import METHODS, DefaultBy
 from fxtransport.runs.keys.objective import KEYS
 
@@ -42,5 +43,12 @@ def test_each_method_has_its_multiplier() -> None:
     assert methods_of("lambda0") == {"lap", "trgl-multipliers", "fixed"}
     for name in ("lambda_rate", "update_every", "order"):
         assert methods_of(name) == {"lap", "trgl-multipliers"}
-    for name in ("p", "reduction", "residue", "kinds"):
+    for name in ("p", "reduction", "residue", "kinds", "projections"):
         assert methods_of(name) == set(METHODS) - {"vangl", "e2e"}
+
+
+def test_the_ways_to_measure_projections_are_those_of_the_cost() -> None:
+    assert BY_NAME["projections"].choices == METHODS_OF_PROJECTIONS
+    pool = BY_NAME["projection_pool"].default
+    assert isinstance(pool, DefaultBy)
+    assert pool.values == dict.fromkeys(METHODS_OF_PROJECTIONS, "mean")
