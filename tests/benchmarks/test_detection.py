@@ -246,7 +246,7 @@ def test_published_figures_are_read() -> None:
     assert sum(map(len, found.values())) == 25
 
 
-def tested(protocol: str, fitted_on: str, tested_on: str, auroc: float) -> dict[str, Any]:
+def outcome_of(protocol: str, fitted_on: str, tested_on: str, auroc: float) -> dict[str, Any]:
     metrics = {"auroc": auroc, "tpr": 0.8, "fpr": 0.1, "successful": 0.8, "fpr95tpr": 0.3}
     names = {"protocol": protocol, "fitted_on": fitted_on, "tested_on": tested_on}
     return {**names, "metrics": metrics}
@@ -254,16 +254,16 @@ def tested(protocol: str, fitted_on: str, tested_on: str, auroc: float) -> dict[
 
 def test_the_experiments_on_other_data_stand_beside_the_published_ones() -> None:
     rows = [
-        tested("seen", "cw", "cw", 0.91),
-        tested("seen", "fgm", "fgm", 0.5),
-        tested("near", "patches", "mnist5k", 0.5),
-        tested("far", "mnist5k", "patches", 0.92),
-        tested("near", "cw", "mnist5k", 0.5),
-        tested("far", "cw", "patches", 0.93),
-        tested("far", "", "patches", 0.5),
+        outcome_of("seen", "cw", "cw", 0.91),
+        outcome_of("seen", "fgm", "fgm", 0.5),
+        outcome_of("near", "patches", "mnist5k", 0.5),
+        outcome_of("far", "mnist5k", "patches", 0.92),
+        outcome_of("near", "cw", "mnist5k", 0.5),
+        outcome_of("far", "cw", "patches", 0.93),
+        outcome_of("far", "", "patches", 0.5),
     ]
     about = {"data": "digits", "how": "VAN", "name": "transport", "seed": 0, "refused": {}}
-    known = [tested("near", "mnist5k", "mnist5k", 0.94)]
+    known = [outcome_of("near", "mnist5k", "mnist5k", 0.94)]
     energy = {**about, "kind": "detector", "name": "energy", "rows": rows}
     report = detection_tables.make_report(
         [

@@ -110,22 +110,11 @@ def test_attacks_that_know_the_detector(run: Command, tmp_path: Path) -> None:
     rows = [json.loads(line) for line in again.stdout.splitlines()]
     found = [row for row in rows if row["protocol"] == "adaptive"]
     assert [(row["detector"], row["tested_on"]) for row in found] == kinds
-    assert all(0 <= row["metrics"]["evaded"] <= 1 for row in found)
+    # JSON has no NaN, where a detector had found none
+    figures = {row["detector"]: row["metrics"]["evaded"] for row in found}
+    assert 0 <= figures["one-class"] <= 1
+    assert all(value is None or 0 <= value <= 1 for value in figures.values())
     assert kept == {path.name: path.stat().st_mtime_ns for path in (tmp_path / "cache").iterdir()}
-
-
-def test_attacks_on_detectors_over_seeds(run: Command) -> None:
-    few = ("--images", "40", "--device", "cpu", "--fpr", "0.2", "--attack", CW, "--seeds", "2")
-    only = ("--adaptive-arg", "only=gradients")
-    result = run("detect", "evaluate", str(saved()), *few, *ADAPTIVE, *only, "--json")
-    assert result.exit_code == 0, result.stderr
-    rows = [json.loads(line) for line in result.stdout.splitlines()]
-    found = [row for row in rows if row["protocol"] == "adaptive"]
-    assert [(row["detector"], row["tested_on"]) for row in found] == [
-        ("one-class", "gradients"),
-        ("knn", "gradients"),
-    ]
-    assert all(row["metrics"]["evaded"]["count"] == 2 for row in found)
 
 
 def test_other_data_alone(run: Command) -> None:

@@ -44,7 +44,7 @@ def by_hand(clean: Observations, new: Observations) -> NDArray[np.float64]:
     return found
 
 
-def assert_as_by_hand(clean: NDArray[np.float64], new: NDArray[np.float64]) -> None:
+def assert_by_hand(clean: NDArray[np.float64], new: NDArray[np.float64]) -> None:
     own, tested = observed(clean), observed(new)
     detector = RelativeMahalanobis().fit(own, held_out=0)
     expected = by_hand(own, tested)
@@ -55,18 +55,18 @@ def assert_as_by_hand(clean: NDArray[np.float64], new: NDArray[np.float64]) -> N
 
 def test_columns_of_very_different_sizes_are_no_loss() -> None:
     """A covariance with a condition of 1e8, which float32 does not invert."""
-    assert_as_by_hand(shown(300, 0, scale=1e-4), shown(40, 1, scale=1e-4))
+    assert_by_hand(shown(300, 0, scale=1e-4), shown(40, 1, scale=1e-4))
 
 
 def test_columns_that_follow_from_others_are_left_out() -> None:
     mix = np.random.default_rng(2).normal(size=(6, 9))
-    assert_as_by_hand(shown(300, 0) @ mix, shown(40, 1) @ mix)
+    assert_by_hand(shown(300, 0) @ mix, shown(40, 1) @ mix)
     padded = [np.pad(shown(count, count), ((0, 0), (0, 2))) for count in (300, 40)]
-    assert_as_by_hand(*padded)
+    assert_by_hand(*padded)
 
 
 def test_more_columns_than_images_of_a_class_are_fine() -> None:
-    assert_as_by_hand(shown(90, 0, width=40), shown(40, 1, width=40))
+    assert_by_hand(shown(90, 0, width=40), shown(40, 1, width=40))
 
 
 def test_too_few_images_are_told_with_how_many_are_needed() -> None:
