@@ -69,8 +69,9 @@ class AdaptiveSettings:
             value = getattr(self, name)
             if type(value) is not int or value < 1:
                 raise UsageError(f"{name} is a whole number, 1 or more, not {value!r}")
-        if not isinstance(self.epsilon, int | float) or not 0 < self.epsilon <= 1:
-            raise UsageError(f"epsilon is above 0 to 1, not {self.epsilon!r}")
+        epsilon: Any = self.epsilon
+        if type(epsilon) not in (int, float) or not 0 < epsilon <= 1:
+            raise UsageError(f"epsilon is above 0 to 1, not {epsilon!r}")
 
     @classmethod
     def named(cls, values: Mapping[str, Any]) -> "AdaptiveSettings":
