@@ -5,6 +5,7 @@ The loops are those of ``digits.py``: they need only a program and an objective.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -69,6 +70,7 @@ class Pixels:
     labels: Tensor
 
 
+@lru_cache(4)
 def pixels(name: str, seed: int) -> tuple[Pixels, Pixels]:
     """Of a set: what the network is trained on, and the rest."""
     about = DATA[name]

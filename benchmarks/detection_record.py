@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from common import RESULTS, setting
-from detection_tables import Cell
+from detection_tables import OF_DETECTORS, Cell
 from intervals import mean_of
 
 METRICS = ("auroc", "aupr_in", "aupr_out", "fpr95tpr", "accuracy", "fpr", "successful")
@@ -42,7 +42,7 @@ def _detectors(cells: Sequence[Cell]) -> list[list[Any]]:
     """Each detector on each test, figures in %."""
     found: dict[tuple[str, ...], list[list[float]]] = defaultdict(list)
     for cell in cells:
-        for row in cell["rows"] if cell["kind"] == "detector" else ():
+        for row in cell["rows"] if cell["kind"] in OF_DETECTORS else ():
             if row["metrics"]:
                 tested = (row["protocol"], row["fitted_on"], row["tested_on"])
                 values = [100 * row["metrics"].get(name, math.nan) for name in METRICS]

@@ -57,6 +57,11 @@ OBSERVED = (
 )  # fmt: skip
 
 
+MORE_CLEAN = ("relative-mahalanobis",)
+"""Detectors of clean images alone whose covariance has more columns than B1 has images: they are
+fitted on further images, which nobody attacks, with those of B1."""
+
+
 def budgets_name(quick: bool) -> str:
     """A name of the settings of all attacks: cells of others are not taken for those of these."""
     text = json.dumps([QUICK if quick else BUDGETS, ADAPTIVE], sort_keys=True)
@@ -70,7 +75,7 @@ class Job(NamedTuple):
     how: str
     seed: int
     kind: str
-    """``attack``, ``detector`` or ``adaptive``."""
+    """``attack``, ``detector``, ``other data`` or ``adaptive``."""
     name: str
     images: int | None
     epochs: int | None
@@ -92,7 +97,13 @@ class Job(NamedTuple):
         budget = ("quick " if self.quick else "full ") + budgets_name(self.quick)
         where = f"{self.data}/{self.how}/{self.seed}"
         noisy = "/noisy copies" if self.noisy else ""
-        return f"{where}/{self.kind}/{self.name}/{size}/{budget}/{counted}{noisy}"
+        more = "/more clean images" if self.fits_on_more else ""
+        return f"{where}/{self.kind}/{self.name}/{size}/{budget}/{counted}{noisy}{more}"
+
+    @property
+    def fits_on_more(self) -> bool:
+        """Whether a detector is fitted on further clean images."""
+        return self.kind == "detector" and self.name in MORE_CLEAN
 
     @property
     def network(self) -> "Job":
@@ -108,9 +119,14 @@ def net_of(data: str, how: str, seed: int, folder: str, epochs: int | None) -> N
 
 def images_of(job: Job) -> Pixels:
     """The images that are attacked: some that the network was not trained on."""
+    return _rest(job, slice(job.count))
+
+
+def _rest(job: Job, places: slice) -> Pixels:
+    """Some of the images that the network was not trained on, in an order of the seed."""
     _, rest = pixels(job.data, job.seed)
     order = torch.randperm(len(rest.labels), generator=torch.Generator().manual_seed(job.seed))
-    some = order[: job.count]
+    some = order[places]
     return Pixels(rest.images[some], rest.labels[some])
 
 
@@ -214,6 +230,20 @@ def scene(job: Job) -> Scene:
     if images.noisy is not None:
         noisy = replace(observe(images.noisy), sources=clean.hashes)
     return Scene(clean, attacks, near, far, noisy, Head.of(extractor.program), magnitudes)
+
+
+@lru_cache(1)
+def with_more_clean(job: Job) -> tuple[Observations, Observations]:
+    """The clean images of a network, and all others that it was not trained on, never attacked.
+
+    An image that is among the clean ones, too, is left out.
+    """
+    clean = scene(job).clean
+    more = extractor_of(job).observe(_rest(job, slice(job.count, None)).images.split(256))
+    known = {*clean.hashes}
+    more = more.take(np.array([each not in known for each in more.hashes]))
+    values = {name: clean[name] for name in more.values}
+    return Observations(values, clean.hashes, clean.sources), more
 
 
 @lru_cache(1)

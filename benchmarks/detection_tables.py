@@ -9,11 +9,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from detection_answers import answers
+from detection_published import (
+    OTHER_COLUMNS,
+    PUBLISHED,
+    PUBLISHED_EVASIONS,
+    PUBLISHED_OTHER,
+    short,
+)
 from intervals import Mean, mean_of
 
 Cell = dict[str, Any]
 """A line of the file of results."""
 NONE = "–"
+OF_DETECTORS = ("detector", "other data")
+"""The kinds of cells with rows of a detector that was fitted and tested."""
 
 
 def read_cells(path: Path) -> dict[str, Cell]:
@@ -49,67 +58,6 @@ FIGURES = {
     "auroc": Figure("AUROC, %", lambda m: m["auroc"]),
     "fpr95": Figure("FPR at 95 % TPR, %", lambda m: m["fpr95tpr"], lower_is_better=True),
 }
-PUBLISHED_COLUMNS = ("fgm", "bim", "apgd", "autoattack", "deepfool", "cw", "hsj", "boundary")
-PUBLISHED_TEXT = """
-seen   accuracy VAN TR  97.14  97.54   94.1  88.88  99.98  98.04  99.94  96.56
-seen   accuracy RCE TR  95.96  96.16  95.32      -  99.92  89.36      -      -
-seen   accuracy LAP TR   98.7  99.28   97.5  94.08  99.84  97.96  99.92  97.02
-seen   accuracy VAN MH  87.78  86.78  82.08  80.46   91.5  85.58   85.5   80.2
-seen   accuracy RCE MH   93.0   92.3  87.88      -  94.98  83.38      -      -
-seen   accuracy LAP MH  95.64  95.38   90.7  89.96   96.7  93.36  94.56  89.62
-seen   accuracy VAN NS  94.56  95.04  94.28  88.78  99.78  93.86  99.68   92.1
-unseen accuracy VAN TR      -   96.0   89.3   85.1   91.0   93.2   93.0   90.9
-unseen accuracy RCE TR      -   93.6   91.8   50.0   63.4   60.5   63.9   52.5
-unseen accuracy LAP TR      -   98.8   92.8   84.2   75.5   75.2   76.8   75.0
-unseen accuracy VAN MH      -   77.2   77.3   72.1   80.1   79.9   79.7   79.3
-unseen accuracy RCE MH      -   82.6   81.5   50.0   81.2   76.0   81.6   68.5
-unseen accuracy LAP MH      -   84.9   87.9   81.9   81.6   81.5   81.5   81.4
-unseen accuracy VAN NS      -   93.9   92.1   51.8   51.4  50.84   52.1   59.9
-seen   auroc    VAN TR      -      -      -  94.91  99.94  98.77  99.95      -
-seen   auroc    LAP TR      -      -      -  99.95  99.92  99.96  99.94      -
-seen   auroc    VAN MH      -      -      -  81.94   89.6  88.33  86.01      -
-seen   auroc    LAP MH      -      -      -  94.17  94.17  94.31  93.45      -
-unseen auroc    VAN TR      -      -      -   82.7  90.09  88.84   87.3      -
-unseen auroc    VAN MH      -      -      -  56.46  62.25  61.59  55.89      -
-seen   fpr      VAN TR    3.3    2.7    6.3    1.9    0.1    2.6    0.1      -
-seen   fpr      LAP TR    1.5    0.8      2    1.5    0.2    2.8    0.1      -
-seen   fpr      VAN MH   13.9   13.6   18.7   13.3   10.2   12.4   11.9      -
-seen   fpr      LAP MH    3.5    3.1    4.7    6.4    4.6    7.4    5.8      -
-seen   fpr      VAN NS    5.4    4.8    4.9    2.9    0.4    2.3    0.3      -
-"""
-"""Of ResNet110 on CIFAR-10: tables 32, 35, 42, 43 and 40 of THESIS, H. TR is the transport forest,
-MH Mahalanobis, NS natural scene statistics; all images count as attacked."""
-
-
-def _published() -> dict[tuple[str, str], dict[str, dict[str, float]]]:
-    """By protocol and figure, then by network and detector, then by attack."""
-    found: dict[tuple[str, str], dict[str, dict[str, float]]] = {}
-    for line in PUBLISHED_TEXT.strip().splitlines():
-        protocol, figure, how, name, *texts = line.split()
-        figures = {
-            attack: float(text)
-            for attack, text in zip(PUBLISHED_COLUMNS, texts, strict=True)
-            if text != "-"
-        }
-        found.setdefault((protocol, figure), {})[f"{how} {name}"] = figures
-    return found
-
-
-PUBLISHED = _published()
-PUBLISHED_EVASIONS = {
-    "VAN TR": {"decisions": 16.5},
-    "VAN MH": {"decisions": 25.7},
-    "LAP TR": {"decisions": 6.8, "features": 14.0},
-    "LAP MH": {"decisions": 12.9},
-}
-"""THESIS 5.4.5, of ResNet110 on CIFAR-10, of 1700 images."""
-SHORT = {
-    "transport": "TR",
-    "mahalanobis": "MH",
-    "mahalanobis-logistic": "MH",
-    "mahalanobis-noise": "MH",
-    "nss": "NS",
-}
 
 
 def make_report(cells: Sequence[Cell]) -> str:
@@ -133,11 +81,14 @@ def tables(cells: Sequence[Cell]) -> Iterable[str]:
         for protocol in ("worst case", "near", "far"):
             for name in ("auroc", "fpr95"):
                 yield from _by_fitting(detectors, protocol, name)
+        both = [cell for cell in own if cell["kind"] in OF_DETECTORS]
+        for name in PUBLISHED_OTHER:
+            yield from _by_experiment(both, name)
         yield from (_table(*each) for each in answers(detectors))
         yield from _magnitudes(detectors)
         adaptive = [cell for cell in own if cell["kind"] == "adaptive"]
         yield from _evasions(adaptive)
-        yield from _refused([*detectors, *adaptive])
+        yield from _refused([*both, *adaptive])
 
 
 def _refused(cells: Sequence[Cell]) -> Iterable[str]:
@@ -186,10 +137,10 @@ def _evasions(cells: Sequence[Cell]) -> Iterable[str]:
     lines = []
     for label, found in values.items():
         lines.append([label, *(_text(found.get(column, [])) for column in columns)])
-        published = PUBLISHED_EVASIONS.get(_short(label), {})
+        published = PUBLISHED_EVASIONS.get(short(label), {})
         if published:
             texts = [f"*{published[c]:.1f}*" if c in published else NONE for c in columns]
-            lines.append([f"*{_short(label)}, published*", *texts])
+            lines.append([f"*{short(label)}, published*", *texts])
     yield _table("Detected images of CW that evade, %", columns, lines)
 
 
@@ -222,10 +173,10 @@ def _by_attack(cells: Sequence[Cell], protocol: str, name: str) -> Iterable[str]
     lines = []
     for label, found in values.items():
         lines.append([label, *_bold([found.get(n, []) for n in names], figure)])
-        published = PUBLISHED.get((protocol, name), {}).get(_short(label))
+        published = PUBLISHED.get((protocol, name), {}).get(short(label))
         if published:
             figures = [f"{published[n]:.1f}" if n in published else NONE for n in names]
-            lines.append([f"*{_short(label)}, published*", *(f"*{text}*" for text in figures)])
+            lines.append([f"*{short(label)}, published*", *(f"*{text}*" for text in figures)])
     yield _table(f"{figure.title}: {protocol}", names, lines)
 
 
@@ -243,6 +194,39 @@ def _by_fitting(cells: Sequence[Cell], protocol: str, name: str) -> Iterable[str
     yield _table(f"{figure.title}: {protocol}", names, lines)
 
 
+def _by_experiment(cells: Sequence[Cell], name: str) -> Iterable[str]:
+    """The thesis's tables of other data: what was fitted on near data or on CW, tested on far."""
+    figure = FIGURES[name]
+    values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for cell in cells:
+        if short(_label(cell)) in PUBLISHED_OTHER[name]:
+            for column, row in _experiments(cell["rows"]):
+                values[_label(cell)][column].append(100 * figure.of(row["metrics"]))
+    if not values:
+        return
+    lines = []
+    for label, found in values.items():
+        lines.append([label, *(_text(found.get(column, [])) for column in OTHER_COLUMNS)])
+        figures = (f"*{value:.1f}*" for value in PUBLISHED_OTHER[name][short(label)])
+        lines.append([f"*{short(label)}, published*", *figures])
+    title = f"{figure.title}: other data, where published near is CIFAR-100 and far is SVHN"
+    yield _table(title, OTHER_COLUMNS, lines)
+
+
+def _experiments(rows: Sequence[dict[str, Any]]) -> Iterable[tuple[str, dict[str, Any]]]:
+    """The rows that belong to the columns of :data:`OTHER_COLUMNS`."""
+    for row in rows:
+        fitted_on, same = row["fitted_on"], row["fitted_on"] == row["tested_on"]
+        if not row["metrics"] or not fitted_on:
+            continue
+        if row["protocol"] == "near" and same:
+            yield OTHER_COLUMNS[0], row
+        elif row["protocol"] == "far":
+            yield OTHER_COLUMNS[3 if fitted_on == "cw" else 1], row
+        elif row["protocol"] == "seen" and fitted_on == "cw":
+            yield OTHER_COLUMNS[2], row
+
+
 def _rows(cells: Sequence[Cell], protocol: str) -> Iterable[tuple[Cell, dict[str, Any]]]:
     for cell in cells:
         for row in cell["rows"]:
@@ -252,11 +236,6 @@ def _rows(cells: Sequence[Cell], protocol: str) -> Iterable[tuple[Cell, dict[str
 
 def _label(cell: Cell) -> str:
     return f"{cell['how']} {cell['name']}"
-
-
-def _short(label: str) -> str:
-    how, _, name = label.partition(" ")
-    return f"{how} {SHORT.get(name, name)}"
 
 
 def _bold(columns: Sequence[list[float]], figure: Figure) -> list[str]:

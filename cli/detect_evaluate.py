@@ -16,6 +16,7 @@ from fxtransport.cli.detect_options import (
     data_options,
     device_option,
     open_detector,
+    pairs,
     seed_option,
     source_of,
     watched_option,
@@ -31,6 +32,24 @@ from fxtransport.cli.detect_options import (
     multiple=True,
     metavar="[near=|far=]NAME",
     help="Another data set, whose test split the detectors shall find; may be repeated.",
+)
+@click.option(
+    "--adaptive",
+    is_flag=True,
+    help="Also attack each detector together with the model, from images of CW.",
+)
+@click.option(
+    "--adaptive-arg",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A setting of --adaptive: only (decisions, features or gradients), steps, evaluations, "
+    "iterations, epsilon, descents; may be repeated.",
+)
+@click.option(
+    "--cache",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Keep attacked images in this folder, and take those that are there.",
 )
 @data_options
 @click.option(
@@ -66,6 +85,9 @@ def evaluate(
     epsilon: float | None,
     count_all: bool,
     others: tuple[str, ...],
+    adaptive: bool,
+    adaptive_arg: tuple[str, ...],
+    cache: Path | None,
     data: str | None,
     data_dir: str | None,
     download: bool,
@@ -86,11 +108,17 @@ def evaluate(
     attack that a detector finds worst is marked. An image that was fitted on is refused. Other
     data is near, far, or neither, and shares no image with the test split or with other sets.
 
+    With --adaptive, attackers know the detector. Images of CW that it finds are moved until
+    they fool the model and are not found: by what model and detector decide, by features that
+    are not found, and, where it is fitted on clean images alone, by gradients. CW, as --attack
+    sets it, comes before.
+
     With --seeds, detectors of the same kinds are fitted again: each time, the images of the
     validation and of the test split are divided by another seed.
 
     For example: fxtransport detect evaluate det --attack fgm --attack pgd --ood patches
     """
+    from fxtransport.detecting.adaptive import AdaptiveSettings
     from fxtransport.detecting.evaluating import (
         Evaluation,
         EvaluationSettings,
@@ -109,6 +137,9 @@ def evaluate(
 
     chosen = attack_settings(attacks, epsilon)
     parse_others(others)
+    if adaptive_arg and not adaptive:
+        raise click.UsageError("--adaptive-arg goes with --adaptive")
+    evasion = AdaptiveSettings.named(pairs(adaptive_arg)) if adaptive else None
     if plots is not None:
         require_matplotlib()
     with compiling(str(det)):
@@ -120,7 +151,7 @@ def evaluate(
         strange = load_others(found, others, images, seed)
     if not chosen and not others:
         chosen = known_attacks(found)
-    settings = EvaluationSettings(chosen, fpr, seed, count_all)
+    settings = EvaluationSettings(chosen, fpr, seed, count_all, evasion, cache)
     result: Evaluation | SeedsEvaluation
     with attack_progress() as progress:
         if pool is None or seeds is None:
@@ -129,8 +160,10 @@ def evaluate(
             result = evaluate_over_seeds(
                 found, pool, settings, strange, seeds=seeds, progress=progress
             )
+    evaluations = [result] if isinstance(result, Evaluation) else result.evaluations
+    for reason in evaluations[0].untested:
+        click.echo(f"not tested: {reason}", err=True)
     if plots is not None:
-        evaluations = [result] if isinstance(result, Evaluation) else result.evaluations
         for path in draw(evaluations, plots):
             click.echo(f"drawn: {path}", err=True)
     if as_json:

@@ -1,5 +1,6 @@
 """A detector beside its model, as a library: fitted, saved, loaded, asked and tested."""
 
+from fxtransport.detecting.adaptive import AdaptiveSettings
 from fxtransport.detecting.attack_text import parse_attack, parse_attacks
 from fxtransport.detecting.evaluating import (
     Evaluation,
@@ -23,6 +24,7 @@ from fxtransport.detecting.source import DataSource
 from fxtransport.detecting.subject import Subject, open_subject
 
 __all__ = [
+    "AdaptiveSettings",
     "DataSource",
     "Evaluation",
     "EvaluationSettings",

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -77,9 +78,10 @@ def attack_labeled(
     *,
     seed: int,
     count_all: bool = False,
+    cache: Path | None = None,
     progress: Progress = silent,
 ) -> AttackedSet:
-    """Attack images of pixels.
+    """Attack images of pixels, or take them from a folder of images that were attacked before.
 
     Raises:
         UsageError: the attack cannot be run.
@@ -93,6 +95,7 @@ def attack_labeled(
         seed=seed,
         batch_size=BATCH,
         count_all=count_all,
+        cache=cache,
         progress=lambda done, count: progress(attack.name, done, count),
     )
 

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from torch import Tensor
 
 from fxtransport.data import Splits
+from fxtransport.detecting.adaptive import AdaptiveSettings, attack_detectors, plan_of
 from fxtransport.detecting.attacking import (
     Labeled,
     Progress,
@@ -25,6 +27,8 @@ from fxtransport.detection.detector import FPR, Scores
 from fxtransport.detection.results import Row
 from fxtransport.errors import UsageError
 
+CW = "cw"
+
 
 @dataclass(frozen=True)
 class EvaluationSettings:
@@ -35,12 +39,28 @@ class EvaluationSettings:
         fpr: The false-positive rate of the thresholds.
         seed: Of what is random in attacks.
         count_all: Count every image as attacked.
+        adaptive: How each detector is attacked itself, with the model; not at all if None.
+        cache: A folder of attacked images. They are read from there if they were made of the
+            same images, model, detector, settings and seed, and written there otherwise.
     """
 
     attacks: tuple[Attack, ...] = ()
     fpr: float = FPR
     seed: int = 0
     count_all: bool = False
+    adaptive: AdaptiveSettings | None = None
+    cache: Path | None = None
+
+    @property
+    def before(self) -> Attack:
+        """What images are attacked by before the detectors are: CW, as it is among the attacks."""
+        return next((each for each in self.attacks if each.name == CW), make_attack(CW))
+
+    @property
+    def all_attacks(self) -> tuple[Attack, ...]:
+        """All attacks on the model alone that are made."""
+        more = () if self.adaptive is None else (self.before,)
+        return tuple(dict.fromkeys([*self.attacks, *more]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,12 +72,14 @@ class Evaluation:
         clean: The scores of the clean images, by detector.
         tested: The scores of the images to find, by detector and test.
         accuracy: The share of clean images that the model classifies correctly.
+        untested: Which attacks do not fit which detectors, with what to take in their place.
     """
 
     rows: tuple[Row, ...]
     clean: Mapping[str, Scores]
     tested: Mapping[tuple[str, str], Scores]
     accuracy: float
+    untested: tuple[str, ...] = ()
 
 
 def evaluate_detectors(
@@ -89,12 +111,15 @@ def evaluate_detectors(
         refuse_known(found, f"images of {name}", other.observed)
     made = {
         attack: attacked_set(found, attack, given, settings, progress)
-        for attack in settings.attacks
+        for attack in settings.all_attacks
     }
-    attacks = {attack: observe_attack(found.senses, each, clean) for attack, each in made.items()}
+    attacks = {
+        attack: observe_attack(found.senses, made[attack], clean) for attack in settings.attacks
+    }
     trial = Trial(found.detectors, found.fitted_on, clean, settings.fpr)
     trial.run(attacks, strange)
-    return evaluation_of(trial, given.labels)
+    untested = run_adaptive(trial, found, made, settings, settings.seed, progress)
+    return evaluation_of(trial, given.labels, untested)
 
 
 def check_settings(
@@ -103,11 +128,13 @@ def check_settings(
     """Check what can be known before anything is computed.
 
     Raises:
-        UsageError: there is nothing to test on, or detectors were calibrated with too few images
-            for the false-positive rate.
+        UsageError: there is nothing to test on, no attack on detectors fits one, or detectors
+            were calibrated with too few images for the false-positive rate.
     """
-    if not settings.attacks and not others:
+    if not settings.attacks and not others and settings.adaptive is None:
         raise UsageError("there is nothing to test on: name an attack, or other data")
+    if settings.adaptive is not None:
+        plan_of(found.detectors, settings.adaptive)
     for detector in found.detectors.values():
         detector.threshold(fpr=settings.fpr)
 
@@ -131,14 +158,51 @@ def attacked_set(
         given,
         seed=settings.seed,
         count_all=settings.count_all,
+        cache=settings.cache,
         progress=progress,
     )
 
 
-def evaluation_of(trial: Trial, labels: Tensor) -> Evaluation:
+def run_adaptive(
+    trial: Trial,
+    found: ImageDetector,
+    made: Mapping[Attack, AttackedSet],
+    settings: EvaluationSettings,
+    seed: int,
+    progress: Progress,
+) -> tuple[str, ...]:
+    """Attack the detectors of a trial, if that is wanted; why some attacks do not fit some.
+
+    Args:
+        trial: To which rows are added.
+        found: The model.
+        made: Attacks on the model alone, on the clean images of the trial.
+        settings: Which attacks.
+        seed: Determines what is random.
+        progress: Is told how many images are attacked.
+
+    Raises:
+        UsageError: see :func:`attack_detectors`.
+    """
+    if settings.adaptive is None:
+        return ()
+    plan = attack_detectors(
+        trial,
+        found.senses,
+        made[settings.before],
+        settings.adaptive,
+        seed=seed,
+        cache=settings.cache,
+        progress=progress,
+    )
+    return plan.refused
+
+
+def evaluation_of(trial: Trial, labels: Tensor, untested: tuple[str, ...] = ()) -> Evaluation:
     """What came out of tests, of clean images of some classes and of others."""
     right = trial.observed.predicted == labels.numpy()
-    return Evaluation(tuple(trial.rows), trial.clean, trial.tested, float(right.mean()))
+    accuracy = float(right.mean())
+    return Evaluation(tuple(trial.rows), trial.clean, trial.tested, accuracy, untested)
 
 
 def images_to_test(

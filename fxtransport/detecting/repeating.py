@@ -22,6 +22,7 @@ from fxtransport.detecting.evaluating import (
     evaluation_of,
     known_attacks,
     refuse_known,
+    run_adaptive,
     splits_for,
 )
 from fxtransport.detecting.fitting import fit_each
@@ -146,17 +147,18 @@ def evaluate_over_seeds(
         refuse_known(found, f"images of {name}", other.observed)
     made = {
         attack: attacked_set(found, attack, pool.images, settings, progress)
-        for attack in dict.fromkeys([*known_attacks(found), *settings.attacks])
+        for attack in dict.fromkeys([*known_attacks(found), *settings.all_attacks])
     }
     seen = _Seen(
         clean,
+        made,
         {attack: observe_attack(found.senses, each, clean) for attack, each in made.items()},
         strange,
         _known_others(found, pool, clean),
         _noisy(found, made, clean),
     )
     evaluations = tuple(
-        _one_seed(found, pool, settings, seen, settings.seed + k) for k in range(seeds)
+        _one_seed(found, pool, settings, seen, settings.seed + k, progress) for k in range(seeds)
     )
     accuracy = interval([each.accuracy for each in evaluations])
     rows = rows_over_seeds([each.rows for each in evaluations])
@@ -169,13 +171,15 @@ class _Seen:
 
     Attributes:
         clean: Of the pool.
-        attacks: On it.
+        made: Its images after each attack.
+        attacks: What is observed of them.
         strange: Other data to test on.
         known: Other data to fit on.
         noisy: Noisy copies of the pool; None if there are to be none.
     """
 
     clean: Observations
+    made: Mapping[Attack, AttackedSet]
     attacks: Mapping[Attack, ObservedAttack]
     strange: Mapping[str, ObservedOther]
     known: tuple[Observations, ...]
@@ -201,7 +205,12 @@ def _noisy(
 
 
 def _one_seed(
-    found: ImageDetector, pool: Pool, settings: EvaluationSettings, seen: _Seen, seed: int
+    found: ImageDetector,
+    pool: Pool,
+    settings: EvaluationSettings,
+    seen: _Seen,
+    seed: int,
+    progress: Progress,
 ) -> Evaluation:
     parts = split_images(seen.clean, pool.test, seed)
     own, new = seen.clean.take(parts.fit), seen.clean.take(parts.test)
@@ -223,7 +232,11 @@ def _one_seed(
     tested = {attack: _taken(seen.attacks[attack], parts) for attack in settings.attacks}
     trial = Trial(detectors, found.fitted_on, new, settings.fpr)
     trial.run(tested, seen.strange)
-    return evaluation_of(trial, pool.images.labels[torch.from_numpy(parts.test)])
+    rows = torch.from_numpy(parts.test)
+    # of images of the test part alone, which detectors have not seen
+    made = {attack: seen.made[attack].take(rows) for attack in settings.all_attacks}
+    untested = run_adaptive(trial, found, made, settings, seed, progress)
+    return evaluation_of(trial, pool.images.labels[rows], untested)
 
 
 def _attacked(

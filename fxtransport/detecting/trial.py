@@ -9,19 +9,23 @@ from numpy.typing import NDArray
 from fxtransport.detecting.fitted_on import FittedOn
 from fxtransport.detecting.other_data import FAR, NEAR, Distance, ObservedOther
 from fxtransport.detection import Detector, Observations
+from fxtransport.detection.adaptive import Evasion
 from fxtransport.detection.attacks import Attack
 from fxtransport.detection.detector import Scores
 from fxtransport.detection.metrics import metrics
 from fxtransport.detection.observed_attack import ObservedAttack
 from fxtransport.detection.results import Row
 
-SEEN, UNSEEN, CLEAN_ONLY, WORST, OTHER = (
+SEEN, UNSEEN, CLEAN_ONLY, WORST, OTHER, ADAPTIVE = (
     "seen",
     "unseen",
     "clean only",
     "worst case",
     "other data",
+    "adaptive",
 )
+GROWTH = 2.0
+"""How many times as far from its clean image as before an image may be, to be near it."""
 
 
 @dataclass(eq=False)
@@ -95,6 +99,31 @@ class Trial:
             if reached.any():
                 row = self._measured(row, detector, least[reached], succeeded[reached])
             self.rows.append(row)
+
+    def evasion(self, name: str, seen: ObservedAttack, found: Evasion) -> None:
+        """The row of an attack on the model and one detector; see :class:`Row` for its figures.
+
+        Args:
+            name: Of the detector.
+            seen: The attack before, with the images that evade in its place.
+            found: What became of the images that the detector had found.
+        """
+        detector, outcome = self.detectors[name], seen.outcome
+        counted = np.flatnonzero(outcome.counted)
+        row = Row(
+            ADAPTIVE,
+            name,
+            self._fitted_on(detector),
+            seen.name,
+            outcome.success_rate,
+            counts=outcome.counts,
+        )
+        if len(counted):
+            scores = detector.score(seen.observed.take(counted))
+            row = self._measured(row, detector, scores, outcome.successful[counted])
+            evaded = {"evaded": found.rate, "evaded_near": found.rate_within(GROWTH)}
+            row = replace(row, metrics={**row.metrics, **evaded})
+        self.rows.append(row)
 
     def other(self, name: str, other: ObservedOther) -> None:
         """The rows of other data."""

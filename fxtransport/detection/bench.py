@@ -22,6 +22,7 @@ Measure = Callable[[Scores, Scores, float, Flags], Any]
 """The figures of one test, a dataclass of numbers: of the scores of clean images and of attacked
 ones, the threshold, and whether each attack succeeded."""
 CLEAN = "clean images"
+MORE = "more clean images"
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +55,8 @@ class Bench:
         measure: Gives the figures, such as ``fxtransport.detection.metrics.metrics``.
         noisy: Of noisy copies of the clean images, in the same order. They count as clean, in
             fitting and in testing (THESIS 5.4); by default there are none.
+        more: Of further clean images, to fit on with those of B1; nobody attacks them or tests on
+            them. For detectors that need many images where attacks take time.
         test: The share of images to test on; the published one is 0.1.
         held_out: The share of the other images that thresholds are chosen on.
         fpr: The false-positive rate of thresholds that are chosen on clean images alone.
@@ -67,6 +70,7 @@ class Bench:
     detectors: Makers
     measure: Measure
     noisy: Observations | None = None
+    more: Observations | None = None
     test: float = 0.1
     held_out: float = HELD_OUT
     fpr: float = FPR
@@ -109,9 +113,13 @@ class Bench:
             others = attacked
         if others is not None:
             images[f"images of {fitted_on}"] = others
+        clean = images[CLEAN]
+        if self.more is not None:
+            images[MORE] = self.more
+            clean = Observations.concatenated([clean, self.more])
         refuse_overlap(images, {CLEAN: self.clean_part(self.parts.test)})
         new = self.detectors[detector]()
-        new.fit(images[CLEAN], others, held_out=self.held_out, seed=self.seed)
+        new.fit(clean, others, held_out=self.held_out, seed=self.seed)
         return Fitted(detector, fitted_on, new, images)
 
     def test_attack(self, fitted: Fitted, protocol: str, name: str, attack: ObservedAttack) -> Row:

@@ -11,15 +11,22 @@ from fxtransport.detection.checks import State
 from fxtransport.detection.detector import Classes
 from fxtransport.detection.observations import Observations
 from fxtransport.detection.ood import FeaturesDetector, Option, numbers, pytorch_ood, tensor
+from fxtransport.detection.whitening import Whitening
 from fxtransport.errors import UsageError
 
 _INVERSE_ERROR = 10.0
+_OTHERS = "take one-class, whose covariance is shrunk, or a detector without one, such as knn"
 
 
 class RelativeMahalanobis(FeaturesDetector):
     """The distance to the nearest class, minus that to all images.
 
-    A Simple Fix to Mahalanobis Distance for Improving Near-OOD Detection, arXiv 2106.09022.
+    A Simple Fix to Mahalanobis Distance for Improving Near-OOD Detection, arXiv 2106.09022. The
+    paper fits both Gaussians on all training images. Here, too, it needs as many clean images as
+    columns and classes together at least, and several times as many to estimate a covariance well.
+
+    Features are whitened first, which changes no distance but rounding. Directions in which no
+    clean image varies are left out: in them, both distances are the same.
     """
 
     name: ClassVar[str] = "relative-mahalanobis"
@@ -29,28 +36,50 @@ class RelativeMahalanobis(FeaturesDetector):
         return pytorch_ood(self.other)(None)
 
     def _learn(self, made: Any, clean: Observations, classes: Classes | None) -> None:
-        fit_gaussians(made, self._features(clean), self._classes(clean, classes))
-        check_inverse(made.background_cov, made.background_precision, len(clean))
+        features, own = self._read(clean), self._classes(clean, classes)
+        made.whitening = Whitening.of(features)
+        rows = torch.from_numpy(made.whitening(features))
+        columns, classes_there = made.whitening.columns(len(rows)), len(own.unique())
+        if len(rows) < columns + classes_there:
+            raise UsageError(
+                f"the covariance of {columns} columns within {classes_there} classes cannot be "
+                f"inverted with {len(rows)} images; give {columns + classes_there} at least, and "
+                f"better several times as many, or {_OTHERS}"
+            )
+        fit_gaussians(made, rows, own)
+        if torch.linalg.eigvalsh(made.cov)[0] < _LEAST_SHARE * len(rows):
+            raise UsageError(
+                f"in some direction of the {rows.shape[1]} columns, images of one class do not "
+                f"differ, over {len(rows)} images, so their covariance cannot be inverted; "
+                f"{_OTHERS}"
+            )
 
     def _learned(self, made: Any) -> dict[str, NDArray[Any]]:
-        return {name: numbers(getattr(made, name)) for name in _GAUSSIANS}
+        arrays = {name: numbers(getattr(made, name)) for name in _GAUSSIANS}
+        return {**arrays, **made.whitening.state()}
 
     def _restore(self, made: Any, state: State) -> None:
         means = state.array("mu", np.float32, None, None)
-        width = means.shape[1]
+        rank = means.shape[1]
         if not means.size:
             raise UsageError("the array 'mu' is empty")
         made.mu = tensor(means)
         for name, shape in _GAUSSIANS.items():
             if name != "mu":
-                setattr(made, name, tensor(state.array(name, np.float32, *[width] * shape)))
+                setattr(made, name, tensor(state.array(name, np.float32, *[rank] * shape)))
+        made.whitening = Whitening.from_state(state, rank)
 
     def _width(self) -> int | None:
-        return None if self.own is None else int(self.own.mu.shape[1])
+        return None if self.own is None else len(self.own.whitening.center)
+
+    def _scored(self, made: Any, rows: torch.Tensor) -> Any:
+        return made.predict_features(torch.from_numpy(made.whitening(rows.numpy())))
 
 
 _GAUSSIANS = {"mu": 2, "precision": 2, "background_mu": 1, "background_precision": 2}
 """What describes the classes and all images, and of how many dimensions each is."""
+_LEAST_SHARE = 1e-5
+"""The least share of the variance of all images that images of a class must have."""
 
 
 class GMM(FeaturesDetector):
@@ -169,6 +198,6 @@ def _singular(width: int, count: int) -> UsageError:
         else "some columns follow from others:"
     )
     return UsageError(
-        f"the covariance of {width} columns cannot be inverted with {count} images; {many} take "
-        "one-class, whose covariance is shrunk, or a detector without one, such as knn"
+        f"the covariance of {width} columns cannot be inverted with {count} images; {many} "
+        f"{_OTHERS}"
     )

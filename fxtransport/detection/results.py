@@ -12,14 +12,17 @@ class Row:
     """What came out of one test.
 
     Attributes:
-        protocol: ``seen``, ``unseen``, ``clean only``, ``worst case``, ``near``, ``far`` or
-            ``other data``.
+        protocol: ``seen``, ``unseen``, ``clean only``, ``worst case``, ``adaptive``, ``near``,
+            ``far`` or ``other data``.
         detector: Its name.
         fitted_on: What it was fitted on beside clean images; empty for nothing.
         tested_on: What it had to find.
         success_rate: The share of images to test on that the attack succeeded on, among those
             that were classified correctly; NaN of other data.
-        metrics: The figures by name; none where no image counts as attacked.
+        metrics: The figures by name; none where no image counts as attacked. Of an adaptive
+            attack also ``evaded``, the share of images that had fooled the model and were found
+            that fool it and are not found now, and ``evaded_near``, of those no more than twice
+            as far from their clean image as before; NaN if none were found before.
         threshold: What the scores of flagged images exceed; NaN where there are no figures.
         clean: How many clean images it was tested on.
         attacked: How many attacked ones, or ones of another distribution.

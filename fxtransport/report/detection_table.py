@@ -12,7 +12,7 @@ from fxtransport.detecting.evaluating import Evaluation
 from fxtransport.detecting.image_detector import SUSPICIOUS, ImageDetector
 from fxtransport.detecting.judging import Judged
 from fxtransport.detecting.repeating import SeedsEvaluation
-from fxtransport.detecting.trial import CLEAN_ONLY, SEEN, UNSEEN
+from fxtransport.detecting.trial import ADAPTIVE, CLEAN_ONLY, SEEN, UNSEEN
 from fxtransport.detection.metrics import Interval
 from fxtransport.detection.results import Row, SeedsRow, worst
 
@@ -98,6 +98,13 @@ def show_evaluation(
         console.print(f"fitted and tested with {count} seeds; mean ± 95 % interval, in percent")
     console.print()
     console.print(_evaluation_table(result.rows))
+    if any(row.protocol == ADAPTIVE for row in result.rows):
+        console.print(_EVADED, markup=False)
+
+
+_EVADED = """
+evaded: of images that fool the model after CW and are found, those that fool it and are not found
+after the attack on the detector; near: at most twice as far from the clean image as before"""
 
 
 def _accuracy(result: Evaluation | SeedsEvaluation) -> str:
@@ -107,10 +114,13 @@ def _accuracy(result: Evaluation | SeedsEvaluation) -> str:
 
 
 def _evaluation_table(rows: Sequence[Row] | Sequence[SeedsRow]) -> Table:
-    figures = ("auroc", "aupr_in", "aupr_out", "fpr95tpr", "accuracy", "fpr", "successful")
+    figures = ["auroc", "aupr_in", "aupr_out", "fpr95tpr", "accuracy", "fpr", "successful"]
+    evaded = any(row.protocol == ADAPTIVE for row in rows)
+    figures += ["evaded", "evaded_near"] if evaded else []
     table = _table(
         *("detector", "tested on", "", "success", "clean", "to find"),
-        *("AUROC", "AUPR-in", "AUPR-out", "FPR95TPR", "accuracy", "FPR", "detected", ""),
+        *("AUROC", "AUPR-in", "AUPR-out", "FPR95TPR", "accuracy", "FPR", "detected"),
+        *(("evaded", "near", "") if evaded else ("",)),
     )
     for place in (1, 2):
         table.columns[place].justify = "left"

@@ -7,6 +7,7 @@ from typing import Any
 
 import detection
 import detection_nets
+import detection_published
 import detection_scene
 import detection_tables
 import pytest
@@ -117,6 +118,32 @@ def test_cells_say_what_came_out(folder: Path) -> None:
 
 
 @pytest.mark.slow
+def test_more_clean_images_where_a_covariance_needs_them(folder: Path) -> None:
+    found = job(folder, kind="detector", name="relative-mahalanobis")
+    assert found.key.endswith("/more clean images")
+    clean, more = detection_scene.with_more_clean(found.network)
+    assert len(clean) == 150
+    # of 719 that the network was not trained on, and none of those to test on
+    assert 500 < len(more) <= 569
+    assert not {*clean.hashes} & {*more.hashes}
+    cell = detection.work(found)
+    assert cell["refused"] == {}
+    assert {row["clean"] for row in cell["rows"] if row["metrics"]} == {45}
+    noisy = detection.work(found._replace(noisy=True))
+    assert noisy["refused"] == {}
+
+
+@pytest.mark.slow
+def test_other_data_of_which_a_part_was_fitted_on(folder: Path) -> None:
+    cell = detection.work(job(folder, kind="other data", name="transport"))
+    assert cell["refused"] == {}
+    [row] = cell["rows"]
+    assert (row["protocol"], row["fitted_on"], row["tested_on"]) == ("near", *["mnist5k"] * 2)
+    assert row["attacked"] == 45
+    assert row["metrics"]["auroc"] > 0.9
+
+
+@pytest.mark.slow
 def test_detectors_are_attacked_themselves(folder: Path) -> None:
     one, other = (
         detection.work(job(folder, kind="adaptive", name=name, epochs=3))
@@ -136,7 +163,8 @@ def test_a_run_is_resumed_by_cell(folder: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(detection, "usable_detectors", lambda: ["energy", "max-softmax"])
     for module in (detection, detection_scene):
         monkeypatch.setattr(module, "ATTACKS", ("fgm", "cw"))
-    monkeypatch.setattr(detection, "ATTACKED", ())
+    for names in ("ATTACKED", "KNOW_OTHER_DATA"):
+        monkeypatch.setattr(detection, names, ())
     arguments = ["--quick", "--data", "digits", "--network", "VAN", "--seeds", "1"]
     arguments += ["--processes", "0", "--folder", str(folder)]
     result = CliRunner().invoke(detection.main, arguments, catch_exceptions=False)
@@ -176,7 +204,7 @@ def test_all_detectors_are_tested_and_whole_seeds_come_first() -> None:
     nets = [{(job.seed, job.data) for job in one} for one in found]
     assert nets == [{(0, "digits")}, {(0, "patches")}, {(1, "digits")}, {(1, "patches")}]
     kinds = [job.kind for job in found[0]]
-    assert kinds == sorted(kinds, key=["attack", "detector", "adaptive"].index)
+    assert kinds == sorted(kinds, key=["attack", "detector", "other data", "adaptive"].index)
 
 
 def cell(how: str, name: str, seed: int, **figures: float) -> dict[str, Any]:
@@ -207,7 +235,7 @@ def test_tables_have_means_published_figures_and_the_worst_in_bold() -> None:
 
 
 def test_published_figures_are_read() -> None:
-    found = detection_tables.PUBLISHED
+    found = detection_published.PUBLISHED
     assert found["unseen", "auroc"]["VAN MH"] == {
         "autoattack": 56.46,
         "deepfool": 62.25,
@@ -216,6 +244,44 @@ def test_published_figures_are_read() -> None:
     }
     assert found["seen", "accuracy"]["LAP TR"]["boundary"] == 97.02
     assert sum(map(len, found.values())) == 25
+
+
+def outcome_of(protocol: str, fitted_on: str, tested_on: str, auroc: float) -> dict[str, Any]:
+    metrics = {"auroc": auroc, "tpr": 0.8, "fpr": 0.1, "successful": 0.8, "fpr95tpr": 0.3}
+    names = {"protocol": protocol, "fitted_on": fitted_on, "tested_on": tested_on}
+    return {**names, "metrics": metrics}
+
+
+def test_the_experiments_on_other_data_stand_beside_the_published_ones() -> None:
+    rows = [
+        outcome_of("seen", "cw", "cw", 0.91),
+        outcome_of("seen", "fgm", "fgm", 0.5),
+        outcome_of("near", "patches", "mnist5k", 0.5),
+        outcome_of("far", "mnist5k", "patches", 0.92),
+        outcome_of("near", "cw", "mnist5k", 0.5),
+        outcome_of("far", "cw", "patches", 0.93),
+        outcome_of("far", "", "patches", 0.5),
+    ]
+    about = {"data": "digits", "how": "VAN", "name": "transport", "seed": 0, "refused": {}}
+    known = [outcome_of("near", "mnist5k", "mnist5k", 0.94)]
+    energy = {**about, "kind": "detector", "name": "energy", "rows": rows}
+    report = detection_tables.make_report(
+        [
+            {**about, "kind": "detector", "rows": rows},
+            {**about, "kind": "other data", "rows": known},
+            energy,
+        ]
+    )
+    lines = report.splitlines()
+    start = next(n for n, line in enumerate(lines) if line.startswith("### AUROC, %: other data"))
+    assert lines[start + 2 : start + 6 : 2] == [
+        "|  | near, seen | far after near | cw, seen | far after cw |",
+        "| VAN transport | 94.0 | 92.0 | 91.0 | 93.0 |",
+    ]
+    assert lines[start + 5] == "| *VAN TR, published* | *99.6* | *98.7* | *99.3* | *96.3* |"
+    # there are no published figures of others, and other tables do not have what was seen
+    assert lines[start + 6] == ""
+    assert "mnist5k (fitted on mnist5k)" not in report
 
 
 def test_texts_of_figures() -> None:

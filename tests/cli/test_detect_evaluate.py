@@ -82,6 +82,41 @@ def test_near_and_far(run: Command) -> None:
     ]
 
 
+CW = "cw{search_steps=3 steps=30 first_weight=1.0}"
+QUICK = ("steps=2", "evaluations=10", "iterations=5", "epsilon=0.3", "descents=10")
+ADAPTIVE = ("--adaptive", *(word for each in QUICK for word in ("--adaptive-arg", each)))
+
+
+def test_attacks_that_know_the_detector(run: Command, tmp_path: Path) -> None:
+    cache = ("--cache", str(tmp_path / "cache"))
+    few = ("--images", "20", "--device", "cpu", "--fpr", "0.2", "--attack", CW)
+    result = run("detect", "evaluate", str(saved()), *few, *ADAPTIVE, *cache)
+    assert result.exit_code == 0, result.stderr
+    lines = [line.split() for line in result.stdout.splitlines()]
+    kinds = [(line[0], line[1]) for line in lines if line[2:3] == ["adaptive"]]
+    assert kinds == [
+        (name, kind)
+        for name in DETECTORS
+        for kind in ("decisions", "features", "gradients")
+        if (name, kind) != ("transport", "gradients")
+    ]
+    assert lines[2][-2:] == ["evaded", "near"]
+    assert "at most twice as far from the clean image as before" in result.stdout
+    reason = "gradients does not fit the detector transport, which is fitted on attacked images"
+    assert f"not tested: {reason}" in result.stderr
+    kept = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "cache").iterdir()}
+    assert len(kept) == 1 + len(kinds)
+    again = run("detect", "evaluate", str(saved()), *few, *ADAPTIVE, *cache, "--json")
+    rows = [json.loads(line) for line in again.stdout.splitlines()]
+    found = [row for row in rows if row["protocol"] == "adaptive"]
+    assert [(row["detector"], row["tested_on"]) for row in found] == kinds
+    # JSON has no NaN, where a detector had found none
+    figures = {row["detector"]: row["metrics"]["evaded"] for row in found}
+    assert 0 <= figures["one-class"] <= 1
+    assert all(value is None or 0 <= value <= 1 for value in figures.values())
+    assert kept == {path.name: path.stat().st_mtime_ns for path in (tmp_path / "cache").iterdir()}
+
+
 def test_other_data_alone(run: Command) -> None:
     result = run("detect", "evaluate", str(saved()), *FEW, "--ood", "patches", "--json")
     rows = [json.loads(line) for line in result.stdout.splitlines()]
@@ -109,6 +144,9 @@ BAD = {
     "one seed": (["--seeds", "1"], "1 is not in the range x>=2"),
     "points": (["--ood", "moons"], "moons are points of the plane"),
     "no such attack": (["--attack", "fgmm"], "no attack is called 'fgmm'"),
+    "adaptive": (["--adaptive-arg", "steps=2"], "--adaptive-arg goes with --adaptive"),
+    "setting": (["--adaptive", "--adaptive-arg", "step=2"], "setting 'step'; did you mean steps"),
+    "only": (["--adaptive", "--adaptive-arg", "only=hsj"], "only is one of decisions, features"),
     "rate": (["--fpr", "2"], "2.0 is not in the range 0<x<1"),
     "other classes": (["--data", "{folder}"], "has 2 classes, a, b, and the model 10, 0, 1, 2, …"),
 }

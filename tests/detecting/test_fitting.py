@@ -158,7 +158,7 @@ def test_other_classes_than_the_model_has() -> None:
 def test_of_several_detectors_the_one_that_cannot_be_fitted_is_named() -> None:
     settings = FitSettings(detectors=("one-class", "relative-mahalanobis"), images=40)
     with pytest.raises(
-        UsageError, match=r"^relative-mahalanobis: the covariance .*more images than columns"
+        UsageError, match=r"^relative-mahalanobis: the covariance .* images; give \d+ at least"
     ):
         fit_detectors(subject(), settings)
 

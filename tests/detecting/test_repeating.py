@@ -9,7 +9,9 @@ import torch
 from scipy import stats
 
 from fxtransport.detecting import repeating
+from fxtransport.detecting.adaptive import AdaptiveSettings
 from fxtransport.detecting.attack_text import parse_attacks
+from fxtransport.detecting.attacking import Labeled
 from fxtransport.detecting.evaluating import EvaluationSettings
 from fxtransport.detecting.fitting import FitSettings, fit_detectors
 from fxtransport.detecting.image_detector import ImageDetector
@@ -67,6 +69,26 @@ def test_means_and_intervals_by_hand(result: SeedsEvaluation) -> None:
         assert row.metrics["auroc"].half == pytest.approx(half)
         assert half > 0
         assert row.clean.mean == 100
+
+
+def test_detectors_of_each_seed_are_attacked_themselves(pool: Pool) -> None:
+    few = Pool(Labeled(pool.images.images[::3], pool.images.labels[::3]), 0.3)
+    own = {"one-class": detector().named("one-class")}
+    cw = parse_attacks(["cw{search_steps=3 steps=30 first_weight=1.0}"])
+    quick = AdaptiveSettings(only="gradients", epsilon=0.3, descents=10)
+    settings = EvaluationSettings(cw, fpr=0.3, adaptive=quick)
+    found = evaluate_over_seeds(
+        dataclasses.replace(detector(), detectors=own), few, settings, seeds=2
+    )
+    assert [(row.protocol, row.tested_on) for row in found.rows] == [
+        ("clean only", "cw"),
+        ("adaptive", "gradients"),
+    ]
+    before, after = found.rows
+    evaded = after.metrics["evaded"]
+    assert evaded.count == 2
+    assert 0 < evaded.mean <= 1
+    assert after.metrics["successful"].mean < before.metrics["successful"].mean
 
 
 def test_protocols_are_those_of_the_saved_detectors(result: SeedsEvaluation) -> None:

@@ -75,6 +75,24 @@ def test_noisy_copies_count_as_clean() -> None:
             bench(clean, noisy=wrong)
 
 
+def test_more_clean_images_are_fitted_on_and_never_tested_on() -> None:
+    clean, more = clean_images(), clean_images(50, seed=1)
+    given = bench(clean, more=more, held_out=0.25)
+    Away.fits.clear()
+    fitted = given.fit("away", "fgm", attack(clean))
+    [(own, _)] = Away.fits
+    among = set(more["transport"][:, 0].tolist())
+    assert fitted.detector.calibration is not None
+    assert len(own) + len(fitted.detector.calibration.clean) == 70 + 50
+    assert 0 < len(among & set(own)) < 50
+    assert given.test_attack(fitted, "seen", "fgm", attack(clean)).clean == 30
+    with pytest.raises(UsageError, match="images of other to test on"):
+        given.scores(fitted, "other", more.take([3]))
+    planted = bench(clean, more=clean.take(given.parts.test[:1]))
+    with pytest.raises(UsageError, match=r"1 of 30 clean images to test on"):
+        planted.fit("away", "fgm", attack(clean))
+
+
 def test_a_row_without_attacked_images_has_no_figures() -> None:
     clean = clean_images()
     given = bench(clean)

@@ -12,7 +12,6 @@ from fxtransport import image_extractor
 from fxtransport.detection import Observations
 from fxtransport.detection.extractor import Extractor
 from fxtransport.detection.mahalanobis import MAGNITUDES, Mahalanobis
-from fxtransport.detection.ood_features import RelativeMahalanobis
 from fxtransport.errors import UsageError
 from tests.detection.making import made_observations
 from tests.networks import Net
@@ -78,25 +77,22 @@ def test_what_it_cannot_be_fitted_on_is_refused() -> None:
     with pytest.raises(UsageError, match="needs the predicted classes"):
         Mahalanobis().fit(without)
     wide = np.random.default_rng(0).normal(size=(40, 64)).astype(np.float32)
-    few = Observations({"layer.0": wide, "penultimate": wide, "logits": wide[:, :5]})
-    for kind in (Mahalanobis, RelativeMahalanobis):
-        with pytest.raises(UsageError, match=r"64 columns cannot be inverted with .* images"):
-            kind().fit(few)
+    few = Observations({"layer.0": wide, "logits": wide[:, :5]})
+    with pytest.raises(UsageError, match=r"64 columns cannot be inverted with .* images"):
+        Mahalanobis().fit(few)
     generator = np.random.default_rng(0)
     doubled = generator.normal(size=(400, 4)).repeat(2, axis=1)
     doubled = (doubled + 1e-4 * generator.normal(size=doubled.shape)).astype(np.float32)
-    same = Observations({"layer.0": doubled, "penultimate": doubled, "logits": doubled[:, :5]})
-    for kind in (Mahalanobis, RelativeMahalanobis):
-        with pytest.raises(UsageError, match=r"some columns follow from others.*such as knn"):
-            kind().fit(same)
+    same = Observations({"layer.0": doubled, "logits": doubled[:, :5]})
+    with pytest.raises(UsageError, match=r"some columns follow from others.*such as knn"):
+        Mahalanobis().fit(same)
     # to the last bit, where torch itself finds no inverse
     twice = generator.normal(size=(400, 2)).repeat(2, axis=1).astype(np.float32) * 1e4
     few = twice[:3].repeat(4, axis=1)
     for rows, words in ((twice, "some columns follow from others"), (few, "more images than")):
-        same = Observations({"layer.0": rows, "penultimate": rows, "logits": rows[:, :2]})
-        for kind in (Mahalanobis, RelativeMahalanobis):
-            with pytest.raises(UsageError, match=rf"cannot be inverted with .*{words}.*one-class"):
-                kind().fit(same, held_out=0)
+        same = Observations({"layer.0": rows, "logits": rows[:, :2]})
+        with pytest.raises(UsageError, match=rf"cannot be inverted with .*{words}.*one-class"):
+            Mahalanobis().fit(same, held_out=0)
     detector = Mahalanobis().fit(CLEAN)
     for values, words in (
         ({"logits": CLEAN["logits"]}, "hold no layers"),

@@ -56,6 +56,22 @@ def test_attacks_are_written_and_found(place: Path) -> None:
 
 
 @pytest.mark.slow
+def test_an_attacker_who_knows_the_detector(place: Path) -> None:
+    """It is evaded in most cases, given enough distance."""
+    cw = "cw{search_steps=3,steps=30,first_weight=1.0}"
+    small = ["steps=4", "evaluations=20", "only=decisions"]
+    options = " ".join(f"--adaptive-arg {each}" for each in small)
+    command = f"detect evaluate det --images 30 --attack {cw} --adaptive {options} --json"
+    found, errors = fxtransport(place, command)
+    assert errors == ""
+    rows = [json.loads(line) for line in found.splitlines()]
+    before, after = ([row for row in rows if row["tested_on"] == n] for n in ("cw", "decisions"))
+    assert [row["detector"] for row in after] == ["combined", "one-class", "energy"]
+    assert after[0]["metrics"]["evaded"] > 0.3
+    assert after[0]["metrics"]["successful"] < before[0]["metrics"]["successful"]
+
+
+@pytest.mark.slow
 def test_a_folder_of_detectors_stands_alone(place: Path, tmp_path: Path) -> None:
     """Without the run, in another folder, with pictures."""
     attack = "detect attack run --attack bim --epsilon 0.1 --split test --images 12 --png"

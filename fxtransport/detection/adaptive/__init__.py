@@ -3,6 +3,7 @@
 from fxtransport.detection.adaptive.black_box import evade_by_decisions
 from fxtransport.detection.adaptive.feature_match import FeatureMatch, evade_by_features
 from fxtransport.detection.adaptive.gradients import GradientEvasion, evade_by_gradients
+from fxtransport.detection.adaptive.reading import Reading
 from fxtransport.detection.adaptive.surrogate import Surrogate
 from fxtransport.detection.adaptive.watched import Evasion, Watched
 
@@ -10,6 +11,7 @@ __all__ = [
     "Evasion",
     "FeatureMatch",
     "GradientEvasion",
+    "Reading",
     "Surrogate",
     "Watched",
     "evade_by_decisions",

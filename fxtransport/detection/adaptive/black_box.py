@@ -3,7 +3,15 @@
 import torch
 from torch import Tensor, nn
 
-from fxtransport.detection.adaptive.watched import Evasion, Watched, detected_rows, evasion
+from fxtransport.detection.adaptive.watched import (
+    BATCH,
+    Evasion,
+    Progress,
+    Watched,
+    detected_rows,
+    evasion,
+    silent,
+)
 from fxtransport.detection.attacks.attack import Goal
 from fxtransport.detection.attacks.attacked_set import AttackedSet
 from fxtransport.detection.attacks.decision_attacks import HopSkipJump
@@ -36,6 +44,7 @@ def evade_by_decisions(
     attack: HopSkipJump | None = None,
     *,
     seed: int = 0,
+    progress: Progress = silent,
 ) -> Evasion:
     """HopSkipJump on network and detector, from images that fool one and not the other.
 
@@ -51,6 +60,7 @@ def evade_by_decisions(
         attack: HopSkipJump with its settings; by default as published, 50 steps and at most
             10000 evaluations for a gradient.
         seed: Determines what is random.
+        progress: Is told how many detected images are attacked.
 
     Raises:
         UsageError: the attack was on another network, or foolbox is not installed.
@@ -60,10 +70,13 @@ def evade_by_decisions(
     with undisturbed(watched.module, device, seed):
         rows = detected_rows(watched, attacked)
         black_box = WithDetectedClass(watched)
-        wanted = attacked.after[rows]
         starts = _clean_starts(black_box, attacked, rows)
-        goal = Goal(attacked.labels[rows], wanted)
-        found = attack.approach(black_box, attacked.attacked[rows], starts, goal)
+        goal = Goal(attacked.labels[rows], attacked.after[rows])
+        found = attacked.attacked[rows]
+        for places in torch.arange(len(rows), device=device).split(BATCH) if len(rows) else ():
+            images, own = attacked.attacked[rows[places]], goal.take(places)
+            found[places] = attack.approach(black_box, images, starts[places], own)
+            progress(int(places[-1]) + 1, len(rows))
         return evasion(watched, attacked, rows, found)
 
 

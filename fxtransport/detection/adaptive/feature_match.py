@@ -9,7 +9,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from fxtransport.detection.adaptive.watched import Evasion, Watched, detected_rows, evasion
+from fxtransport.detection.adaptive.watched import (
+    Evasion,
+    Progress,
+    Watched,
+    detected_rows,
+    evasion,
+    silent,
+)
 from fxtransport.detection.attacks.attack import Goal
 from fxtransport.detection.attacks.attacked_set import AttackedSet
 from fxtransport.detection.attacks.decision_attacks import HopSkipJump, PerImage
@@ -74,6 +81,7 @@ def evade_by_features(
     settings: FeatureMatch | None = None,
     *,
     seed: int = 0,
+    progress: Progress = silent,
 ) -> Evasion:
     """Find features that are not detected, then an image that has them and fools the network.
 
@@ -92,6 +100,7 @@ def evade_by_features(
         attacked: Images of a strong attack on the network alone, such as CW.
         settings: Weights and budgets.
         seed: Determines what is random.
+        progress: Is told how many detected images are attacked.
 
     Raises:
         UsageError: the attack was on another network, the features have no gradients, or
@@ -107,6 +116,7 @@ def evade_by_features(
                 if wanted[place].isfinite().all():
                     problem = _Problem(watched, attacked, row, wanted[place], spread, settings)
                     found[place] = problem.solve()
+                progress(place + 1, len(rows))
         return evasion(watched, attacked, rows, found)
 
 

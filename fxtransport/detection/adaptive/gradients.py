@@ -6,7 +6,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fxtransport.detection.adaptive.watched import Evasion, Watched, detected_rows, evasion
+from fxtransport.detection.adaptive.watched import (
+    BATCH,
+    Evasion,
+    Progress,
+    Watched,
+    detected_rows,
+    evasion,
+    silent,
+)
 from fxtransport.detection.attacks.attacked_set import AttackedSet
 from fxtransport.detection.attacks.undisturbed import undisturbed
 from fxtransport.errors import UsageError
@@ -53,6 +61,7 @@ def evade_by_gradients(
     settings: GradientEvasion | None = None,
     *,
     seed: int = 0,
+    progress: Progress = silent,
 ) -> Evasion:
     """Projected gradient descent on the margin and on a score of the features at once.
 
@@ -67,6 +76,7 @@ def evade_by_gradients(
         score: Of the detector, or a :class:`Surrogate` of the attacker.
         settings: Budgets and weights.
         seed: Determines what is random.
+        progress: Is told how many detected images are attacked.
 
     Raises:
         UsageError: the attack was on another network, or the score has no gradients.
@@ -78,7 +88,11 @@ def evade_by_gradients(
         if len(rows):
             logits, features, _ = watched.judge(attacked.clean)
             unit = score(logits, features).detach().std().clamp(min=1e-12)
-            found = _descend(watched, attacked, rows, score, settings, settings.weight / unit)
+            weight = settings.weight / unit
+            for places in torch.arange(len(rows), device=rows.device).split(BATCH):
+                own = rows[places]
+                found[places] = _descend(watched, attacked, own, score, settings, weight)
+                progress(int(places[-1]) + 1, len(rows))
         return evasion(watched, attacked, rows, found)
 
 

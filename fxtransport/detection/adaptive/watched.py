@@ -13,6 +13,14 @@ Extract = Callable[[Tensor], tuple[Tensor, Tensor]]
 """From pixels, B×C×H×W from 0 to 1, to logits, B×classes, and features, B×F, with gradients."""
 Flag = Callable[[Tensor, Tensor], Tensor]
 """From logits, B×classes, and features, B×F, to what the detector flags: B, bool."""
+Progress = Callable[[int, int], None]
+"""Is told how many images are done, and how many there are."""
+BATCH = 128
+"""How many images are attacked at once."""
+
+
+def silent(done: int, count: int) -> None:
+    """Tell nobody."""
 
 
 @dataclass(frozen=True, eq=False)
