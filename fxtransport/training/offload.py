@@ -78,7 +78,7 @@ class Offload:
         leaving = [
             each
             for each in held
-            if not each.owners.intersection(active) and not self._place.holds(each.storage)
+            if not each.owners.intersection(active) and self._should_leave(each)
         ]
         kept = self._place.keep([each.storage for each in leaving])
         for each, storage in zip(leaving, kept, strict=True):
@@ -135,6 +135,11 @@ class Offload:
                 if home._cdata in written:
                     home.copy_(visited)
 
+    def _should_leave(self, held: _Held) -> bool:
+        if held.is_state and held.storage.device != self._device:
+            return False
+        return not self._place.holds(held.storage)
+
     def _is_away(self, held: _Held) -> bool:
         if held.is_state:
             return held.storage._cdata in self._away
@@ -142,8 +147,10 @@ class Offload:
 
     def _held(self) -> list[_Held]:
         """All storages of the parts and of their optimizers."""
-        owned = [(k, _tensors(part)) for k, part in enumerate(self._parts)]
-        owned += [(k, learner.extra) for k, learner in self._learners.items()]
+        owned: list[tuple[int, Sequence[torch.Tensor]]] = [
+            *((k, _tensors(part)) for k, part in enumerate(self._parts)),
+            *((k, learner.extra) for k, learner in self._learners.items()),
+        ]
         held = _group(owned)
         known = {each.storage._cdata for each in held}
         states = _group((k, _state(learner)) for k, learner in self._learners.items())

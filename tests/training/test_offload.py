@@ -32,6 +32,7 @@ from fxtransport.training import (
 )
 from fxtransport.training.flatten import Flattened
 from fxtransport.training.monitors import PolyakLojasiewicz
+from fxtransport.training.offload import Offload
 from fxtransport.training.places import Storage, copy_to
 from tests.training.runs import (
     Signaller,
@@ -261,6 +262,20 @@ def test_what_an_optimizer_keeps_on_the_cpu_stays(shelf: Shelf) -> None:
     assert [(count.data_ptr(), count.item() - 1) for count in counts] == before
 
 
+def test_only_state_on_the_device_leaves_it(shelf: Shelf) -> None:
+    """As above, on another device, wherever parts rest."""
+    trainer = trainer_of(Sequential(1), optimizer=ADAMW)
+    trainer.step(*samples(8).batch(range(8)))
+    parts, learners = trainer.program.parts, trainer._engine.state.learners
+    states = [v for s in learners[0].optimizer.state.values() for v in s.values()]
+    before = [state.data_ptr() for state in states]
+    assert len(before) > 10
+    Offload(torch.device("meta"), shelf, parts, learners).arrange(())
+    assert [state.data_ptr() for state in states] == before
+    for tensor in (*parts[0].parameters(), *parts[0].buffers()):
+        assert shelf.holds(tensor.untyped_storage())
+
+
 class Aliased(SmallNet):
     """Two parameters of the last part lie in the same memory."""
 
@@ -289,6 +304,35 @@ def test_strides_stay(shelf: Shelf) -> None:
     weights = [p for p in trainer.program.parameters() if p.dim() == 4 and p.shape[2] > 1]
     assert len(weights) > 3
     assert all(w.is_contiguous(memory_format=torch.channels_last) for w in weights)
+
+
+class Devices(Observer):
+    """Notes after each step where the parts are, with the moments of their optimizers."""
+
+    def __init__(self) -> None:
+        self.found: list[list[set[str]]] = []
+
+    def on_step(self, step: StepReport, position: Position) -> None:
+        parts = range(len(self.trainer.program.parts))
+        self.found.append([{t.device.type for t in tensors_of(self.trainer, k)} for k in parts])
+
+    def attach(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("to", ["cpu", "disk"])
+def test_on_a_gpu(to: str, tmp_path: Path) -> None:
+    """The part that trains is there alone; sums on a GPU may differ in their last bits."""
+    options: dict[str, Any] = {"device": "cuda", "offload": "frozen", "offload_to": to}
+    watch, schedule = Devices(), MultiLap(1, laps=2)
+    found = fit(tmp_path / "offloaded", schedule, watch=watch, **options).program.state_dict()
+    expected = fit(tmp_path / "plain", schedule, device="cuda").program.state_dict()
+    assert {value.device.type for value in found.values()} == {"cpu"}
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value.cpu(), msg=name, rtol=1e-3, atol=1e-4)
+    places = [[{"cuda" if j == k else "cpu"} for j in range(3)] for k in range(3)]
+    assert watch.found == [places[k] for _ in range(2) for k in range(3) for _ in range(3)]
 
 
 @pytest.mark.parametrize(
