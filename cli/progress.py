@@ -83,8 +83,23 @@ class Lines(Observer):
             ]
             if part.part in accuracies:
                 words.append(f"accuracy {accuracies[part.part]:.2%}")
-            words += [f"{three_digits(epoch.samples_per_second)}/s", size(epoch.peak_memory)]
+            words.append(f"{three_digits(epoch.samples_per_second)}/s")
+            if epoch.peak_memory is not None:
+                words.append(size(epoch.peak_memory))
             click.echo("  ".join(words), err=True)
+
+
+class PeakMemory(Observer):
+    """Keeps the largest peak memory of all epochs."""
+
+    def __init__(self) -> None:
+        self.bytes: int | None = None
+        """None before the first epoch, and where the system does not say."""
+
+    def on_epoch(self, epoch: EpochReport) -> None:
+        """Compare with the epochs before."""
+        if epoch.peak_memory is not None:
+            self.bytes = max(self.bytes or 0, epoch.peak_memory)
 
 
 @dataclass
@@ -162,8 +177,8 @@ class Panel(Observer):
             return
         if self._read_at:
             speed = f"{three_digits(self._samples / passed)}/s"
-            memory = size(peak_memory(torch.device(self._device)))
-            self._bar.update(self._task, speed=f"{speed}  {memory}")
+            peak = peak_memory(torch.device(self._device))
+            self._bar.update(self._task, speed=speed if peak is None else f"{speed}  {size(peak)}")
         self._read_at, self._samples = now, 0
         for part in step.parts:
             row = self._rows.setdefault(part.part, Row())

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-def show(console: "Console", report: FitReport, run: Path, *, seconds: float, memory: int) -> None:
+def show(
+    console: "Console", report: FitReport, run: Path, *, seconds: float, memory: int | None
+) -> None:
     """Print the results of a run.
 
     Args:
@@ -19,7 +21,7 @@ def show(console: "Console", report: FitReport, run: Path, *, seconds: float, me
         report: The trainer's.
         run: The folder.
         seconds: The duration, since the run was begun or resumed.
-        memory: The largest number of bytes in use.
+        memory: The largest number of bytes in use while an epoch trained; None: unknown.
     """
     from rich.table import Table
 
@@ -42,7 +44,8 @@ def show(console: "Console", report: FitReport, run: Path, *, seconds: float, me
             f"[bold]{report.test.accuracy:.2%}[/] of {report.test.samples} samples, at "
             f"part {report.test.part}{'' if best is None else ', with its weights'}",
         )
-    lines.add_row("time", f"{duration(seconds)}, peak memory {size(memory)}")
+    peak = "" if memory is None else f", peak memory {size(memory)}"
+    lines.add_row("time", f"{duration(seconds)}{peak}")
     lines.add_row("files", f"{run}: config.toml, metrics.csv, results.json, checkpoint.json")
     console.print(lines)
 

@@ -10,7 +10,7 @@ import click
 import torch
 
 from fxtransport.cli.common import compiling, out_console
-from fxtransport.cli.progress import show_progress
+from fxtransport.cli.progress import PeakMemory, show_progress
 from fxtransport.cli.run_table import show
 from fxtransport.errors import (
     MODEL_ERRORS,
@@ -30,7 +30,6 @@ from fxtransport.runs.settings import choose_device
 from fxtransport.runs.transfer import prepare_transfer
 from fxtransport.training import keep_freed_memory
 from fxtransport.training.checkpoint import RunFolder
-from fxtransport.training.devices import peak_memory
 
 SYMBOLS = {"trgl": "τ"}
 """What the multiplier of an objective is called, where it is not λ."""
@@ -60,13 +59,13 @@ def run_training(run: Path, config: Config, *, resume: bool, trust_files: bool =
             recipe, program, new=not goes_on, trust_files=trust_files
         )
     click.echo("\n".join(filter(None, [_headline(recipe, program), notes])), err=True)
-    started = time.perf_counter()
+    started, peak = time.perf_counter(), PeakMemory()
     with show_progress(symbol, device) as progress, _explain(run, config):
         report = fit_run(
-            run, recipe, program, resume=goes_on, observers=[progress], transfer=transfer
+            run, recipe, program, resume=goes_on, observers=[progress, peak], transfer=transfer
         )
     seconds = time.perf_counter() - started
-    show(out_console(), report, run, seconds=seconds, memory=peak_memory(torch.device(device)))
+    show(out_console(), report, run, seconds=seconds, memory=peak.bytes)
 
 
 @contextmanager

@@ -35,3 +35,15 @@ def keep_freed_memory() -> bool:
     libc = ctypes.CDLL(None)
     kept = libc.mallopt(_M_TRIM_THRESHOLD, _NEVER)
     return bool(kept and libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST_TENSOR))
+
+
+def trim_memory() -> bool:
+    """Give freed memory back to the system that the C library keeps, once.
+
+    What compiling a program or training a part has freed is then not counted as memory of the
+    part that trains next. :meth:`Trainer.fit` calls this on a CPU before each phase.
+
+    Returns:
+        Whether memory was given back: only with glibc.
+    """
+    return platform.libc_ver()[0] == "glibc" and bool(ctypes.CDLL(None).malloc_trim(0))

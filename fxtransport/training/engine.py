@@ -1,6 +1,7 @@
 """Steps and epochs by a schedule: which parts train now, and what comes next."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +11,7 @@ from fxtransport.program import Part
 from fxtransport.training.devices import move_to
 from fxtransport.training.frozen import FrozenParts
 from fxtransport.training.learner import Learner, compile_part
+from fxtransport.training.offload import Offload
 from fxtransport.training.reports import StepReport
 from fxtransport.training.schedules import Phase
 from fxtransport.training.settings import TrainerSettings
@@ -27,6 +29,7 @@ class Engine:
         phases: The phases of its schedule.
         settings: How it runs.
         guide: What it is kept near to; None without a regularizer.
+        offload: Moves the parts that do not train; None: all parts stay on the device.
     """
 
     def __init__(
@@ -36,8 +39,10 @@ class Engine:
         phases: tuple[Phase, ...],
         settings: TrainerSettings,
         guide: Guide | None = None,
+        offload: Offload | None = None,
     ) -> None:
         self.guide = guide
+        self.offload = offload
         self.state = state
         self.parts = tuple(parts)
         self.phases = phases
@@ -74,9 +79,11 @@ class Engine:
         return self._frozen
 
     def enter(self) -> None:
-        """Set the modes of all modules for the present phase, once."""
+        """Set the modes of all modules for the present phase, and move parts, once."""
         if self._entered == self.state.position.phase:
             return
+        if self.offload is not None:
+            self.offload.arrange(self.phase.parts)
         self._entered = self.state.position.phase
         settings, learners = self.settings, self.state.learners
         # a part that never trains has no learner
@@ -85,9 +92,28 @@ class Engine:
             for k, part in enumerate(self.frozen_parts)
         ]
         self._frozen = FrozenParts(
-            self.state.program, runs, self.state.device, settings.update_frozen_bn, settings.amp
+            self.state.program,
+            runs,
+            self.state.device,
+            settings.update_frozen_bn,
+            settings.amp,
+            self.visit,
         )
         self.state.objective.train()
+
+    def visit(self, part: Part) -> AbstractContextManager[None]:
+        """A context in which a part is on the device to run without gradient."""
+        return nullcontext() if self.offload is None else self.offload.visit(part)
+
+    def gather(self) -> AbstractContextManager[None]:
+        """A context in which all parts are on the device."""
+        return nullcontext() if self.offload is None else self.offload.gather()
+
+    def collect(self) -> None:
+        """Move parts that offload brought to the device back to the CPU, until the next step."""
+        if self.offload is not None:
+            self.offload.collect()
+            self._entered = None
 
     def step(self, inputs: Any, targets: torch.Tensor, *, hidden: bool = False) -> StepReport:
         """One optimizer step of every part of the present phase.

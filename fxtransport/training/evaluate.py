@@ -10,7 +10,7 @@ from fxtransport.errors import UsageError
 from fxtransport.modes import eval_mode
 from fxtransport.objectives.objective import logits_of
 from fxtransport.program import Program
-from fxtransport.training.devices import move_to, program_device
+from fxtransport.training.devices import Visit, in_place, move_to, program_device
 from fxtransport.training.reports import Exit
 from fxtransport.training.steps import autocast
 
@@ -23,6 +23,8 @@ def evaluate(
     parts: Sequence[int] | None = None,
     amp: str | None = None,
     observe: Callable[[], None] = lambda: None,
+    device: torch.device | None = None,
+    visit: Visit = in_place,
 ) -> tuple[Exit, ...]:
     """Accuracy and loss of every exit, in one pass, in eval mode. Modes are restored.
 
@@ -32,9 +34,12 @@ def evaluate(
         parts: The parts whose exits to evaluate; None: every part that has a head.
         amp: ``bf16``, ``fp16``, or None.
         observe: Called after every batch.
+        device: Where the parts run; None: where the program is.
+        visit: A context in which a part is there to run.
 
     Raises:
-        UsageError: one of the parts has no head, or there are no batches.
+        UsageError: one of the parts has no head, there are no batches, or the program is on
+            several devices.
 
     >>> from torch import nn
     >>> from fxtransport import transportify
@@ -47,7 +52,7 @@ def evaluate(
     >>> [(e.part, e.samples) for e in evaluate(program, batches)]
     [(0, 3), (1, 3)]
     """
-    device = program_device(program)
+    device = device or _one_device(program)
     wanted = exits(program) if parts is None else tuple(parts)
     for k in set(wanted) - set(exits(program)):
         raise UsageError(f"part {k} has no head, so it has no exit")
@@ -58,7 +63,8 @@ def evaluate(
             hidden, targets = move_to(inputs, device), move_to(classes, device)
             with autocast(device, amp):
                 for k, part in enumerate(program.parts[: max(wanted) + 1]):
-                    output = part(hidden, measure=None, head=k in sums)
+                    with visit(part):
+                        output = part(hidden, measure=None, head=k in sums)
                     if k in sums:
                         sums[k] += _sums(logits_of(output.logits), targets)
                     hidden = output.hidden
@@ -68,6 +74,16 @@ def evaluate(
         raise UsageError("there is nothing to evaluate on: there are no batches")
     means = {k: (total / samples).tolist() for k, total in sums.items()}
     return tuple(Exit(k, accuracy, loss, samples) for k, (accuracy, loss) in means.items())
+
+
+def _one_device(program: Program) -> torch.device:
+    found = sorted({str(parameter.device) for parameter in program.parameters()})
+    if len(found) > 1:
+        raise UsageError(
+            f"the program is on {' and '.join(found)}; move it to one device: after steps of a "
+            "trainer with offload by trainer.collect(), else by program.to(device)"
+        )
+    return program_device(program)
 
 
 def exits(program: Program) -> tuple[int, ...]:

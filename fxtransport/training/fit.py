@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fxtransport.errors import CheckpointError, RunInterruptedError, UsageError
 from fxtransport.randomness import deterministic_algorithms, fork_rng, seed_all
+from fxtransport.training.allocator import trim_memory
 from fxtransport.training.batches import Batches, Epochs
 from fxtransport.training.cache import cache_hidden_states, check_cacheable
 from fxtransport.training.checkpoint import CHECKPOINT
@@ -82,6 +83,8 @@ class Fit:
                 return self._run()
             except LossError as error:
                 raise self._saver.explain(error) from None
+            finally:
+                self._engine.collect()
 
     def _run(self) -> FitReport:
         try:
@@ -120,6 +123,8 @@ class Fit:
         for observer in self._observers:
             observer.on_phase(phase, self._state.position)
         hidden = self._hidden()
+        if self._state.device.type == "cpu":
+            trim_memory()
         while self._state.position.phase == number:
             self._run_epoch(self._train if hidden is None else hidden, is_hidden=hidden is not None)
 
@@ -141,6 +146,8 @@ class Fit:
 
     def _run_epoch(self, batches: Epochs, *, is_hidden: bool) -> None:
         state = self._state
+        if self._engine.offload is not None:
+            self._engine.offload.settle()
         reset_peak_memory(state.device)
         started, samples = time.perf_counter(), 0
         for inputs, targets in batches.epoch(state.position.epochs, start=state.position.batch):
@@ -182,7 +189,7 @@ class Fit:
         """What monitors measure of the program that is validated."""
         found: dict[str, float | None] = {}
         for monitor in self._monitors:
-            with fork_rng(0):
+            with fork_rng(0), self._engine.gather():
                 found |= monitor.measure(self._state.validated)
         return found
 
@@ -197,6 +204,8 @@ class Fit:
                 parts=parts,
                 amp=self._settings.amp,
                 observe=self._stop_if_signaled,
+                device=self._state.device,
+                visit=self._engine.visit,
             )
 
     def _finish(self) -> FitReport:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from fxtransport.program import PartOutput, Program
+from fxtransport.training.devices import Visit, in_place
 from fxtransport.training.steps import autocast
 
 
@@ -20,6 +21,7 @@ class FrozenParts:
         update_bn: Leave them in train mode, so that their batch norms go on updating their
             running statistics, as in the authors' released code.
         amp: ``bf16``, ``fp16``, or None.
+        visit: A context in which a part is on the device to run.
     """
 
     def __init__(
@@ -29,8 +31,10 @@ class FrozenParts:
         device: torch.device,
         update_bn: bool = False,
         amp: str | None = None,
+        visit: Visit = in_place,
     ) -> None:
-        self._runs = tuple(runs)
+        self._runs = tuple(zip(program.parts, runs, strict=False))
+        self._visit = visit
         self._device = device
         self._amp = amp
         program.train()
@@ -50,8 +54,9 @@ class FrozenParts:
         self._switch(training=False)
         try:
             with autocast(self._device, self._amp):
-                for run in self._runs:
-                    hidden = run(hidden, measure=None, head=False).hidden
+                for part, run in self._runs:
+                    with self._visit(part):
+                        hidden = run(hidden, measure=None, head=False).hidden
         finally:
             self._switch(training=True)
         return hidden

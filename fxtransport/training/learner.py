@@ -48,6 +48,7 @@ class Learner:
         self.grad_clip = settings.grad_clip
         self.epochs = 0
         self.steps = 0
+        self._loaded = False
         self.optimizer.zero_grad(set_to_none=True)
 
     @property
@@ -96,6 +97,14 @@ class Learner:
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(state["scaler"])
         self.epochs, self.steps = state["epochs"], state["steps"]
+        self._loaded = True
+
+    def place_state(self) -> None:
+        """Move state that was loaded to where the parameters are now."""
+        if self._loaded:
+            # torch knows which of it stays on the CPU
+            self.optimizer.load_state_dict(self.optimizer.state_dict())
+            self._loaded = False
 
 
 def compile_part(part: Part, settings: TrainerSettings) -> Callable[..., PartOutput]:

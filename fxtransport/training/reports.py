@@ -104,8 +104,9 @@ class EpochReport:
     seconds: float
     """The time of training, without validation."""
     samples_per_second: float
-    peak_memory: int
-    """Bytes: allocated on a CUDA device, else of the whole process."""
+    peak_memory: int | None
+    """The largest number of bytes while the epoch trained, without validation: allocated on a
+    CUDA device, else resident of the whole process. None where the system does not say."""
     measured: Mapping[str, float | None] = field(default_factory=dict)
     """What monitors measured, by column."""
 

@@ -8,6 +8,7 @@ from typing import Any
 from fxtransport.errors import UsageError
 
 AMP_DTYPES = ("bf16", "fp16")
+OFFLOAD, OFFLOAD_TO = ("frozen",), ("cpu", "disk")
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,13 @@ class TrainerSettings:
     statistics, as in the released code."""
     cache_hidden: bool = False
     """Compute what frozen parts return for the training set once, and keep it on disk."""
+    offload: str | None = None
+    """``frozen``: parts that do not train in the present phase are moved away from the device,
+    with the state of their optimizers. They come back while they train, and for as long as they
+    run. None: all parts stay on the device."""
+    offload_to: str | None = None
+    """``cpu`` or ``disk``: where they are moved; None: to the CPU's memory, and where that is
+    the device, into a file in the run's folder."""
     checkpoint_minutes: float | None = None
     """Also save within epochs, this many minutes after the last checkpoint."""
     keep_checkpoints: int | None = None
@@ -106,8 +114,22 @@ class TrainerSettings:
                 raise UsageError(f"{name} is {value}; it must be positive")
         if self.ema is not None and not 0 <= self.ema < 1:
             raise UsageError(f"ema is {self.ema}; it must be at least 0 and below 1")
+        self._check_offload()
         if self.update_frozen_bn and self.cache_hidden:
             raise UsageError(
                 "cache_hidden needs frozen parts that do not change, but update_frozen_bn changes "
                 "them; leave one of the two out"
+            )
+
+    def _check_offload(self) -> None:
+        for name, known in (("offload", OFFLOAD), ("offload_to", OFFLOAD_TO)):
+            value = getattr(self, name)
+            if value not in (None, *known):
+                raise UsageError(f"{name} is {value!r}; it must be one of {', '.join(known)}")
+        if self.offload_to is not None and self.offload is None:
+            raise UsageError("offload_to says where offload moves parts: set offload='frozen' too")
+        if self.offload is not None and self.ema is not None:
+            raise UsageError(
+                "offload cannot be used with ema, which averages all weights at every step, where "
+                "they train; leave one of the two out"
             )

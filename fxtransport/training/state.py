@@ -90,7 +90,8 @@ class RunState:
             TrainingError: a parameter is not finite.
         """
         self.meter.read()
-        finite = [torch.isfinite(p).all() for p in self.program.parameters()]
+        # parts that do not train may be elsewhere
+        finite = [torch.isfinite(p).all().to(self.device) for p in self.program.parameters()]
         if not torch.stack(finite).all():
             names = [name for name, _ in self.program.named_parameters()]
             bad = [name for name, is_finite in zip(names, finite, strict=True) if not is_finite]

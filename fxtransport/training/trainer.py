@@ -14,13 +14,15 @@ from fxtransport.training.batches import Batches, Epochs, epochs_of
 from fxtransport.training.best import BestExit
 from fxtransport.training.checkpoint import RunFolder
 from fxtransport.training.checks import check_cost, check_trainable
-from fxtransport.training.devices import move_program, program_device
+from fxtransport.training.devices import move_program
 from fxtransport.training.engine import Engine
 from fxtransport.training.fit import Fit
 from fxtransport.training.learner import Learner
 from fxtransport.training.meter import Meter
 from fxtransport.training.metrics import MetricsFile, TensorBoard
 from fxtransport.training.monitors import Monitor
+from fxtransport.training.offload import Offload, check_offloadable
+from fxtransport.training.places import choose_place
 from fxtransport.training.reports import FitReport, Observer, Position, StepReport
 from fxtransport.training.saver import Saver
 from fxtransport.training.schedules import Phase, Schedule
@@ -50,8 +52,9 @@ class Trainer:
     Raises:
         UsageError: parts share parameters, or one has no head or nothing to train; the
             objective has too few τ, or costs of projection blocks that the program cannot have;
-            timm refuses the optimizer or the scheduler; or ``cache_hidden`` is set and a teacher
-            needs images.
+            timm refuses the optimizer or the scheduler; ``cache_hidden`` is set and a teacher
+            needs images; or ``offload`` is set and all parts train at once, or there is no folder
+            for what it moves to the disk.
 
     >>> from torch import nn
     >>> from fxtransport import transportify
@@ -86,18 +89,24 @@ class Trainer:
         phases = schedule.phases(len(parts))
         check_trainable(parts, phases)
         check_cost(program, objective)
-        move_program(program, objective, settings)
+        if settings.offload is not None:
+            check_offloadable(phases, len(parts), schedule)
+        device = move_program(program, objective, settings, offload=settings.offload is not None)
         folder = None if run is None else RunFolder(run)
         self._monitors = monitors
         self._observers = [*_writers(folder, settings, transfer, monitors), *observers]
-        guide = _new_guide(program, settings, transfer)
-        learners = _new_learners(program, schedule, optimizer, settings, guide)
+        guide = _new_guide(device, settings, transfer)
+        learners = _new_learners(program, schedule, optimizer, settings, device, guide)
         for learner in learners.values():
             # refuses parts for which there is no τ
             objective.state(learner.part.index)
-        state = _new_state(program, objective, learners, settings, folder)
+        state = _new_state(program, objective, learners, settings, device, folder)
         state.regularizer = None if guide is None else guide.regularizer
-        self._engine = Engine(state, parts, phases, settings, guide)
+        offload = None
+        if settings.offload is not None:
+            place = choose_place(settings, device, folder)
+            offload = Offload(device, place, parts, learners)
+        self._engine = Engine(state, parts, phases, settings, guide, offload)
         description = describe_run(program, objective, schedule, optimizer, settings, transfer)
         self._saver = Saver(folder, state, description, settings.keep_checkpoints)
 
@@ -144,6 +153,14 @@ class Trainer:
         ``fit`` calls it itself.
         """
         self._engine.end_epoch()
+
+    def collect(self) -> None:
+        """With ``offload``, move the whole program to the CPU; without, do nothing.
+
+        ``fit`` ends with it. Call it in a loop of your own before you run the program, evaluate
+        it or move it; the next step brings the parts that train back to the device.
+        """
+        self._engine.collect()
 
     def fit(
         self,
@@ -216,10 +233,11 @@ def _new_learners(
     schedule: Schedule,
     optimizer: OptimizerSettings,
     settings: TrainerSettings,
+    device: torch.device,
     guide: Guide | None,
 ) -> dict[int, Learner]:
     """What trains each part, by the index of the part in the schedule."""
-    parts, device = schedule.parts_of(program), program_device(program)
+    parts = schedule.parts_of(program)
     trained = dict.fromkeys(k for phase in schedule.phases(len(parts)) for k in phase.parts)
     return {
         k: Learner(
@@ -239,9 +257,9 @@ def _new_state(
     objective: Objective,
     learners: dict[int, Learner],
     settings: TrainerSettings,
+    device: torch.device,
     folder: RunFolder | None,
 ) -> RunState:
-    device = program_device(program)
     ema = None
     if settings.ema is not None:
         ema = ModelEmaV3(program, decay=settings.ema, use_warmup=settings.ema_warmup)
@@ -251,7 +269,7 @@ def _new_state(
 
 
 def _new_guide(
-    program: Program, settings: TrainerSettings, transfer: Transfer | None
+    device: torch.device, settings: TrainerSettings, transfer: Transfer | None
 ) -> Guide | None:
     if transfer is None:
         return None
@@ -260,7 +278,7 @@ def _new_guide(
             "with cache_hidden, parts are given hidden states, and the teacher needs the images: "
             "train without cache_hidden"
         )
-    return Guide(transfer, program_device(program), settings.amp)
+    return Guide(transfer, device, settings.amp)
 
 
 def _writers(

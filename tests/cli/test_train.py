@@ -30,6 +30,15 @@ RUNS = {
     "trgl with multipliers": ["--method", "trgl-multipliers", "--reduction", "sum"],
     "trgl by displacement": ["--method", "trgl", "--residue", "displacement", "--tau", "0.5"],
     "vangl": ["--method", "vangl", "--schedule", "sequential", "--cache-hidden"],
+    "offloaded": [
+        "--method",
+        "vangl",
+        "--schedule",
+        "multi-lap",
+        "--laps",
+        "2",
+        "--offload=frozen",
+    ],
     "by blocks": ["--method", "vangl", "--blockwise"],
     "e2e": ["--method", "e2e", "--opt", "adamw", "--sched", "cosine", "--reverse"],
 }
@@ -237,6 +246,10 @@ BAD = {
     "no key": (["{net}", "--set", "a.b=1", "-o", "{new}"], "there is no key 'a.b'"),
     "no pair": (["{net}", "--set", "ab", "-o", "{new}"], "write KEY=VALUE, not 'ab'"),
     "no meaning": (["{net}", "--tau", "1", "-o", "{new}"], "--tau has no meaning"),
+    "nothing to offload": (
+        ["{net}", "--method", "trgl", "--offload", "frozen", "-o", "{new}"],
+        "--offload has no meaning where schedule.name is parallel: it goes with sequential",
+    ),
     "bad number": (["{net}", "--lr", "x", "-o", "{new}"], "'x' is not a valid float"),
     "both": (["{net}", "--equal-depth", "--equal-weight"], "contradict one another"),
     "classes": (

@@ -74,6 +74,16 @@ def test_defaults_follow_what_they_depend_on() -> None:
     [
         ({"objective.tau": 1.0}, "objective.tau has no meaning where objective.method is lap"),
         ({"schedule.laps": 2}, "schedule.laps has no meaning where schedule.name is end-to-end"),
+        (
+            {"trainer.offload": "frozen", "schedule.name": "parallel", "objective.method": "trgl"},
+            "trainer.offload has no meaning where schedule.name is parallel: it goes with "
+            "sequential, multi-lap",
+        ),
+        (
+            {"trainer.offload_to": "disk", "schedule.name": "sequential"},
+            "trainer.offload_to has no meaning where trainer.offload is not set: it goes with "
+            "frozen",
+        ),
         ({"model.gain": 1.0}, "model.gain has no meaning where model.init is not set"),
         ({"program.modules": 3}, "end-to-end training trains the program as one part"),
         ({"program.blockwise": True}, "end-to-end training trains the program as one part"),

@@ -1,13 +1,14 @@
-"""Freed memory is kept where the C library can, and so a step faults no pages."""
+"""Freed memory is kept where the C library can, and so a step faults no pages; or given back."""
 
 import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from fxtransport.training.allocator import MALLOC_SETTINGS
+from fxtransport.training.allocator import MALLOC_SETTINGS, trim_memory
 
 FAULTS = """
 import resource, torch
@@ -55,3 +56,19 @@ def test_settings_of_ones_own_stay() -> None:
     kept, before, after = faults(MALLOC_MMAP_THRESHOLD_="65536")
     assert not kept
     assert after > before / 2
+
+
+def resident() -> int:
+    """Bytes."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="asks /proc what is resident")
+def test_freed_memory_is_given_back() -> None:
+    blocks = [bytes(60_000) for _ in range(1000)]
+    # the last one keeps the C library from giving the others back by itself
+    del blocks[:-1]
+    before = resident()
+    assert trim_memory()
+    assert resident() < before - 40_000_000
+    assert len(blocks) == 1

@@ -1,18 +1,43 @@
 """Tensors and programs on the device and in the memory format of the settings."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 
 from fxtransport.errors import UsageError
 from fxtransport.objectives import lap
-from fxtransport.training import Parallel, TrainerSettings
-from fxtransport.training.devices import move_program, move_to, peak_memory, program_device
-from tests.training.runs import program_of, trainer_of
+from fxtransport.training import (
+    EpochReport,
+    Observer,
+    Parallel,
+    Position,
+    Sequential,
+    StepReport,
+    TrainerSettings,
+    devices,
+)
+from fxtransport.training.devices import (
+    move_program,
+    move_to,
+    peak_memory,
+    program_device,
+    reset_peak_memory,
+)
+from tests.training.runs import program_of, train_stream, trainer_of
+
+CPU = torch.device("cpu")
 
 
 def test_a_device_that_is_not_there() -> None:
     with pytest.raises(UsageError, match="the device 'cuda:77' cannot be used"):
         trainer_of(Parallel(1), device="cuda:77")
+
+
+def test_a_device_without_values() -> None:
+    with pytest.raises(UsageError, match="the device 'meta' cannot be used"):
+        trainer_of(Parallel(1), device="meta")
 
 
 def test_a_batch_moves_with_its_structure() -> None:
@@ -38,8 +63,73 @@ def test_a_program_moves_with_its_objective() -> None:
     assert state.value.device == program_device(program) == torch.device("cpu")
 
 
-def test_peak_memory_is_of_the_process() -> None:
-    before = peak_memory(torch.device("cpu"))
-    kept = torch.ones(before // 4 + 2**24)
-    assert peak_memory(torch.device("cpu")) >= before + 2**25
+def test_with_offload_only_the_objective_moves() -> None:
+    """The parts are moved one by one."""
+    program, moved = program_of(), []
+    original = program._apply
+
+    def apply(fn: Any, recurse: bool = True) -> Any:
+        moved.append(fn(torch.zeros(1, 1, 2, 2)).stride())
+        return original(fn, recurse)
+
+    program._apply = apply  # type: ignore[method-assign]
+    settings = TrainerSettings(device="cpu", offload="frozen", channels_last=True)
+    assert move_program(program, lap(1, 1, 1), settings, offload=True) == CPU
+    assert len(moved) == 1, "only the memory format"
+    assert move_program(program, lap(1, 1, 1), settings) == CPU
+    assert len(moved) == 3
+
+
+@pytest.mark.skipif(not devices._restarts(), reason="this system measures no peak")
+def test_peak_memory_is_since_the_last_reset() -> None:
+    reset_peak_memory(CPU)
+    before = peak_memory(CPU)
+    assert before is not None
+    kept = torch.ones(2**24)
+    high = peak_memory(CPU)
+    assert high is not None
+    assert high >= before + 2**25
+    assert peak_memory(CPU) == high
     del kept
+    reset_peak_memory(CPU)
+    low = peak_memory(CPU)
+    assert low is not None
+    assert low <= high - 2**25
+
+
+@pytest.mark.skipif(not devices._restarts(), reason="this system measures no peak")
+def test_the_peak_of_an_epoch_is_its_own() -> None:
+    """What was resident only before, or while validating, is not counted."""
+
+    class Once(Observer):
+        def __init__(self) -> None:
+            self.peaks: list[int] = []
+
+        def on_step(self, step: StepReport, position: Position) -> None:
+            if position.steps == 4:
+                torch.ones(2**24)
+
+        def on_epoch(self, epoch: EpochReport) -> None:
+            assert epoch.peak_memory is not None
+            self.peaks.append(epoch.peak_memory)
+            torch.ones(2**25)
+
+    torch.ones(2**25)
+    once = Once()
+    trainer_of(Sequential(2), observers=[once]).fit(train_stream())
+    first, second, third, fourth = once.peaks
+    assert second >= max(first, third, fourth) + 2**25
+    assert second <= min(first, third, fourth) + 2**27 - 2**25
+
+
+def test_a_system_that_measures_no_peak(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "_restarts", lambda: False)
+    reset_peak_memory(CPU)
+    assert peak_memory(CPU) is None
+
+
+def test_a_system_whose_peak_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    devices._restarts.cache_clear()
+    monkeypatch.setattr(devices, "_CLEAR", tmp_path / "none" / "clear_refs")
+    assert not devices._restarts()
+    devices._restarts.cache_clear()

@@ -50,6 +50,13 @@ def test_only_the_heads_asked_for_run() -> None:
     assert calls == [1, 1]
 
 
+def test_programs_on_several_devices() -> None:
+    program = program_of()
+    program.parts[1].to("meta")
+    with pytest.raises(UsageError, match=r"on cpu and meta; move it to .* trainer.collect\(\)"):
+        evaluate(program, validation_stream())
+
+
 def test_programs_without_auxiliary_heads() -> None:
     program = program_of(head="none")
     assert [exit.part for exit in evaluate(program, validation_stream())] == [1]

@@ -53,6 +53,30 @@ def test_the_learning_rate_follows_epochs() -> None:
     assert rates == sorted(rates, reverse=True)
 
 
+def test_loaded_state_follows_the_parameters() -> None:
+    """They may have moved since; state that was not loaded stays as it is."""
+    program = program_of(calm)
+    learner, hidden = learner_of(program), hidden_of(program)
+    make_step(learner, hidden)
+    saved = copy.deepcopy(learner.state_dict())
+
+    def dtypes() -> set[torch.dtype]:
+        states = learner.optimizer.state.values()
+        return {state["momentum_buffer"].dtype for state in states}
+
+    learner.part.double()
+    learner.place_state()
+    assert dtypes() == {torch.float32}
+    learner.part.float()
+    learner.load_state_dict(saved)
+    learner.part.double()
+    learner.place_state()
+    assert dtypes() == {torch.float64}
+    learner.part.float()
+    learner.place_state()
+    assert dtypes() == {torch.float64}, "once"
+
+
 def test_gradients_are_clipped_by_their_norm() -> None:
     program = program_of(calm)
     learner, hidden = learner_of(program, grad_clip=1e-3), hidden_of(program)

@@ -17,6 +17,10 @@ from fxtransport.training import OptimizerSettings, TrainerSettings
         ({"keep_checkpoints": 0}, "keep_checkpoints is 0"),
         ({"ema": 1.0}, "ema is 1.0"),
         ({"update_frozen_bn": True, "cache_hidden": True}, "leave one of the two out"),
+        ({"offload": "all"}, "offload is .all.; it must be one of frozen"),
+        ({"offload": "frozen", "offload_to": "tape"}, "must be one of cpu, disk"),
+        ({"offload_to": "disk"}, "set offload=.frozen. too"),
+        ({"offload": "frozen", "ema": 0.9}, "leave one of the two out"),
     ],
 )
 def test_trainer_settings(options: dict[str, object], message: str) -> None:

@@ -1,6 +1,6 @@
 """The keys of the section ``trainer``: how a run is carried out."""
 
-from fxtransport.runs.keys.key import Key, always
+from fxtransport.runs.keys.key import DefaultBy, Key, always
 
 KEYS = (
     Key(
@@ -53,6 +53,24 @@ KEYS = (
         "--cache-hidden",
         "Keep on disk what frozen parts return.",
         False,
+    ),
+    Key(
+        "trainer.offload",
+        str,
+        "--offload",
+        "Where parts train in turn, move the others, with their optimizers, away from the device.",
+        DefaultBy("schedule.name", {"sequential": None, "multi-lap": None}),
+        choices=("frozen",),
+        may_change=always,
+    ),
+    Key(
+        "trainer.offload_to",
+        str,
+        "--offload-to",
+        "Where they are moved: from a GPU to the cpu, from a CPU to the disk, unless this is set.",
+        DefaultBy("trainer.offload", {"frozen": None}),
+        choices=("cpu", "disk"),
+        may_change=always,
     ),
     Key(
         "trainer.checkpoint_minutes",
