@@ -15,6 +15,7 @@ from fxtransport.ir import (
     Activation,
     Activations,
     Addition,
+    Checkpoints,
     Constructs,
     Costs,
     Kind,
@@ -72,6 +73,7 @@ class TapResidues(Pass):
         Activations,
         Constructs,
         WatchedAttributes,
+        Checkpoints,
         Costs,  # of the model's own nodes: those that are added here cost nothing
     )
     rewrites: ClassVar[bool] = True
