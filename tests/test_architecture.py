@@ -68,8 +68,8 @@ MAY_IMPORT = {
 COMPILES = {"passes", "tracing", "analysis", "compiler", "models", "cli"}
 DOES_NOT_COMPILE = (
     "ir errors files functions hooks opened origin outputs randomness process example arguments "
-    "lowered regions runtime residue shells part program modes watched weights ot objectives training "
-    "data detection"
+    "lowered regions runtime residue shells part program modes watched weights ot objectives "
+    "training data detection"
 ).split()
 """Rooms from which nothing of the compiler is reached, directly or through others."""
 

@@ -6,7 +6,7 @@ which a reentrant checkpoint has none.
 """
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -19,10 +19,14 @@ from fxtransport.errors import TraceError
 from fxtransport.ir import Checkpoint, Checkpoints
 from fxtransport.tracing.interface import Tracer
 
-_GENERATORS = (
-    "_checkpoint_without_reentrant_generator_impl",
-    "_checkpoint_without_reentrant_generator",
-)
+_GENERATORS = {
+    name: inspect.signature(getattr(checkpoint, name))
+    for name in (
+        "_checkpoint_without_reentrant_generator_impl",
+        "_checkpoint_without_reentrant_generator",
+    )
+    if hasattr(checkpoint, name)
+}
 """What checkpoints without reentrance; the name differs between releases of torch."""
 _OPTIONS = (
     "preserve_rng_state",
@@ -81,7 +85,10 @@ class Regions:
 
 
 def checkpoints_of(
-    in_eval: Regions, in_train: Regions | None, names: Mapping[str, str]
+    in_eval: Regions,
+    in_train: Regions | None,
+    names: Mapping[str, str],
+    conditional: Collection[str],
 ) -> Checkpoints:
     """The checkpoints of a graph for both modes.
 
@@ -89,29 +96,31 @@ def checkpoints_of(
         in_eval: Those of the eval trace.
         in_train: Those of the train trace; None if it is the same.
         names: For nodes of the train trace, what they are called in the graph for both modes.
+        conditional: The nodes of that graph that run in one mode only.
 
     Raises:
-        TraceError: other code is checkpointed in train mode than in eval mode.
+        TraceError: code that is checkpointed in one mode lies in part in what is in the other.
     """
-    own = [_checkpoint(region) for region in in_eval.found if region.nodes]
+    alone = [_checkpoint(region) for region in in_eval.found if region.nodes]
     if in_train is None:
-        return Checkpoints(tuple(own))
+        return Checkpoints(tuple(alone))
+    shared = frozenset(names.values()) - frozenset(conditional)
     found = []
-    for region in in_train.found:
-        twin = next((c for c in own if c.nodes & {names[n] for n in region.nodes}), None)
-        made = _checkpoint(region, names)
+    for made in [_checkpoint(region, names) for region in in_train.found if region.nodes]:
+        both = made.nodes & shared
+        alike = (c for c in alone if c.nodes & shared == both and c.options == made.options)
+        twin = next(alike, None) if both else None
         if twin is None:
-            found += [replace(made, mode=True)] * bool(made.nodes)
+            found.append(replace(made, mode=True))
             continue
-        own.remove(twin)
-        if twin.options != made.options:
-            raise _differing(made)
+        alone.remove(twin)
         found.append(replace(made, nodes=made.nodes | twin.nodes))
-    found += [replace(c, mode=False) for c in own]
+    found += [replace(c, mode=False) for c in alone]
+    # in each mode those of the other do nothing, so that they may lie inside one another
+    found.sort(key=lambda c: -len(c.nodes))
     for i, one in enumerate(found):
         for other in found[i + 1 :]:
-            shared = one.nodes & other.nodes
-            if shared and shared not in (one.nodes, other.nodes):
+            if not (one.nodes.isdisjoint(other.nodes) or other.nodes <= one.nodes):
                 raise _differing(other)
     return Checkpoints(tuple(found))
 
@@ -123,8 +132,9 @@ def _checkpoint(region: _Region, names: Mapping[str, str] | None = None) -> Chec
 
 def _differing(found: Checkpoint) -> TraceError:
     return TraceError(
-        f"{found.path or 'the model'} checkpoints other code in train mode than in eval mode "
-        "(torch.utils.checkpoint); checkpoint the same functions in both, or in one of them only"
+        f"{found.path or 'the model'} checkpoints a function in one mode, a part of which it "
+        "checkpoints in the other with what is around it (torch.utils.checkpoint); checkpoint the "
+        "same functions in train and eval mode, or in one of them only"
     )
 
 
@@ -146,10 +156,9 @@ def patched_checkpoints(
 
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(checkpoint.CheckpointFunction, "apply", apply))
-        for name in _GENERATORS:
-            if hasattr(checkpoint, name):
-                generator = _generator(inspect.signature(getattr(checkpoint, name)), around)
-                stack.enter_context(mock.patch.object(checkpoint, name, generator))
+        for name, signature in _GENERATORS.items():
+            generator = _generator(signature, around)
+            stack.enter_context(mock.patch.object(checkpoint, name, generator))
         yield
 
 

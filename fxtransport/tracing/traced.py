@@ -63,7 +63,7 @@ def trace_model(unit: Unit, opened: frozenset[str]) -> Traced:
     found = WatchedAttributes(
         tuple({(w.module, w.holder, w.path, w.name): w for w in reversed(watched)}.values())
     )
-    checkpoints = checkpoints_of(tracer.checkpoints, regions, merged.names)
+    checkpoints = checkpoints_of(tracer.checkpoints, regions, merged.names, merged.conditional)
     return Traced(graph, tracer, origins, merged, constructs, found, checkpoints)
 
 
