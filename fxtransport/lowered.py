@@ -47,6 +47,17 @@ class Function:
             call = with_own_casts(call)
         return cls(call, source, inputs, name, globals)
 
+    @property
+    def listing(self) -> str:
+        """The source, and that of the regions that it calls."""
+        called = ((value, getattr(value, "function", None)) for value in self.globals.values())
+        regions = [
+            f"\n# {region.__name__}, computed again in the backward pass\n{inner.listing}"
+            for region, inner in called
+            if isinstance(inner, Function)
+        ]
+        return self.source + "".join(regions)
+
     def __deepcopy__(self, memo: object) -> "Function":
         return self
 
@@ -83,6 +94,9 @@ class LoweredPart:
     """The attributes of modules that the function depends on."""
     called: frozenset[str] = frozenset()
     """Of the paths, those of modules that are called, and of which only attributes were read."""
+    checkpointing: Function | None = None
+    """The same function, which computes its residual blocks again in the backward pass; None
+    where it has no block that can be."""
 
     @property
     def entered(self) -> tuple[str, ...]:
@@ -107,7 +121,7 @@ class Lowered:
     @property
     def hash(self) -> str:
         """A hash of what a program computes and where it is cut."""
-        text = [part.function.source for part in (self.whole, *self.parts)]
+        text = [part.function.listing for part in (self.whole, *self.parts)]
         return hashlib.sha256("\0".join(text).encode()).hexdigest()
 
     def text(self) -> str:
@@ -115,5 +129,5 @@ class Lowered:
         named = [("whole", self.whole), *((f"part {k}", p) for k, p in enumerate(self.parts))]
         header = '"""What the program runs. For reading: this file is never executed."""\n'
         return header + "".join(
-            f"\n# {name}\n{part.function.source.strip()}\n" for name, part in named
+            f"\n# {name}\n{part.function.listing.strip()}\n" for name, part in named
         )

@@ -12,7 +12,7 @@ from torch.utils import _pytree
 from fxtransport.copies import copied_wholly
 from fxtransport.errors import GuardError
 from fxtransport.hooks import hook_error, hook_of
-from fxtransport.lowered import LoweredPart
+from fxtransport.lowered import Function, LoweredPart
 from fxtransport.opened import opened_modules
 from fxtransport.origin import Provenance
 from fxtransport.residue import Measure, Measures, costs_of, mean_square_branch
@@ -81,6 +81,11 @@ class Part(nn.Module):
             knows.
     """
 
+    checkpoint_activations: bool
+    """Whether each residual block keeps its input alone for the backward pass, which computes
+    the rest again. Outputs, gradients and buffers stay the same, bit for bit; where the model
+    itself checkpoints, it does as before."""
+
     def __init__(
         self,
         source: nn.Module,
@@ -99,6 +104,7 @@ class Part(nn.Module):
         self._around = (source, model)
         self._root = (Root(model, self),)
         self._head = (head,)
+        self.checkpoint_activations = False
         self._kinds = {path: type(model.get_submodule(path)) for path in lowered.entered}
         self._hold()
 
@@ -179,7 +185,7 @@ class Part(nn.Module):
             head: Whether the auxiliary head is run, if there is one.
         """
         self.prepare()
-        function = self._lowered.function
+        function = self._function
         # the last argument is the measure
         state = (hidden,) if len(function.inputs) == 2 else hidden
         returned, found = function.call(self._root[0], *state, measure)
@@ -212,7 +218,18 @@ class Part(nn.Module):
     @property
     def code(self) -> str:
         """The generated Python, to read."""
-        return self._lowered.function.source
+        return self._function.listing
+
+    @property
+    def can_checkpoint(self) -> bool:
+        """Whether it has residual blocks that can be computed again in the backward pass."""
+        return self._lowered.checkpointing is not None
+
+    @property
+    def _function(self) -> Function:
+        """What runs."""
+        own = self._lowered.checkpointing if self.checkpoint_activations else None
+        return own or self._lowered.function
 
     @property
     def is_last(self) -> bool:
@@ -255,8 +272,9 @@ class Part(nn.Module):
             shell.training = shell.origin.training
 
     def copy_modes(self, other: "Part") -> None:
-        """Set the modes of modules that are held in part to those of the same part elsewhere."""
+        """Run as the same part elsewhere does: in its modes, also of modules held in part."""
         self.training = other.training
+        self.checkpoint_activations = other.checkpoint_activations
         for own, twin in zip(shells_in(self), shells_in(other), strict=True):
             own.training = twin.training
 
@@ -313,7 +331,7 @@ class Part(nn.Module):
         alone = copy.deepcopy(self)
         model, modes = alone._around[1], [self.training, *(s.training for s in shells_in(self))]
         made_of = (model, self._lowered, self._place, alone._head[0], self.provenance)
-        return _unpickled, (*made_of, modes)
+        return _unpickled, (*made_of, modes, alone.checkpoint_activations)
 
 
 def _unpickled(
@@ -323,8 +341,10 @@ def _unpickled(
     head: nn.Module | None,
     provenance: Provenance,
     modes: Sequence[bool],
+    checkpoint_activations: bool,
 ) -> Part:
     part = Part(model, model, lowered, place, head, provenance)
     for module, mode in zip((part, *shells_in(part)), modes, strict=True):
         module.training = mode
+    part.checkpoint_activations = checkpoint_activations
     return part

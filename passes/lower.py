@@ -3,13 +3,25 @@
 import operator
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import fx, nn
 
+from fxtransport.analysis.blocks import block_regions
+from fxtransport.analysis.regions import Region, compile_function, fold, model_regions
 from fxtransport.errors import PartitionError
-from fxtransport.ir import Costs, Origins, PartitionPlan, Tap, Taps, WatchedAttributes
+from fxtransport.ir import (
+    Checkpoints,
+    Costs,
+    Origins,
+    PartitionPlan,
+    Recording,
+    Shapes,
+    Tap,
+    Taps,
+    WatchedAttributes,
+)
 from fxtransport.lowered import Function, Lowered, LoweredPart
 from fxtransport.passes.base import Pass
 from fxtransport.runtime import (
@@ -38,6 +50,9 @@ class Lower(Pass):
         Costs,
         Origins,
         WatchedAttributes,
+        Checkpoints,
+        Recording,
+        Shapes,
     )
     provides: ClassVar[tuple[type, ...]] = (Lowered,)
 
@@ -49,9 +64,10 @@ class Lower(Pass):
         returned = graph.output_node().args[0]
         inputs = [n for n in nodes if n.op == "placeholder"]
         needed = [n for n in nodes if n.name not in taps.added]
+        regions = model_regions(unit.fact(Checkpoints).found)
         return unit.with_facts(
             Lowered(
-                forward=function(f"{name} forward", inputs, needed, returned),
+                forward=function(f"{name} forward", inputs, needed, returned, regions),
                 parts=lower_parts(unit),
                 whole=lower_whole(unit),
             )
@@ -66,11 +82,13 @@ def lower_whole(unit: Unit) -> LoweredPart:
     returned = graph.output_node().args[0]
     name = f"{type(model).__name__} whole"
     kept = _kept(taps, nodes, (), unit.fact(Costs))
+    made = _Functions(unit).of(name, inputs, nodes, returned, kept)
     part = LoweredPart(
-        measuring_function(name, inputs, nodes, returned, taps, kept),
+        made.function,
         owned=(*model._modules, *model._parameters, *model._buffers),
-        opened=opened_paths(targets_of(nodes)),
+        opened=opened_paths(targets_of(nodes) | made.flags),
         watched=unit.fact(WatchedAttributes).found,
+        checkpointing=made.checkpointing,
     )
     return _with_called(unit, part)
 
@@ -81,7 +99,8 @@ def lower_parts(unit: Unit) -> tuple[LoweredPart, ...]:
     plan, taps = unit.fact(PartitionPlan), unit.fact(Taps)
     nodes = {n.name: n for n in graph.nodes}
     order = [n for n in graph.nodes if n.op != "output"]
-    functions: list[Function] = []
+    functions = _Functions(unit)
+    made: list[_Made] = []
     targets: list[set[str]] = []
     start = 0
     for k, segment in enumerate(plan.segments):
@@ -95,8 +114,8 @@ def lower_parts(unit: Unit) -> tuple[LoweredPart, ...]:
         inputs = [nodes[i] for i in segment.inputs]
         name = f"{type(model).__name__} part {k}"
         kept = _kept(taps, body, () if last else segment.outputs, unit.fact(Costs))
-        functions.append(measuring_function(name, inputs, body, returned, taps, kept))
-        targets.append(targets_of(body))
+        made.append(functions.of(name, inputs, body, returned, kept))
+        targets.append(targets_of(body) | made[k].flags)
         start = end
     _refuse_whole(type(model).__name__, targets)
     owned = owned_paths(model, targets)
@@ -106,8 +125,53 @@ def lower_parts(unit: Unit) -> tuple[LoweredPart, ...]:
         _watched(unit, {"", *around, *own}, called)
         for around, own in zip(opened, targets, strict=True)
     ]
-    pairs = zip(functions, owned, opened, watched, strict=True)
-    return tuple(_with_called(unit, LoweredPart(*each)) for each in pairs)
+    pairs = zip(made, owned, opened, watched, strict=True)
+    return tuple(
+        _with_called(unit, LoweredPart(m.function, *each, checkpointing=m.checkpointing))
+        for m, *each in pairs
+    )
+
+
+class _Made(NamedTuple):
+    """The functions of a part."""
+
+    function: Function
+    checkpointing: Function | None
+    flags: set[str]
+    """The modes that decide whether the model checkpoints something in it."""
+
+
+class _Functions:
+    """Makes the functions of parts.
+
+    Args:
+        unit: The model and its facts.
+    """
+
+    def __init__(self, unit: Unit) -> None:
+        self._taps = unit.fact(Taps)
+        self._regions = model_regions(unit.fact(Checkpoints).found)
+        self._blocks = block_regions(unit)
+
+    def of(
+        self,
+        name: str,
+        inputs: Sequence[fx.Node],
+        body: Sequence[fx.Node],
+        returned: Any,
+        kept: Collection[str],
+    ) -> _Made:
+        """The functions of a part; see :func:`measuring_function`."""
+        names = {n.name for n in body}
+        regions = [r for r in self._regions if not names.isdisjoint(r.nodes)]
+        blocks = [r for r in self._blocks if not names.isdisjoint(r.nodes)]
+
+        def made(name: str, regions: Sequence[Region]) -> Function:
+            return measuring_function(name, inputs, body, returned, self._taps, kept, regions)
+
+        checkpointing = made(f"{name} checkpointed", [*regions, *blocks]) if blocks else None
+        flags = {region.flag for region in regions if region.flag is not None}
+        return _Made(made(name, regions), checkpointing, flags)
 
 
 def _refuse_whole(name: str, targets: Sequence[set[str]]) -> None:
@@ -228,7 +292,11 @@ def owned_paths(model: nn.Module, targets: Sequence[set[str]]) -> list[tuple[str
 
 
 def function(
-    name: str, inputs: Sequence[fx.Node], body: Iterable[fx.Node], returned: Any
+    name: str,
+    inputs: Sequence[fx.Node],
+    body: Iterable[fx.Node],
+    returned: Any,
+    regions: Sequence[Region] = (),
 ) -> Function:
     """A function of some nodes of a graph.
 
@@ -237,6 +305,7 @@ def function(
         inputs: The nodes whose values are its arguments.
         body: What it computes, in order.
         returned: What it returns, made of nodes.
+        regions: What is computed again in the backward pass.
     """
     graph = fx.Graph()
     copies = {node: graph.placeholder(node.name) for node in inputs}
@@ -244,8 +313,8 @@ def function(
         if node.op != "placeholder":
             copies[node] = graph.node_copy(node, copies.__getitem__)
     graph.output(fx.map_arg(returned, copies.__getitem__))
-    graph.lint()
-    return _compile(name, graph)
+    fold(graph, copies, regions)
+    return compile_function(name, graph)
 
 
 def measuring_function(
@@ -255,6 +324,7 @@ def measuring_function(
     returned: Any,
     taps: Taps,
     kept: Collection[str],
+    regions: Sequence[Region] = (),
 ) -> Function:
     """A function of some nodes, and of a measure, last, which is given the blocks in them.
 
@@ -269,6 +339,7 @@ def measuring_function(
         returned: What it returns, made of nodes.
         taps: The residual blocks.
         kept: The residues of the blocks whose x_m and x_{m+1} are kept for backward anyway.
+        regions: What is computed again in the backward pass.
     """
     graph = fx.Graph()
     copies = {node: graph.placeholder(node.name) for node in inputs}
@@ -304,8 +375,8 @@ def measuring_function(
         for name in activations.get(node.name, ()):
             found.append(graph.call_function(tapped, (measure, name, copies[node])))
     graph.output((fx.map_arg(returned, copies.__getitem__), found))
-    graph.lint()
-    return _compile(name, graph)
+    fold(graph, copies, regions)
+    return compile_function(name, graph)
 
 
 def _start(tap: Tap, at: Mapping[str, fx.Node], name: str) -> tuple[Any, ...]:
@@ -370,12 +441,6 @@ def _kept(
         kept |= costs.nodes[node.name].kept if node.name in costs.nodes else frozenset()
     ends = {tap.residue: {values.get(tap.skip), values.get(tap.output)} for tap in taps.found}
     return frozenset(residue for residue, pair in ends.items() if pair <= kept)
-
-
-def _compile(name: str, graph: fx.Graph) -> Function:
-    code = graph.python_code("self")
-    inputs = tuple(n.name for n in graph.nodes if n.op == "placeholder")
-    return Function.compile(name, code.src, inputs, code.globals)
 
 
 def _nodes_in(returned: Any) -> list[fx.Node]:

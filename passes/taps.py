@@ -16,6 +16,7 @@ from fxtransport.ir import (
     Activations,
     Addition,
     BlockInput,
+    Checkpoints,
     Constructs,
     Costs,
     Kind,
@@ -74,6 +75,7 @@ class TapResidues(Pass):
         Activations,
         Constructs,
         WatchedAttributes,
+        Checkpoints,
         Costs,  # of the model's own nodes: those that are added here cost nothing
     )
     rewrites: ClassVar[bool] = True

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from fxtransport.errors import TraceError
 from fxtransport.ir import (
     Activations,
+    Checkpoints,
     Constructs,
     Layers,
     Origins,
@@ -38,6 +39,7 @@ class Trace(Pass):
         Activations,
         Constructs,
         WatchedAttributes,
+        Checkpoints,
     )
     preserves: ClassVar[tuple[type, ...]] = (Recording, RecordedAdditions, RecordedLayers)
     rewrites: ClassVar[bool] = True
@@ -84,6 +86,7 @@ class Trace(Pass):
             find_activations(self.activations, unit, graph, origins, tracer.results),
             traced.constructs,
             traced.watched,
+            traced.checkpoints,
         )
 
     def _opened(self, unit: Unit) -> frozenset[str]:

@@ -16,7 +16,7 @@ from fxtransport.lowered import Lowered
 from fxtransport.part import Part, Place
 from fxtransport.passes.base import Pass
 from fxtransport.process import device_of
-from fxtransport.tracing.shadow import without_checkpoints
+from fxtransport.tracing.checkpoints import without_reentrance
 from fxtransport.unit import Unit
 
 
@@ -24,8 +24,8 @@ from fxtransport.unit import Unit
 class Verify(Pass):
     """Run the model and the program side by side, in train and eval, and compare numbers.
 
-    Both run on copies of the model, with the same seed, and without checkpoints, which update
-    batch norms once more in the backward pass. The chain of the parts is compared too, in the
+    Both run on copies of the model, with the same seed, and with reentrant checkpoints as a
+    program keeps them. The chain of the parts is compared too, in the
     first mode and batch size that the model accepts. Floating-point inputs are drawn; integers
     and bools have the values that the example gave, repeated to the batch size, or are zeros
     and True.
@@ -85,7 +85,7 @@ class Verify(Pass):
             within = None
             if setting.autocast:
                 within = torch.autocast(device_of(model).type, dtype=torch.bfloat16)
-            with without_checkpoints():
+            with without_reentrance():
                 return outcome_of(model, call, inputs, self.seed, within)
 
         def check(what: str, call: Callable[[nn.Module, Any], Any]) -> "_Errors | Outcome":

@@ -20,7 +20,7 @@ MAPPED = {"passes": "fxtransport.passes", "cli": "fxtransport.cli"}
 BASE = "ir errors files"
 RUNS = (
     f"{BASE} casts copies functions hooks opened origin outputs randomness process example "
-    "arguments unit lowered runtime residue heads shells part program modes watched weights"
+    "arguments unit lowered regions runtime residue heads shells part program modes watched weights"
 )
 """What a program is made of, and what it calls while it runs."""
 MAY_IMPORT = {
@@ -41,6 +41,7 @@ MAY_IMPORT = {
     "functions": "",
     "watched": "errors",
     "lowered": "casts watched",
+    "regions": "errors lowered",
     "opened": "errors hooks watched",
     "runtime": "ir errors residue",
     "example": "",
@@ -58,7 +59,7 @@ MAY_IMPORT = {
     "training": f"{RUNS} objectives ot data",
     "detection": f"{RUNS} objectives ot data",
     "tracing": "casts copies functions hooks ir errors example process unit runtime watched",
-    "analysis": "ir errors example outputs process unit runtime heads tracing",
+    "analysis": "ir errors example lowered outputs process regions runtime unit heads tracing",
     "passes": f"{RUNS} tracing analysis",
     "report": f"{RUNS} passes training data objectives ot zoo names detection detecting comparing",
 }
@@ -67,8 +68,8 @@ MAY_IMPORT = {
 COMPILES = {"passes", "tracing", "analysis", "compiler", "models", "cli"}
 DOES_NOT_COMPILE = (
     "ir errors files functions hooks opened origin outputs randomness process example arguments "
-    "lowered runtime residue shells part program modes watched weights ot objectives training data "
-    "detection"
+    "lowered regions runtime residue shells part program modes watched weights ot objectives "
+    "training data detection"
 ).split()
 """Rooms from which nothing of the compiler is reached, directly or through others."""
 

@@ -3,6 +3,7 @@
 Facts live here, never in strings on nodes. This package imports nothing of the library.
 """
 
+from fxtransport.ir.checkpoints import Checkpoint, Checkpoints
 from fxtransport.ir.choices import TAPPED_KINDS, Balance, HeadKind, Kind, Layout
 from fxtransport.ir.constructs import Constructs, WatchedAttributes
 from fxtransport.ir.graph import (
@@ -56,6 +57,8 @@ __all__ = [
     "Boundary",
     "Call",
     "Check",
+    "Checkpoint",
+    "Checkpoints",
     "Constructs",
     "Costs",
     "HeadCost",

@@ -28,6 +28,8 @@ class Merged:
     """For a node and one of its arguments, what stands in the argument's place in both modes."""
     conditional: frozenset[str]
     """The nodes that run in one mode only."""
+    names: Mapping[str, str]
+    """What the nodes of the train graph are called."""
 
 
 def merge_modes(in_eval: ValueTracer, in_train: ValueTracer) -> Merged:
@@ -39,7 +41,8 @@ def merge_modes(in_eval: ValueTracer, in_train: ValueTracer) -> Merged:
     """
     merge = _Merge(in_eval, in_train)
     merge.run()
-    return Merged(merge.choices, frozenset(merge.conditional))
+    names = {node.name: twin.name for node, twin in merge.twins.items()}
+    return Merged(merge.choices, frozenset(merge.conditional), names)
 
 
 def _twins(in_eval: ValueTracer, in_train: ValueTracer) -> dict[fx.Node, fx.Node]:

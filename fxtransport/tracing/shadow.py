@@ -4,19 +4,18 @@ It has the model's structure, code, hooks and flags, and no data, so that passes
 instrument it freely while the user's model stays untouched.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
-from unittest import mock
 
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
-from torch.utils import checkpoint
 from torch.utils._python_dispatch import _disable_current_modes
 
 from fxtransport.copies import copy_model
 from fxtransport.tracing.caches import without_caches
+from fxtransport.tracing.checkpoints import without_checkpoints
 from fxtransport.tracing.identities import tensors_with_steps
 
 
@@ -80,33 +79,3 @@ def without_fast_paths() -> Iterator[None]:
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
-
-
-@contextmanager
-def without_checkpoints() -> Iterator[None]:
-    """Save what checkpoints would compute again in the backward pass.
-
-    Outputs and gradients are the same. Batch norms are not updated a second time.
-    """
-    with ExitStack() as stack:
-        reentrant = mock.patch.object(checkpoint.CheckpointFunction, "apply", _call_through)
-        stack.enter_context(reentrant)
-        for name in _GENERATORS:
-            if hasattr(checkpoint, name):
-                stack.enter_context(mock.patch.object(checkpoint, name, _no_checkpoint))
-        yield
-
-
-_GENERATORS = (
-    "_checkpoint_without_reentrant_generator",
-    "_checkpoint_without_reentrant_generator_impl",
-)
-"""What checkpoints without reentrance; the name differs between releases of torch."""
-
-
-def _call_through(function: Callable[..., Any], _: bool, *args: Any) -> Any:
-    return function(*args)
-
-
-def _no_checkpoint(*_: Any, **__: Any) -> Iterator[None]:
-    yield

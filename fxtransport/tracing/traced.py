@@ -7,7 +7,8 @@ from torch import fx, nn
 
 from fxtransport.errors import TraceError
 from fxtransport.hooks import hook_error, hook_of
-from fxtransport.ir import Constructs, Origins, WatchedAttributes
+from fxtransport.ir import Checkpoints, Constructs, Origins, WatchedAttributes
+from fxtransport.tracing.checkpoints import Regions, checkpoints_of
 from fxtransport.tracing.free_functions import FreeFunction
 from fxtransport.tracing.graph import check_aligned, keepable, trace_mode
 from fxtransport.tracing.merge_modes import Merged, merge_modes
@@ -26,6 +27,7 @@ class Traced:
     merged: Merged
     constructs: Constructs
     watched: WatchedAttributes
+    checkpoints: Checkpoints
 
 
 def trace_model(unit: Unit, opened: frozenset[str]) -> Traced:
@@ -39,7 +41,8 @@ def trace_model(unit: Unit, opened: frozenset[str]) -> Traced:
     whole = keepable(unit, tracer, origins)
     if whole:
         graph, tracer, origins = _trace(unit, opened, training=False, whole=whole)
-    merged = Merged({}, frozenset())
+    merged = Merged({}, frozenset(), {})
+    regions: Regions | None = None
     watched = list(tracer.watched)
     if tracer.modes.asked:
         # the code asks whether it trains; see whether the answer changes the graph
@@ -47,6 +50,7 @@ def trace_model(unit: Unit, opened: frozenset[str]) -> Traced:
         merged = merge_modes(tracer, in_train)
         origins = origins.with_choices(merged.choices)
         watched += in_train.watched
+        regions = in_train.checkpoints
         tracer.asked_rank |= in_train.asked_rank
     if tracer.asked_rank:
         tracer.guard_ranks()
@@ -59,7 +63,8 @@ def trace_model(unit: Unit, opened: frozenset[str]) -> Traced:
     found = WatchedAttributes(
         tuple({(w.module, w.holder, w.path, w.name): w for w in reversed(watched)}.values())
     )
-    return Traced(graph, tracer, origins, merged, constructs, found)
+    checkpoints = checkpoints_of(tracer.checkpoints, regions, merged.names, merged.conditional)
+    return Traced(graph, tracer, origins, merged, constructs, found, checkpoints)
 
 
 def _trace(

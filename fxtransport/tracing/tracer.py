@@ -19,6 +19,7 @@ from torch import fx, nn
 from fxtransport.errors import TraceError
 from fxtransport.tracing.arguments import node_argument
 from fxtransport.tracing.attributes import Attributes
+from fxtransport.tracing.checkpoints import Regions
 from fxtransport.tracing.constants import DataDependentError, readable
 from fxtransport.tracing.contexts import Contexts
 from fxtransport.tracing.devices import PretendDevice
@@ -81,6 +82,7 @@ class ValueTracer(GuardingTracer):
         self.is_returning = False
         self.modes = Modes(self)
         self.contexts = Contexts()
+        self.checkpoints = Regions()
         self.attributes = Attributes(self, root, self.modes.flag)
         opened_kinds = (type(root.get_submodule(path)) for path in opened)
         self.globals = GlobalVariables(packages_of(opened_kinds))
@@ -108,6 +110,7 @@ class ValueTracer(GuardingTracer):
             stack.enter_context(self.recorder)
             stack.enter_context(self.attributes.seen())
             stack.enter_context(self.contexts.seen(self))
+            stack.enter_context(self.checkpoints.seen(self))
             stack.enter_context(
                 self.globals.seen(lambda: not self.evaluating, lambda: self.recorder.current_path)
             )
@@ -183,6 +186,7 @@ class ValueTracer(GuardingTracer):
         self.values[node] = value
         self._known.add(node, value)
         self.modes.follow(node)
+        self.checkpoints.note(node)
 
     # -- what traced code is given, and gives ------------------------------------------------
 

@@ -36,6 +36,8 @@ class Learner:
         extra: Sequence[nn.Parameter] = (),
     ) -> None:
         self.part = part
+        if settings.checkpoint_activations:
+            part.checkpoint_activations = True
         self.run = compile_part(part, settings)
         self.optimizer = create_optimizer(part, optimizer)
         self.extra = tuple(extra)

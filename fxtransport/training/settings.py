@@ -65,6 +65,9 @@ class TrainerSettings:
     parts are not compiled."""
     channels_last: bool = False
     """Use the channels-last memory format."""
+    checkpoint_activations: bool = False
+    """Let each residual block keep its input alone for the backward pass, which computes the rest
+    again: less memory, more time, and the same numbers. See :class:`fxtransport.program.Part`."""
     grad_clip: float | None = None
     """The largest 2-norm of a part's gradient; larger ones are scaled down to it."""
     accumulate: int = 1

@@ -239,6 +239,11 @@ def _new_learners(
     """What trains each part, by the index of the part in the schedule."""
     parts = schedule.parts_of(program)
     trained = dict.fromkeys(k for phase in schedule.phases(len(parts)) for k in phase.parts)
+    if settings.checkpoint_activations and not any(parts[k].can_checkpoint for k in trained):
+        raise UsageError(
+            "checkpoint_activations computes residual blocks again, and what is trained has none "
+            "that can be, beside those that the model checkpoints itself; train without it"
+        )
     return {
         k: Learner(
             parts[k],

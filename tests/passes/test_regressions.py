@@ -172,7 +172,7 @@ def test_the_residue_of_many_branches_is_their_sum() -> None:
 
 
 def test_checkpoints_and_batch_norm_go_together() -> None:
-    """A checkpoint updates running averages twice in a step, a program once."""
+    """A checkpoint updates running averages twice in a step, of a program too."""
     model = timm.create_model("resnet18", num_classes=4)
     model.set_grad_checkpointing(True)
     unit = run_passes(compiled(model, 3, 32, 32), [Verify()])

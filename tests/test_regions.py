@@ -1,0 +1,157 @@
+"""Parts compute their residual blocks again, and nothing but their memory shows it."""
+
+import copy
+import pickle
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fxtransport import Program, transportify
+from fxtransport.errors import TrainingError, UsageError
+from fxtransport.objectives import plain
+from fxtransport.training import EndToEnd, Trainer, TrainerSettings
+from tests.compiling import assert_identical
+from tests.networks import Neither, Net, Plain, Twice
+from tests.tracing.test_checkpoints import saved_bytes
+
+
+def step(program: Program, x: Tensor, *, checkpointed: bool) -> tuple[dict[str, Any], ...]:
+    """Gradients and buffers after one step of all parts of a copy."""
+    program = copy.deepcopy(program).train()
+    torch.manual_seed(0)
+    hidden: Any = x
+    for part in program.parts:
+        part.checkpoint_activations = checkpointed
+        for _ in range(2):
+            found = part(hidden)
+            (found.logits.square().sum() + found.costs.sum()).backward()
+        hidden = found.hidden.detach() if isinstance(found.hidden, Tensor) else found.hidden
+    gradients = {name: p.grad for name, p in program.named_parameters()}
+    return gradients, dict(program.named_buffers())
+
+
+class Spectral(Net):
+    """Reads buffers that it writes: the vectors of spectral normalization."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for block in self.blocks:
+            block.conv = nn.utils.spectral_norm(block.conv)
+
+
+class InPlace(nn.Module):
+    """Overwrites what it is given."""
+
+    input_size = (4, 8, 8)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(4, 4, 3, padding=1) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.tanh()
+        for conv in self.convs:
+            y = conv(x)
+            x = x.sigmoid_() + y
+        return x.mean((2, 3))
+
+
+NETS = {
+    "dropout and batch norm": lambda: Net(dropout=0.2),
+    "spectral norm": Spectral,
+    "two additions": Twice,
+    "layers": Plain,
+}
+
+
+@pytest.mark.parametrize("make", NETS.values(), ids=NETS)
+def test_numbers_are_the_same(make: Any) -> None:
+    """Buffers are written once, and what reads them reads what it read."""
+    model = make()
+    x = torch.randn(6, *getattr(model, "input_size", (3, 8, 8)))
+    program = transportify(model, x, modules=2)
+    assert all(part.can_checkpoint for part in program.parts)
+    assert_identical(step(program, x, checkpointed=True), step(program, x, checkpointed=False))
+
+
+def test_a_part_saves_its_blocks() -> None:
+    program = transportify(Net(8), torch.zeros(2, 3, 8, 8)).train()
+    x = torch.randn(6, 3, 8, 8)
+    whole = program.whole
+    before = saved_bytes(lambda: whole(x))
+    source = whole.code
+    whole.checkpoint_activations = True
+    assert saved_bytes(lambda: whole(x)) < before / 2
+    assert whole.code != source and "blocks_7_add_block, computed again" in whole.code
+    assert program.code == transportify(Net(8), torch.zeros(2, 3, 8, 8)).code
+
+
+def test_copies_run_as_the_part_does() -> None:
+    program = transportify(Net(), torch.zeros(2, 3, 8, 8), modules=2)
+    program.parts[1].checkpoint_activations = True
+    alone = copy.deepcopy(program.parts[1])
+    for part in (alone, pickle.loads(pickle.dumps(alone)), copy.deepcopy(program).parts[1]):
+        assert part.checkpoint_activations
+    assert not copy.deepcopy(program).parts[0].checkpoint_activations
+    assert_identical(
+        pickle.loads(pickle.dumps(alone))(torch.ones(2, 4, 8, 8)).logits,
+        alone(torch.ones(2, 4, 8, 8)).logits,
+    )
+
+
+def test_a_block_whose_input_is_overwritten_is_left_out() -> None:
+    program = transportify(InPlace(), torch.zeros(2, 4, 8, 8))
+    assert not program.whole.can_checkpoint
+
+
+def test_what_has_no_blocks_is_refused() -> None:
+    program = transportify(Neither(), torch.zeros(2, 8))
+    settings = TrainerSettings(checkpoint_activations=True)
+    with pytest.raises(UsageError, match="train without it"):
+        Trainer(program, plain(), EndToEnd(1), settings=settings)
+
+
+def test_modes_may_change_between_steps() -> None:
+    program = transportify(Net(), torch.zeros(2, 3, 8, 8))
+    twin = copy.deepcopy(program)
+    twin.whole.checkpoint_activations = True
+    for training in (True, False, True):
+        for each in (program, twin):
+            torch.manual_seed(0)
+            each.train(training)
+            each.whole(torch.ones(4, 3, 8, 8)).costs.sum().backward()
+        assert_identical(dict(twin.named_buffers()), dict(program.named_buffers()))
+
+
+def test_what_is_written_now_and_then_is_refused() -> None:
+    class Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(8, 8)
+            self.register_buffer("seen", torch.zeros(()))
+            self.writes = False
+
+        def forward(self, x: Tensor) -> Tensor:
+            if self.writes:
+                self.seen.add_(1)
+            y: Tensor = self.linear(x)
+            return y.exp()
+
+    class Adds(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.odd = Odd()
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = x + self.odd(x)
+            return y
+
+    program = transportify(nn.Sequential(Adds(), nn.Linear(8, 3)), torch.zeros(2, 8))
+    part = program.whole
+    part.checkpoint_activations = True
+    part(torch.ones(2, 8))
+    program.get_submodule("0.odd").writes = True
+    with pytest.raises(TrainingError, match="writes seen in some forward passes"):
+        part(torch.ones(2, 8))
