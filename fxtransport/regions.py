@@ -137,7 +137,7 @@ def _readable(measures: bool) -> AbstractContextManager[None]:
     """Where blocks are measured, let the measure read what a batch norm has saved."""
     if not measures or torch.compiler.is_compiling():
         return nullcontext()
-    hooks = torch._C._autograd._top_saved_tensors_default_hooks(False)
+    hooks: Any = torch._C._autograd._top_saved_tensors_default_hooks(False)
     return nullcontext() if hooks is None else _Readable(*hooks)
 
 

@@ -127,8 +127,10 @@ def lower_parts(unit: Unit) -> tuple[LoweredPart, ...]:
     ]
     pairs = zip(made, owned, opened, watched, strict=True)
     return tuple(
-        _with_called(unit, LoweredPart(m.function, *each, checkpointing=m.checkpointing))
-        for m, *each in pairs
+        _with_called(
+            unit, LoweredPart(m.function, own, around, entries, checkpointing=m.checkpointing)
+        )
+        for m, own, around, entries in pairs
     )
 
 
