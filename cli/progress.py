@@ -14,6 +14,7 @@ from rich.table import Table
 
 from fxtransport.report.words import plural, size, three_digits
 from fxtransport.training import (
+    Compilation,
     EpochReport,
     Observer,
     PartEpoch,
@@ -70,6 +71,14 @@ class Lines(Observer):
             lap = f"lap {phase.lap + 1}, " if self._plan.phases[-1].lap else ""
             parts = ", ".join(map(str, phase.parts))
             click.echo(f"{lap}part {parts}: {plural(phase.epochs, 'epoch')}", err=True)
+
+    def on_compile(self, backend: str) -> None:
+        """Say so: it takes a while."""
+        click.echo(f"compiling, by {backend}", err=True)
+
+    def on_compiled(self, compilation: Compilation) -> None:
+        """Say what it took."""
+        click.echo(_compiled(compilation), err=True)
 
     def on_epoch(self, epoch: EpochReport) -> None:
         """Write a line for each part that trained."""
@@ -167,6 +176,15 @@ class Panel(Observer):
             self._rows.setdefault(part, Row())
         self._describe(position)
 
+    def on_compile(self, backend: str) -> None:
+        """Say so: it takes a while."""
+        self._bar.update(self._task, description=f"compiling, by {backend}")
+
+    def on_compiled(self, compilation: Compilation) -> None:
+        """Say what it took, and leave it out of the speed."""
+        self._bar.update(self._task, speed=_compiled(compilation))
+        self._read_at, self._samples = 0.0, 0
+
     def on_step(self, step: StepReport, position: Position) -> None:
         """Advance, and read the numbers now and then."""
         self._bar.update(self._task, completed=position.steps)
@@ -213,6 +231,10 @@ def _numbers(part: PartEpoch, symbol: str) -> list[str]:
     )
     shown = [(name, value) for name, value in pairs if value is not None]
     return [f"{name} {value:.4g}" for name, value in (*shown, *part.penalties.items())]
+
+
+def _compiled(compilation: Compilation) -> str:
+    return f"{plural(compilation.graphs, 'graph')} compiled in {compilation.seconds:.1f} s"
 
 
 def _describe_position(plan: Plan, position: Position) -> str:

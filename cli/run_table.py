@@ -44,6 +44,11 @@ def show(
             f"[bold]{report.test.accuracy:.2%}[/] of {report.test.samples} samples, at "
             f"part {report.test.part}{'' if best is None else ', with its weights'}",
         )
+    if report.compilation.graphs:
+        compiled = report.compilation
+        lines.add_row(
+            "compiled", f"{plural(compiled.graphs, 'graph')} in {duration(compiled.seconds)}"
+        )
     peak = "" if memory is None else f", peak memory {size(memory)}"
     lines.add_row("time", f"{duration(seconds)}{peak}")
     lines.add_row("files", f"{run}: config.toml, metrics.csv, results.json, checkpoint.json")

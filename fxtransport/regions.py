@@ -137,13 +137,8 @@ def _readable(measures: bool) -> AbstractContextManager[None]:
     """Where blocks are measured, let the measure read what a batch norm has saved."""
     if not measures or torch.compiler.is_compiling():
         return nullcontext()
-    hooks = _saved_tensor_hooks()
+    hooks: Any = torch._C._autograd._top_saved_tensors_default_hooks(False)
     return nullcontext() if hooks is None else _Readable(*hooks)
-
-
-def _saved_tensor_hooks() -> tuple[Callable[..., Any], Callable[..., Any]] | None:
-    """The innermost pair that is set."""
-    return torch._C._autograd._top_saved_tensors_default_hooks(False)
 
 
 class _Readable(AbstractContextManager[None]):

@@ -128,9 +128,9 @@ def lower_parts(unit: Unit) -> tuple[LoweredPart, ...]:
     pairs = zip(made, owned, opened, watched, strict=True)
     return tuple(
         _with_called(
-            unit, LoweredPart(m.function, own, around, seen, checkpointing=m.checkpointing)
+            unit, LoweredPart(m.function, own, around, entries, checkpointing=m.checkpointing)
         )
-        for m, own, around, seen in pairs
+        for m, own, around, entries in pairs
     )
 
 

@@ -4,6 +4,7 @@ from fxtransport.training.allocator import keep_freed_memory
 from fxtransport.training.evaluate import evaluate
 from fxtransport.training.reports import (
     Best,
+    Compilation,
     EpochReport,
     Exit,
     FitReport,
@@ -23,6 +24,7 @@ from fxtransport.training.transfer import Transfer
 __all__ = [
     "Best",
     "Bridge",
+    "Compilation",
     "EndToEnd",
     "EpochReport",
     "Exit",

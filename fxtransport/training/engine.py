@@ -1,16 +1,16 @@
 """Steps and epochs by a schedule: which parts train now, and what comes next."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
 import torch
 
-from fxtransport.program import Part
+from fxtransport.program import Part, PartOutput
 from fxtransport.training.devices import move_to
 from fxtransport.training.frozen import FrozenParts
-from fxtransport.training.learner import Learner, compile_part
+from fxtransport.training.learner import Learner, compile_part, graphs_of
 from fxtransport.training.offload import Offload
 from fxtransport.training.reports import StepReport
 from fxtransport.training.schedules import Phase
@@ -49,6 +49,8 @@ class Engine:
         self.settings = settings
         self._frozen: FrozenParts | None = None
         self._entered: int | None = None
+        self._untrained: dict[int, Callable[..., PartOutput]] = {}
+        """The forwards of the parts that never train, and so have no learner."""
 
     @property
     def phase(self) -> Phase:
@@ -72,6 +74,12 @@ class Engine:
         return self.parts[: self.phase.first]
 
     @property
+    def graphs(self) -> int:
+        """How many graphs were compiled so far."""
+        found = sum(learner.graphs for learner in self.state.learners.values())
+        return found + sum(graphs_of(run) for run in self._untrained.values())
+
+    @property
     def frozen(self) -> FrozenParts:
         """The forward of the parts before those that train."""
         self.enter()
@@ -86,10 +94,12 @@ class Engine:
             self.offload.arrange(self.phase.parts)
         self._entered = self.state.position.phase
         settings, learners = self.settings, self.state.learners
-        # a part that never trains has no learner
+        for k, part in enumerate(self.frozen_parts):
+            if k not in learners and k not in self._untrained:
+                self._untrained[k] = compile_part(part, settings)
         runs = [
-            learners[k].run if k in learners else compile_part(part, settings)
-            for k, part in enumerate(self.frozen_parts)
+            learners[k].run if k in learners else self._untrained[k]
+            for k in range(len(self.frozen_parts))
         ]
         self._frozen = FrozenParts(
             self.state.program,

@@ -2,8 +2,11 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+
+import torch
 
 from fxtransport.errors import CheckpointError, RunInterruptedError, UsageError
 from fxtransport.randomness import deterministic_algorithms, fork_rng, seed_all
@@ -11,12 +14,20 @@ from fxtransport.training.allocator import trim_memory
 from fxtransport.training.batches import Batches, Epochs
 from fxtransport.training.cache import cache_hidden_states, check_cacheable
 from fxtransport.training.checkpoint import CHECKPOINT
+from fxtransport.training.compiling import own_sessions
 from fxtransport.training.devices import move_to, peak_memory, reset_peak_memory
 from fxtransport.training.engine import Engine
 from fxtransport.training.evaluate import evaluate
 from fxtransport.training.interrupts import SignalWatch
 from fxtransport.training.monitors import Monitor
-from fxtransport.training.reports import EpochReport, Exit, FitReport, Observer, Plan
+from fxtransport.training.reports import (
+    Compilation,
+    EpochReport,
+    Exit,
+    FitReport,
+    Observer,
+    Plan,
+)
 from fxtransport.training.saver import Saver
 from fxtransport.training.steps import LossError
 from fxtransport.weights import distinct_state, load_weights
@@ -26,6 +37,36 @@ RESULTS = "results.json"
 
 class _SignalReceivedError(Exception):
     """A signal was received, and the step is complete."""
+
+
+@dataclass
+class _Clock:
+    """The time of an epoch, and what of it was compiling."""
+
+    samples: int = 0
+    compilation: Compilation = field(default_factory=Compilation)
+    _began: float = field(default_factory=time.perf_counter)
+    _left_out: int = 0
+
+    @property
+    def seconds(self) -> float:
+        """Since the epoch began."""
+        return time.perf_counter() - self._began
+
+    def add(self, found: Compilation, samples: int) -> None:
+        """A step of some samples compiled something."""
+        self.compilation = _sum(self.compilation, found)
+        self._left_out += samples
+
+    def throughput(self, seconds: float) -> float:
+        """Samples a second, of the steps that compiled nothing if there are any."""
+        if self._left_out == self.samples:
+            return self.samples / seconds
+        return (self.samples - self._left_out) / (seconds - self.compilation.seconds)
+
+
+def _sum(one: Compilation, other: Compilation) -> Compilation:
+    return Compilation(one.graphs + other.graphs, one.seconds + other.seconds)
 
 
 class Fit:
@@ -69,6 +110,8 @@ class Fit:
         self._test = test
         self._monitors = monitors
         self._watch = SignalWatch()
+        self._compilation = Compilation()
+        self._announced: set[int] = set()
 
     def run(self) -> FitReport:
         """Train to the end.
@@ -78,7 +121,8 @@ class Fit:
             TrainingError: a loss is not a finite number.
             CheckpointError: the folder holds another run, or cannot be written.
         """
-        with self._watch, deterministic_algorithms(self._settings.deterministic):
+        sessions = nullcontext() if self._settings.compile is None else own_sessions()
+        with self._watch, sessions, deterministic_algorithms(self._settings.deterministic):
             try:
                 return self._run()
             except LossError as error:
@@ -149,21 +193,46 @@ class Fit:
         if self._engine.offload is not None:
             self._engine.offload.settle()
         reset_peak_memory(state.device)
-        started, samples = time.perf_counter(), 0
+        clock = _Clock()
         for inputs, targets in batches.epoch(state.position.epochs, start=state.position.batch):
+            self._announce_compiling()
+            graphs = self._engine.graphs
+            began = time.perf_counter()
             step = self._engine.step(inputs, targets, hidden=is_hidden)
             state.position = replace(state.position, batch=state.position.batch + 1)
-            samples += step.samples
+            clock.samples += step.samples
+            self._note_compiled(clock, step.samples, self._engine.graphs - graphs, began)
             for observer in self._observers:
                 observer.on_step(step, state.position)
             self._stop_if_signaled()
             if self._saver.minutes >= (self._settings.checkpoint_minutes or float("inf")):
                 self._save()
-        self._end_epoch(time.perf_counter() - started, samples)
+        self._end_epoch(clock)
 
-    def _end_epoch(self, seconds: float, samples: int) -> None:
+    def _announce_compiling(self) -> None:
+        """Say that the next step compiles: the first one of a phase."""
+        backend, phase = self._settings.compile, self._state.position.phase
+        if backend is not None and phase not in self._announced:
+            self._announced.add(phase)
+            for observer in self._observers:
+                observer.on_compile(backend)
+
+    def _note_compiled(self, clock: "_Clock", samples: int, graphs: int, began: float) -> None:
+        """Leave a step that compiled something out of the throughput."""
+        if not graphs:
+            return
+        if self._state.device.type != "cpu":
+            torch.accelerator.synchronize(self._state.device)
+        found = Compilation(graphs, time.perf_counter() - began)
+        clock.add(found, samples)
+        self._compilation = _sum(self._compilation, found)
+        for observer in self._observers:
+            observer.on_compiled(found)
+
+    def _end_epoch(self, clock: "_Clock") -> None:
         """Validate, report, and save."""
         state, phase, number = self._state, self._engine.phase, self._state.position.phase
+        seconds = clock.seconds
         peak = peak_memory(state.device)
         parts = state.meter.epoch(self._engine.learners)
         state.exits = self._evaluate(self._validation, self._engine.trained_exits)
@@ -176,9 +245,10 @@ class Fit:
             exits=state.exits,
             best=state.best.record,
             seconds=seconds,
-            samples_per_second=samples / seconds,
+            samples_per_second=clock.throughput(seconds),
             peak_memory=peak,
             measured=self._measure(),
+            compilation=clock.compilation,
         )
         for observer in self._observers:
             observer.on_epoch(report)
@@ -215,7 +285,9 @@ class Fit:
             state.test = self._evaluate_test()
             state.finished = True
             self._save()
-        report = FitReport(state.position, state.exits, state.best.record, state.test)
+        report = FitReport(
+            state.position, state.exits, state.best.record, state.test, self._compilation
+        )
         if self._saver.folder is not None:
             self._saver.folder.write_json(RESULTS, asdict(report))
         for observer in self._observers:

@@ -8,7 +8,7 @@ import torch
 
 from fxtransport.program import PartOutput, Program
 from fxtransport.training.devices import Visit, in_place
-from fxtransport.training.steps import autocast
+from fxtransport.training.learner import autocast
 
 
 class FrozenParts:

@@ -6,9 +6,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from fxtransport.objectives import Loss, MultiplierState, Objective
 from fxtransport.program import Part, PartOutput
+from fxtransport.training.compiling import Compiled
 from fxtransport.training.optimizers import create_optimizer, create_scheduler
 from fxtransport.training.settings import OptimizerSettings, TrainerSettings
+
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Learner:
@@ -39,6 +43,7 @@ class Learner:
         if settings.checkpoint_activations:
             part.checkpoint_activations = True
         self.run = compile_part(part, settings)
+        self.minimize = compile_loss(part, settings)
         self.optimizer = create_optimizer(part, optimizer)
         self.extra = tuple(extra)
         if extra:
@@ -52,6 +57,11 @@ class Learner:
         self.steps = 0
         self._loaded = False
         self.optimizer.zero_grad(set_to_none=True)
+
+    @property
+    def graphs(self) -> int:
+        """How many graphs were compiled for it."""
+        return graphs_of(self.run) + graphs_of(self.minimize)
 
     @property
     def lr(self) -> float:
@@ -113,4 +123,35 @@ def compile_part(part: Part, settings: TrainerSettings) -> Callable[..., PartOut
     """The forward of a part, compiled if the settings ask for it."""
     if settings.compile is None:
         return part
-    return torch.compile(part, backend=settings.compile)
+    return Compiled(part, f"part_{part.index}", settings.compile)
+
+
+def compile_loss(part: Part, settings: TrainerSettings) -> Callable[..., tuple[Any, Loss]]:
+    """The forward of a part and its loss, compiled as one graph if the settings ask for it."""
+
+    def minimize(
+        objective: Objective,
+        hidden: Any,
+        targets: torch.Tensor,
+        state: MultiplierState | None,
+        advance: bool,
+    ) -> tuple[Any, Loss]:
+        with autocast(targets.device, settings.amp):
+            output = part(hidden, measure=objective.cost)
+            loss = objective(output, targets, state, advance=advance)
+        return None if part.is_last else output.hidden, loss
+
+    if settings.compile is None:
+        return minimize
+    return Compiled(minimize, f"part_{part.index}_with_loss", settings.compile)
+
+
+def graphs_of(run: Callable[..., Any]) -> int:
+    """How many graphs were compiled for a function."""
+    return run.graphs if isinstance(run, Compiled) else 0
+
+
+def autocast(device: torch.device, amp: str | None) -> torch.autocast:
+    """A context in which the forward runs in a lower precision, if ``amp`` names one."""
+    dtype = _DTYPES[amp] if amp else None
+    return torch.autocast(device.type, dtype=dtype, enabled=amp is not None)

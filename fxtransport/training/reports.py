@@ -91,6 +91,15 @@ class Best:
 
 
 @dataclass(frozen=True)
+class Compilation:
+    """What ``torch.compile`` compiled."""
+
+    graphs: int = 0
+    seconds: float = 0.0
+    """Of the steps in which something was compiled."""
+
+
+@dataclass(frozen=True)
 class EpochReport:
     """One epoch."""
 
@@ -104,11 +113,14 @@ class EpochReport:
     seconds: float
     """The time of training, without validation."""
     samples_per_second: float
+    """Without the steps in which something was compiled, if there are others."""
     peak_memory: int | None
     """The largest number of bytes while the epoch trained, without validation: allocated on a
     CUDA device, else resident of the whole process. None where the system does not say."""
     measured: Mapping[str, float | None] = field(default_factory=dict)
     """What monitors measured, by column."""
+    compilation: Compilation = Compilation()
+    """What was compiled in its steps."""
 
 
 @dataclass(frozen=True)
@@ -142,6 +154,8 @@ class FitReport:
     """None without a validation split."""
     test: Exit | None
     """The best exit, with its weights, on the test split; None without a test split."""
+    compilation: Compilation = field(default_factory=Compilation, compare=False)
+    """What was compiled in this call of ``fit``; two runs that are equal differ in its time."""
 
 
 class Observer:
@@ -152,6 +166,12 @@ class Observer:
 
     def on_phase(self, phase: Phase, position: Position) -> None:
         """A phase begins, or goes on after a resume."""
+
+    def on_compile(self, backend: str) -> None:
+        """The next step compiles, which takes a while."""
+
+    def on_compiled(self, compilation: Compilation) -> None:
+        """A step has compiled something."""
 
     def on_step(self, step: StepReport, position: Position) -> None:
         """A step is done. Reading its numbers makes a CUDA device wait: do so now and then."""

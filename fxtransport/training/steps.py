@@ -15,10 +15,8 @@ import torch
 from fxtransport.errors import TrainingError
 from fxtransport.objectives import MultiplierState, Objective
 from fxtransport.objectives.transfer import Reference, Regularizer
-from fxtransport.training.learner import Learner
+from fxtransport.training.learner import Learner, autocast
 from fxtransport.training.reports import PartStep
-
-_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class LossError(TrainingError):
@@ -35,12 +33,6 @@ class LossError(TrainingError):
         self.part = part
         self.value = value
         self.step = step
-
-
-def autocast(device: torch.device, amp: str | None) -> torch.autocast:
-    """A context in which the forward runs in a lower precision, if ``amp`` names one."""
-    dtype = _DTYPES[amp] if amp else None
-    return torch.autocast(device.type, dtype=dtype, enabled=amp is not None)
 
 
 class Guidance(NamedTuple):
@@ -165,17 +157,20 @@ def _train_piece(
 ) -> tuple[PartStep, MultiplierState | None, Any]:
     """Forward and backward of one piece of a batch: the step, the multiplier, what is left."""
     objective, regularizer, amp = goals
-    measure = objective.cost if regularizer is None else regularizer.measures(objective.cost)
-    with autocast(batch.targets.device, amp):
-        output = learner.run(hidden, measure=measure)
     penalties = {}
-    if regularizer is not None:
+    if regularizer is None:
+        left, loss = learner.minimize(objective, hidden, batch.targets, state, batch.advance)
+    else:
+        with autocast(batch.targets.device, amp):
+            output = learner.run(hidden, measure=regularizer.measures(objective.cost))
         # outside of autocast: sums of squares need more than half precision
         output, penalties = regularizer(learner.part, output, batch.reference)
-    with autocast(batch.targets.device, amp):
-        loss = objective(output, batch.targets, state, advance=batch.advance)
+        with autocast(batch.targets.device, amp):
+            loss = objective(output, batch.targets, state, advance=batch.advance)
+        left = output.hidden
+        del output
     # the input is no longer needed, unless the graph has saved it
-    hidden = None if learner.part.is_last else detach(output.hidden)
+    hidden = None if learner.part.is_last else detach(left)
     step = PartStep(
         learner.part.exit,
         loss.total.detach(),
@@ -191,7 +186,7 @@ def _train_piece(
         step = replace(step, loss=total.detach())
     total = total if batch.share == 1 else total * batch.share
     # the total alone holds the graph, and backward frees it from there
-    del output, loss, penalties
+    del left, loss, penalties
     if total.device.type == "cpu":
         require_finite(learner.part.exit, total)
     learner.scaler.scale(total).backward()
