@@ -40,7 +40,9 @@ def configure_passes(options: Mapping[str, Any]) -> tuple[Pass, ...]:
             raise UsageError(_unknown(name, settings))
         found = settings[name]
         by_pass[found.pass_name][name] = option_value(found, value)
-    return tuple(pass_class(name)(**given) for name, given in by_pass.items())
+    found = [pass_class(name)(**given) for name, given in by_pass.items()]
+    needed = {fact for step in found for fact in step.needed}
+    return tuple(s for s in found if not s.on_demand or needed.intersection(s.provides))
 
 
 def option_value(setting: ProgramSetting, value: Any) -> Any:

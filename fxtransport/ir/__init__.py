@@ -3,7 +3,7 @@
 Facts live here, never in strings on nodes. This package imports nothing of the library.
 """
 
-from fxtransport.ir.choices import TAPPED_KINDS, Balance, HeadKind, Kind, Layout
+from fxtransport.ir.choices import TAPPED_KINDS, Amp, Balance, HeadKind, Kind, Layout
 from fxtransport.ir.constructs import Constructs, WatchedAttributes
 from fxtransport.ir.graph import (
     Activation,
@@ -20,6 +20,13 @@ from fxtransport.ir.graph import (
     TensorSpec,
 )
 from fxtransport.ir.heads import HeadCost, HeadPlan, Heads, HeadSpec, PlannedHead
+from fxtransport.ir.memory import (
+    Crossing,
+    HeadMemory,
+    HeldStorage,
+    OptimizerMemory,
+    TrainingMemory,
+)
 from fxtransport.ir.partition import (
     Boundaries,
     Boundary,
@@ -43,6 +50,12 @@ from fxtransport.ir.recording import (
 from fxtransport.ir.verification import Check, VerificationReport
 
 __all__ = [
+    "TrainingMemory",
+    "OptimizerMemory",
+    "HeldStorage",
+    "HeadMemory",
+    "Crossing",
+    "Amp",
     "ALIAS",
     "TAPPED_KINDS",
     "Activation",

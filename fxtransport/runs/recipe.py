@@ -17,6 +17,7 @@ from fxtransport.data import Splits, load
 from fxtransport.data.embedded import EMBEDDED
 from fxtransport.data.splits import POINTS
 from fxtransport.errors import MODEL_ERRORS, FxTransportError, TraceError, UsageError, first_line
+from fxtransport.ir import Balance
 from fxtransport.models import resolve, takes_argument
 from fxtransport.objectives.transfer_terms import ON_LAYERS
 from fxtransport.origin import Origin
@@ -182,7 +183,7 @@ def _normalization(config: Config, model: nn.Module) -> dict[str, Any]:
 def _most_modules(target: Target, settings: Mapping[str, Any]) -> int:
     """The largest number of parts that a model can be cut into, each with a head."""
     unit = run_passes(Unit(target.model, target.example), configure_passes(settings))
-    return most_parts(legal_line(unit).steps)
+    return most_parts(legal_line(unit).steps(Balance.DEPTH))
 
 
 @contextmanager
