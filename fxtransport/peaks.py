@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from fxtransport.onednn import convolution_workspace
+
 CUDA_BLOCK = 512
 """Bytes. The CUDA allocator hands out multiples of it, and counts these."""
 
@@ -32,8 +34,8 @@ class Held:
     """What it is for, where that is known."""
     freed: int | None = None
     """The last operator while which it was held; None: it still is."""
-    place_freed: Any = None
-    """What ran when it was freed."""
+    used: list[int] = field(default_factory=list)
+    """The operators of backward passes that read it, if it was made in one."""
 
     def is_held_at(self, time: int) -> bool:
         """Whether it is held while an operator runs."""
@@ -91,7 +93,7 @@ class MemoryLog(TorchDispatchMode):
         held = Held(size, self.time, self.place, backward)
 
         def end(_: Any) -> None:
-            held.freed, held.place_freed = self.time, self.place
+            held.freed = self.time
             if self._held.get(number, (None, None))[1] is held:
                 del self._held[number]
 
@@ -110,15 +112,26 @@ class MemoryLog(TorchDispatchMode):
         if asks and _has_no_data(args[0]):
             return _ones[args[0].dtype.is_floating_point]
         out = self.run(func, args, kwargs or {})
-        inner = bytes_inside(func, args)
-        if inner:
-            self.inner[self.time] = inner
+        first = next(_tensors(args), None)
+        if first is not None and first.device.type == "cpu":
+            workspace = convolution_workspace(func, args)
+            if workspace:
+                self.inner[self.time] = workspace
+        if running != -1:
+            self._book_use(args)
         for tensor in _tensors(out):
             storage = tensor.untyped_storage()
             known = self._held.get(storage._cdata)
             if known is None or known[0]() is None:
                 self._book(storage, tensor.device.type, running != -1)
         return out
+
+    def _book_use(self, args: Any) -> None:
+        """Know which gradients are read until when."""
+        for tensor in _tensors(args):
+            known = self._held.get(tensor.untyped_storage()._cdata)
+            if known is not None and known[1].backward:
+                known[1].used.append(self.time)
 
     def curve(self) -> list[int]:
         """The bytes that are held while each operator runs, by its number."""
@@ -147,8 +160,3 @@ def _tensors(value: Any) -> Iterator[torch.Tensor]:
     elif isinstance(value, list | tuple):
         for inner in value:
             yield from _tensors(inner)
-
-
-def bytes_inside(func: Any, args: Any) -> int:
-    """Bytes that a kernel takes for itself while it runs."""
-    return 0

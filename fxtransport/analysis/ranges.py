@@ -69,9 +69,24 @@ class Ranges:
         return [self._curve(self._gradient & (self._stretch < j)) for j in range(self.points)]
 
     @cached_property
-    def _flow(self) -> Curve:
-        """What backward passes make that is no gradient of a parameter."""
-        return self._curve(self._backward & ~self._gradient) + self._inner
+    def _flow(self) -> list[Curve]:
+        """What the backward pass of a part makes, by its first stretch, without gradients of
+        parameters.
+
+        A part needs no gradient of its input. What only leads there is not made, and what leads
+        there too is freed after its last use inside.
+        """
+        flow = self._backward & ~self._gradient
+        whole = self._curve(flow) + self._inner
+        found = []
+        for _, last in self.memory.backwards:
+            leaving = np.flatnonzero(flow & (self._born <= last) & (self._freed > last))
+            changes = np.zeros(self._end + 2, dtype=np.int64)
+            for k in leaving:
+                inside = [time for time in self.memory.held[k].used if time <= last]
+                changes[max(inside) + 1 if inside else self._born[k]] -= self._size[k]
+            found.append(whole + changes.cumsum())
+        return found
 
     @cached_property
     def peaks(self) -> Matrix:
@@ -150,7 +165,7 @@ class Ranges:
                 until = self.memory.backwards[inside[0]][1]
                 saved[: max(0, until + 1 - first)] += each.size
         gradients = self._gradients_to[j][times]
-        flow = self._flow[times]
+        flow = self._flow[i][times]
         total = saved + gradients + flow
         at = int(total.argmax())
         size = int(total[at]) + head.gradients

@@ -152,7 +152,8 @@ class Step:
             freed = self._log.time if held.freed is None else held.freed
             gradient = held.kind == _GRADIENT
             place = held.place if isinstance(held.place, int) else 0
-            entry = HeldStorage(held.size, held.born, freed, place, held.backward, gradient)
+            used = () if gradient else tuple(held.used)
+            entry = HeldStorage(held.size, held.born, freed, place, held.backward, gradient, used)
             found.append(entry)
         return found, numbers
 

@@ -19,6 +19,8 @@ class HeldStorage:
     """Whether it was made in the backward pass."""
     gradient: bool = False
     """Whether it is the gradient of a parameter."""
+    used: tuple[int, ...] = ()
+    """The operators of the backward pass that read it, if it was made there."""
 
 
 @dataclass(frozen=True)
