@@ -10,7 +10,7 @@ import click
 from fxtransport.cli.common import compile_model, compiling, each_model, model_options, out_console
 from fxtransport.cli.options import KeyCommand, key_options, option_values
 from fxtransport.runs.keys import Key
-from fxtransport.runs.keys.program import setting_keys
+from fxtransport.runs.keys.program import OF_HEADS, setting_keys
 
 if TYPE_CHECKING:
     from fxtransport.input_size import InputSize
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 MODULES = 4
 """K where neither ``--modules`` nor ``--cut`` is given."""
-OF_HEADS = ("head", "num_classes", "head_width")
 FIRST = ("modules", "balance", "batch_size")
 """The options that come first in the help."""
 

@@ -67,6 +67,9 @@ class CountMemory(Pass):
     )
     measure: bool = True
     """Whether residues are measured, as for a transport cost."""
+    device: str = ""
+    """Where training is to run, ``cpu`` or ``cuda``; the model's device if empty. There need not be
+    one."""
 
     def run(self, unit: Unit) -> Unit:
         """Add what training holds.
@@ -75,11 +78,13 @@ class CountMemory(Pass):
             UsageError: there is no such optimizer.
             GuardError: the program would refuse the batch size.
         """
+        import torch
+
         from fxtransport.analysis.counting import device_to_count_for
         from fxtransport.analysis.line import legal_line
         from fxtransport.fakes import without_data
 
-        device = device_to_count_for(unit.model)
+        device = torch.device(self.device) if self.device else device_to_count_for(unit.model)
         boundaries = legal_line(unit).boundaries
         with without_data(device) as fakes:
             step, batch = self._step(unit, boundaries, device, fakes)

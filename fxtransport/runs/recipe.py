@@ -91,6 +91,8 @@ class Recipe:
         }
         settings["batch_size"] = self.config["data.batch_size"]
         settings["num_classes"] = self.data.num_classes
+        settings["optimizer"] = self.config["optimizer.name"]
+        settings["amp"] = self.config.get("trainer.amp") or "none"
         layers = student_layers(self.config)
         if layers is not None:
             settings["activations"] = wanted_names(

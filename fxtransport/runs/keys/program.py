@@ -7,9 +7,12 @@ from typing import Any
 from fxtransport.passes.pipeline import ProgramSetting, program_settings
 from fxtransport.runs.keys.key import DefaultBy, Key, always
 
-SET_ELSEWHERE = ("batch_size", "num_classes", "kinds", "activations")
+SET_ELSEWHERE = ("batch_size", "num_classes", "kinds", "activations", "optimizer", "amp")
 """Options of programs that are not keys: the data says the first two, ``objective.kinds`` says
-which blocks cost something, and training reads no named activations."""
+which blocks cost something, training reads no named activations, and the optimizer and the
+precision have sections of their own."""
+OF_HEADS = ("head", "num_classes", "head_width")
+"""Options of programs that concern heads."""
 
 EQUAL = {
     "--equal-depth": ("depth", "Short for --balance depth."),
