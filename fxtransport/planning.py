@@ -19,6 +19,7 @@ from fxtransport.runs.settings import make_settings
 from fxtransport.step_timing import Timing, time_steps
 from fxtransport.submodule import Target
 from fxtransport.targets import open_target
+from fxtransport.training import OptimizerSettings
 from fxtransport.training.memory import MemoryKind
 from fxtransport.wrappers import unwrap
 
@@ -210,6 +211,33 @@ def make_training(method: str, optimizer: str, amp: str | None, device: str) -> 
         device=device,
         whole=lambda count: make_settings(whole, count).objective,
     )
+
+
+def fit_settings(target: Target, settings: Mapping[str, Any], budget: int | str) -> dict[str, Any]:
+    """The options of the program of fewest parts with which training fits a budget.
+
+    Several parts train in parallel with TRGL.
+
+    Args:
+        target: What is compiled.
+        settings: The options that are given. ``modules`` is kept, and so is ``batch_size``; without
+            one the batch is as large as fits. ``optimizer`` and ``amp`` say how it is to train.
+        budget: In bytes, or a text such as ``8GiB``; see :func:`plan`.
+
+    Returns:
+        The options, with the cuts.
+
+    Raises:
+        MemoryBudgetError: nothing fits.
+    """
+    amp = settings.get("amp", "none")
+    optimizer = settings.get("optimizer", OptimizerSettings.name)
+    training = make_training("trgl", optimizer, None if amp == "none" else amp, "cpu")
+    planner = Planner(target, settings, training, settings.get("batch_size", BATCH_SIZE))
+    choose = fit_modules if "batch_size" in settings else fit_batch
+    found = choose(planner, parse_bytes(budget), settings.get("modules"))
+    chosen = {**settings, "batch_size": found.batch_size, "modules": found.modules}
+    return {**chosen, "cuts": found.names, "balance": str(found.balance)}
 
 
 def _target(

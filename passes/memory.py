@@ -81,11 +81,10 @@ class CountMemory(Pass):
         import torch
 
         from fxtransport.analysis.counting import device_to_count_for
-        from fxtransport.analysis.line import legal_line
         from fxtransport.fakes import without_data
 
         device = torch.device(self.device) if self.device else device_to_count_for(unit.model)
-        boundaries = legal_line(unit).boundaries
+        boundaries = _points(unit)
         with without_data(device) as fakes:
             step, batch = self._step(unit, boundaries, device, fakes)
             held, numbers = step.held()
@@ -153,6 +152,16 @@ class CountMemory(Pass):
         shape = (tuple(largest.shape), largest.dtype)
         temporaries, of_all = optimizer_temporaries(self.optimizer, shape, device)
         return OptimizerMemory(dict(zip(named, state, strict=True)), temporaries, of_all)
+
+
+def _points(unit: Unit) -> list[Boundary]:
+    """The boundaries to choose from, and the cuts by hand, in execution order."""
+    from fxtransport.analysis.line import legal_line, with_heads
+
+    position = {node.name: i for i, node in enumerate(unit.traced().nodes)}
+    by_hand = with_heads(unit, unit.fact(Boundaries).cuts)
+    every = {b.after: b for b in (*by_hand, *legal_line(unit).boundaries)}
+    return sorted(every.values(), key=lambda b: position[b.after])
 
 
 def _crossing(

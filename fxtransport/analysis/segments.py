@@ -100,6 +100,7 @@ def _segment(
         last=nodes[-1].name,
         residuals=sum(node in names for node in _residues(unit)),
         blocks=_blocks_in(unit, names),
+        submodules=sum(node in names for _, node in _submodules(unit)),
         parameters=cost_of(nodes, costs, Balance.PARAMETERS),
         flops=cost_of(nodes, costs, Balance.FLOPS),
         activation_bytes=cost_of(nodes, costs, Balance.ACTIVATIONS),

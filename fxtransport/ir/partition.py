@@ -101,6 +101,8 @@ class Segment:
     """The nodes whose values enter."""
     outputs: tuple[str, ...]
     """The nodes whose values leave."""
+    submodules: int = 0
+    """The number of submodules with parameters that are nodes in it."""
     peak_bytes: int | None = None
     """What training holds while this part trains, at its peak; None where it was not counted."""
 

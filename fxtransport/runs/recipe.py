@@ -66,22 +66,33 @@ class Recipe:
         """
         config = self.config
         seed_all(config["trainer.seed"])
-        target = open_target(
-            self.origin.model,
-            options=self.origin.options,
-            pretrained=new and config["model.pretrained"],
-            input_size=config.get("model.input_size"),
-        )
+        target = self.target(pretrained=new and config["model.pretrained"])
         if new and config.get("model.init"):
             nets.initialize(target.model, config["model.init"], config["model.gain"])
         with _report_failures():
-            settings = self._settings(target)
+            settings = self.settings(target)
             passes = compile_passes(**settings, verify=new and config["program.verify"])
             program = compile_target(target, passes)
         self._check_logits(program)
         return program
 
-    def _settings(self, target: Target) -> dict[str, Any]:
+    def target(self, *, pretrained: bool = False, with_data: bool = True) -> Target:
+        """The model, with an example of its input.
+
+        Args:
+            pretrained: Fetch weights.
+            with_data: Allocate weights. A factory in a file always does.
+        """
+        on_meta = not with_data and resolve(self.origin.model).library != "file"
+        return open_target(
+            self.origin.model,
+            options=self.origin.options,
+            pretrained=pretrained,
+            input_size=self.config.get("model.input_size"),
+            device="meta" if on_meta else None,
+        )
+
+    def settings(self, target: Target) -> dict[str, Any]:
         """The options of the program."""
         found = self.config.section("program")
         settings = {

@@ -49,6 +49,15 @@ def program_keys() -> tuple[Key, ...]:
     ]
     return (
         *found,
+        Key(
+            "program.fit",
+            str,
+            "--fit",
+            "Choose the cuts so that training fits into this much memory, such as 8GiB: the fewest "
+            "parts; without --batch-size, the largest batch.",
+            metavar="BYTES",
+            basic=True,
+        ),
         Key("program.blockwise", bool, "--blockwise", "As many parts as possible.", False),
         Key(
             "program.verify",
