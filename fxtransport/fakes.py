@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
 from typing import Any, TypeVar
 from unittest import mock
 
@@ -13,6 +14,8 @@ from torch.optim import optimizer as torch_optimizer
 from torch.utils import _foreach_utils
 
 Module = TypeVar("Module", bound=nn.Module)
+_L2_CACHE = 40 * 2**20
+"""Bytes, of an A100: what optimizers adapt their kernels to where there is no device."""
 
 
 class Fakes:
@@ -64,6 +67,10 @@ def without_data(device: torch.device) -> Iterator[Fakes]:
         common, name = torch.cuda.amp.common, "amp_definitely_not_available"
         stack.enter_context(mock.patch.object(common, name, return_value=False))
         stack.enter_context(mock.patch.object(torch.cuda, "is_bf16_supported", return_value=True))
+        if not torch.cuda.is_available():
+            properties = SimpleNamespace(L2_cache_size=_L2_CACHE)
+            answer = mock.patch.object(torch.cuda, "get_device_properties", lambda _: properties)
+            stack.enter_context(answer)
         for module in (torch_optimizer, _foreach_utils):
             # optimizers choose their kernels by the exact type of parameters
             known = [*module._foreach_supported_types, FakeTensor]

@@ -56,6 +56,8 @@ class MemoryLog(TorchDispatchMode):
     """Runs an operator."""
     answers: bool = True
     """Whether a number that code asks of a tensor without data is 1; otherwise it is refused."""
+    replaying: bool = False
+    """Whether a backward pass runs without autograd's engine. Set from outside."""
     place: Any = None
     """What runs now: booked with each storage. Set from outside."""
     time: int = 0
@@ -103,7 +105,7 @@ class MemoryLog(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.time += 1
-        running = torch._C._current_graph_task_id()
+        running = _REPLAY if self.replaying else torch._C._current_graph_task_id()
         if running != self._pass:
             self._pass = running
             if running != -1:
@@ -147,6 +149,8 @@ class MemoryLog(TorchDispatchMode):
         return levels
 
 
+_REPLAY = -2
+"""Stands for the number that the engine gives a backward pass."""
 _ones = {True: 1.0, False: 1}
 
 

@@ -12,6 +12,7 @@ from fxtransport.fakes import without_data
 from fxtransport.heads import build_head, dtype_of
 from fxtransport.ir import HeadKind, HeadMemory, HeadSpec
 from fxtransport.peaks import MemoryLog
+from fxtransport.replay import replayed
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 Shape = tuple[tuple[int, ...], torch.dtype]
@@ -52,7 +53,7 @@ def head_memory(
         dtype = _DTYPES[amp] if amp else None
         with torch.autocast(device.type, dtype=dtype, enabled=amp is not None), log:
             loss = classification_loss(head(*hidden))
-        with log:
+        with log, replayed(device, log):
             loss.backward()
         curve = log.curve()
     sizes = [p.numel() * p.element_size() for p in head.parameters()]

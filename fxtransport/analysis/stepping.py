@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves
 from fxtransport.ir import HeldStorage
 from fxtransport.outputs import find_logits
 from fxtransport.peaks import Held, MemoryLog
+from fxtransport.replay import Key, key_of, replayed
 from fxtransport.residue import Measure
 from fxtransport.tracing.kernels import run_without_data
 
@@ -44,7 +45,7 @@ class Step:
         self._log = MemoryLog(run=run_without_data)
         self._log.add((*module.parameters(), *module.buffers()), _BEFORE)
         self._names = {id(p): name for name, p in module.named_parameters()}
-        self._seen: set[Any] = set()
+        self._stretch_of: dict[Key, int] = {}
         self._costs: list[torch.Tensor] = []
         self._lowest = 0
         self._starts: dict[int, int] = {}
@@ -91,7 +92,7 @@ class Step:
                     handle = parameter.register_post_accumulate_grad_hook(self._book_gradient)
                     stack.callback(handle.remove)
             self._starts[stretch] = self._log.time + 1
-            with self._log:
+            with self._log, replayed(self._device, self._log, self._enter_node):
                 total.backward()
 
     def _loss(self, returned: Any) -> torch.Tensor:
@@ -113,15 +114,18 @@ class Step:
         ahead: list[Any] = [t.grad_fn for t in tensors]
         while ahead:
             node = ahead.pop()
-            if node is None or node in self._seen:
+            if node is None or key_of(node) in self._stretch_of:
                 continue
-            self._seen.add(node)
+            self._stretch_of[key_of(node)] = stretch
             node.register_prehook(lambda _, stretch=stretch: self._enter(stretch))
             trained = getattr(node, "variable", None)
             if id(trained) in self._names:
                 size = trained.numel() * trained.element_size()
                 self.parameters[stretch][self._names[id(trained)]] = size
             ahead += [other for other, _ in node.next_functions]
+
+    def _enter_node(self, key: Key) -> None:
+        self._enter(self._stretch_of[key])
 
     def _enter(self, stretch: int) -> None:
         self._log.place = stretch

@@ -19,6 +19,7 @@ from fxtransport.fakes import Fakes, without_data
 from fxtransport.objectives import Objective
 from fxtransport.peaks import Held, MemoryLog
 from fxtransport.program import Part, Program
+from fxtransport.replay import replayed
 from fxtransport.training.frozen import FrozenParts
 from fxtransport.training.learner import Learner
 from fxtransport.training.schedules import Phase, Schedule
@@ -178,7 +179,7 @@ class _Rehearsal:
         for module in self._beside():
             log.add((*module.parameters(), *module.buffers()), MemoryKind.PARAMETERS)
         starts = {}
-        with log, watch.hooks(self._program.parts):
+        with log, watch.hooks(self._program.parts), replayed(device, log):
             goals = split(targets, settings.accumulate)
             pieces = split(inputs, settings.accumulate)
             guidance = self._guidance(pieces)
