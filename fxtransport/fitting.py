@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from fxtransport.errors import MemoryBudgetError, PartitionError
+from fxtransport.errors import MemoryBudgetError
 from fxtransport.ir import Balance, Boundary
 from fxtransport.planner import Planner
 from fxtransport.report.words import size

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 from fxtransport.analysis.choosing import Chooser
@@ -147,7 +148,7 @@ class Planner:
     def _row(self, cuts: tuple[Boundary, ...], balance: Balance) -> Row:
         memory, ranges = self.memory, self._ranges
         points = points_of(memory, cuts)
-        pairs = list(zip(points, points[1:], strict=False))
+        pairs = list(pairwise(points))
         peaks = [ranges.peak(i, j) for i, j in pairs]
         heaviest = max(range(len(peaks)), key=lambda k: peaks[k].size)
         peak = peaks[heaviest]

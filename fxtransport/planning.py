@@ -197,9 +197,7 @@ def make_training(method: str, optimizer: str, amp: str | None, device: str) -> 
     if amp is not None:
         set_for["trainer.amp"] = amp
     by_parts = "vangl" if method == "e2e" else method
-    parts = complete_config(
-        {**set_for, "objective.method": by_parts, "schedule.name": "parallel"}
-    )
+    parts = complete_config({**set_for, "objective.method": by_parts, "schedule.name": "parallel"})
     alone = "e2e" if method in GREEDY else method
     whole = complete_config({**set_for, "objective.method": alone})
     settings = make_settings(parts, 1)

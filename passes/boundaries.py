@@ -18,8 +18,9 @@ class FindBoundaries(Pass):
 
     A depth unit is a residual addition; an equal-dimension layer where there are none; a
     submodule with parameters where there is neither, or one alone. Between two units, before the
-    first and after the last, every boundary where one tensor crosses is legal. Where there is
-    none, those where the fewest cross are kept apart, for models that cannot be cut otherwise. What a residue is computed
+    first and after the last, every boundary where one tensor crosses is legal. Where there is none
+    between two, those where the fewest cross are kept apart, for models that cannot be cut
+    otherwise. What a residue is computed
     from crosses too, so no cut falls inside an equal-dimension layer. With ``cuts``, the
     boundaries after these modules or nodes are found too, legal or not.
     """
@@ -60,8 +61,10 @@ class FindBoundaries(Pass):
                 between.setdefault(before, []).append(points.boundary(position, before))
         single: list[Boundary] = []
         multiple: list[Boundary] = []
-        for found in between.values():
+        for before, found in between.items():
             fewest = min(len(b.tensors) for b in found)
+            if before in (0, len(ends)) and fewest > 1:
+                continue
             best = [b for b in found if len(b.tensors) == fewest]
             (single if fewest == 1 else multiple).extend(best)
         cuts = place_cuts(unit, self.cuts)

@@ -88,7 +88,9 @@ class CountMemory(Pass):
         with without_data(device) as fakes:
             step, batch = self._step(unit, boundaries, device, fakes)
             held, numbers = step.held()
-        crossing = [_crossing(unit, b, step.left[k], numbers, boundaries) for k, b in enumerate(boundaries)]
+        crossing = [
+            _crossing(unit, b, step.left[k], numbers, boundaries) for k, b in enumerate(boundaries)
+        ]
         return unit.with_facts(
             TrainingMemory(
                 ends=tuple(b.after for b in boundaries),

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fxtransport.analysis.choosing import Choice
     from fxtransport.unit import Unit
 
+
 @dataclass(frozen=True)
 class Partition(Pass):
     """Cut the graph into parts so that the heaviest is as light as possible.

@@ -8,7 +8,6 @@ from fxtransport.ir import Boundary, Layers, Origins, Recording, Residuals, Shap
 from fxtransport.runtime import add_out_of_place
 from fxtransport.unit import Unit
 
-
 SUBMODULE = "submodule"
 """The depth unit of models that have few residuals and few layers."""
 

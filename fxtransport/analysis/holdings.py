@@ -57,7 +57,9 @@ def head_memory(
             loss.backward()
         curve = log.curve()
     sizes = [p.numel() * p.element_size() for p in head.parameters()]
-    held = optimizer_state(optimizer, [(tuple(p.shape), p.dtype) for p in head.parameters()], device)
+    held = optimizer_state(
+        optimizer, [(tuple(p.shape), p.dtype) for p in head.parameters()], device
+    )
     buffers = sum(b.numel() * b.element_size() for b in head.buffers())
     return HeadMemory(
         sum(sizes) + buffers, sum(held), sum(sizes), max(curve) - curve[0], max(sizes)
@@ -74,15 +76,11 @@ def _state(name: str, shape: Shape, device: torch.device) -> int:
     with without_data(device):
         optimizer = _stepped(name, [shape], device)
         state = [v for each in optimizer.state.values() for v in each.values()]
-        return sum(
-            v.numel() * v.element_size() for v in state if isinstance(v, torch.Tensor)
-        )
+        return sum(v.numel() * v.element_size() for v in state if isinstance(v, torch.Tensor))
 
 
 @lru_cache(maxsize=64)
-def optimizer_temporaries(
-    name: str, shape: Shape, device: torch.device
-) -> tuple[float, bool]:
+def optimizer_temporaries(name: str, shape: Shape, device: torch.device) -> tuple[float, bool]:
     """Bytes that a step takes for each byte of parameters.
 
     Args:

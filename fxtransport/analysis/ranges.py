@@ -70,8 +70,7 @@ class Ranges:
 
     @cached_property
     def _flow(self) -> list[Curve]:
-        """What the backward pass of a part makes, by its first stretch, without gradients of
-        parameters.
+        """What backward passes make beside gradients of parameters, by the first stretch.
 
         A part needs no gradient of its input. What only leads there is not made, and what leads
         there too is freed after its last use inside.
@@ -169,9 +168,7 @@ class Ranges:
         total = saved + gradients + flow
         at = int(total.argmax())
         size = int(total[at]) + head.gradients
-        return RangePeak(
-            size, int(saved[at]), int(gradients[at]), int(flow[at]), head.gradients
-        )
+        return RangePeak(size, int(saved[at]), int(gradients[at]), int(flow[at]), head.gradients)
 
     def _optimizer(self, i: int, j: int, head: HeadMemory) -> RangePeak:
         trained = self.parameters(i, j).values()

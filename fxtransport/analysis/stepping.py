@@ -101,8 +101,7 @@ class Step:
         with self._autocast(), self._log:
             terms = [*map(classification_loss, outputs), *(value.sum() for value in self._costs)]
             self._costs.clear()
-            total = torch.stack([term.float() for term in terms]).sum()
-        return total
+            return torch.stack([term.float() for term in terms]).sum()
 
     def _autocast(self) -> torch.autocast:
         dtype = _DTYPES[self._amp] if self._amp else None

@@ -135,11 +135,9 @@ class _Rehearsal:
         """The highest peak of all phases."""
         parts = schedule.parts_of(self._program)
         phases = schedule.phases(len(parts))
-        found: list[StepMemory] = []
         laps: dict[tuple[int, ...], Phase] = {phase.parts: phase for phase in phases}
         kept = [k for phase in phases for k in phase.parts] if phases[-1].lap else []
-        for phase in laps.values():
-            found.append(self._phase(parts, phase, kept, batch_size))
+        found = [self._phase(parts, phase, kept, batch_size) for phase in laps.values()]
         by_part = [
             max(each.parts[k] for each in found if each.parts[k] >= 0) for k in range(len(parts))
         ]
@@ -239,8 +237,12 @@ class _Watch:
 
     def __init__(self, program: Program, learners: dict[int, Learner]) -> None:
         self.log = MemoryLog()
-        heads = {id(p) for part in program.parts if part.auxiliary_head is not None
-                 for p in (*part.auxiliary_head.parameters(), *part.auxiliary_head.buffers())}
+        heads = {
+            id(p)
+            for part in program.parts
+            if part.auxiliary_head is not None
+            for p in (*part.auxiliary_head.parameters(), *part.auxiliary_head.buffers())
+        }
         self._heads = heads
         self._program = program
         for tensor in (*program.parameters(), *program.buffers()):

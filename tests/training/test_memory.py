@@ -53,9 +53,7 @@ def tracked(program: Program, size: int, batch_size: int) -> int:
             for _ in range(2):
                 hidden = [images]
                 for learner in learners:
-                    _, hidden = steps.train_part(
-                        learner, objective, steps.drain(hidden), [targets]
-                    )
+                    _, hidden = steps.train_part(learner, objective, steps.drain(hidden), [targets])
                     tracker.reset_mod_stats()
         found = tracker.get_tracker_snapshot("peak")
     return int(sum(device["Total"] for device in found.values()))
@@ -69,9 +67,7 @@ def tracked(program: Program, size: int, batch_size: int) -> int:
     ],
 )
 def test_the_peak_is_that_of_the_tracker(name: str, options: dict[str, Any]) -> None:
-    with torch.device("meta"):
-        model = create_model(name, **options)
-    program = program_of(model, 32, 2)
+    program = program_of(create_model(name, **options), 32, 2)
     with mock.patch("fxtransport.peaks.convolution_workspace", return_value=0):
         found = step_memory(program, trgl(0.5), Parallel(1), batch_size=32)
     assert found.peak_bytes == pytest.approx(tracked(program, 32, 32), rel=0.03)
