@@ -21,6 +21,7 @@ COMMANDS = {
     "inspect": "Show the rewritten graph of a model, with its residuals marked.",
     "models": "List the names of models.",
     "passes": "List the compiler's passes, with their options.",
+    "plan": "Predict the memory of training, and choose what fits.",
     "split": "Cut a model into K parts, as even as possible.",
     "train": "Train a model by the least action principle, or part by part.",
     "transfer": "Train a model near to a teacher, layer by layer.",

@@ -10,7 +10,7 @@ import click
 from fxtransport.cli.common import compile_model, compiling, each_model, model_options, out_console
 from fxtransport.cli.options import KeyCommand, key_options, option_values
 from fxtransport.runs.keys import Key
-from fxtransport.runs.keys.program import setting_keys
+from fxtransport.runs.keys.program import OF_HEADS, setting_keys
 
 if TYPE_CHECKING:
     from fxtransport.input_size import InputSize
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 MODULES = 4
 """K where neither ``--modules`` nor ``--cut`` is given."""
-OF_HEADS = ("head", "num_classes", "head_width")
 FIRST = ("modules", "balance", "batch_size")
 """The options that come first in the help."""
 
@@ -36,6 +35,11 @@ def _keys() -> Iterable[Key]:
 
 @click.command(cls=KeyCommand)
 @key_options(_keys())
+@click.option(
+    "--fit",
+    metavar="BYTES",
+    help="Cut into the fewest parts with which training fits into this much memory, such as 8GiB.",
+)
 @click.option("--no-verify", is_flag=True, help="Do not compare numbers with the model's.")
 @click.option("--output", type=click.Path(), metavar="DIR", help="Save the program here.")
 @model_options
@@ -44,6 +48,7 @@ def split(
     context: click.Context,
     /,
     names: tuple[str, ...],
+    fit: str | None,
     no_verify: bool,
     output: str | None,
     pretrained: bool,
@@ -61,7 +66,9 @@ def split(
     """
     values = option_values(context.command, options)
     settings = {path.removeprefix("program."): value for path, value in values.items()}
-    if "modules" not in settings and "cuts" not in settings:
+    if fit is not None and not settings.keys().isdisjoint({"cuts", "balance"}):
+        raise click.UsageError("--fit chooses the cuts; leave out --cut and --balance")
+    if fit is None and "modules" not in settings and "cuts" not in settings:
         settings["modules"] = MODULES
     if output is not None:
         _check_output(output, names)
@@ -71,16 +78,21 @@ def split(
     # what is wrong with an option is said before anything is built
     compile_passes(**settings, verify=not no_verify)
 
-    def compile_one(target: "Target") -> "tuple[Target, Program]":
-        passes = compile_passes(**_suit(settings, target), verify=not no_verify)
-        return target, compile_target(target, passes)
+    def compile_one(target: "Target") -> "tuple[Target, Program, int]":
+        chosen = _suit(settings, target)
+        if fit is not None:
+            from fxtransport.planning import fit_settings
+
+            chosen = fit_settings(target, chosen, fit)
+        program = compile_target(target, compile_passes(**chosen, verify=not no_verify))
+        return target, program, chosen.get("batch_size", setting_keys()["batch_size"].default)
 
     def work(spec: "ModelSpec") -> None:
         from fxtransport.report.split_table import show
         from fxtransport.report.summary import summary
 
         with compiling(spec.canonical):
-            target, program = compile_model(
+            target, program, batch_size = compile_model(
                 spec,
                 compile_one,
                 pretrained=pretrained,
@@ -90,7 +102,6 @@ def split(
             )
         if output is not None:
             _save(program, output)
-        batch_size = settings.get("batch_size", setting_keys()["batch_size"].default)
         found = summary(program, target.name, batch_size)
         found["whole_refused"] = None if target.refusal is None else str(target.refusal)
         if as_json:

@@ -23,6 +23,7 @@ from fxtransport.errors import (
 from fxtransport.files import check_writable
 from fxtransport.names import resolve
 from fxtransport.program import Program
+from fxtransport.runs.budget import fit_recipe
 from fxtransport.runs.config import Config
 from fxtransport.runs.fit import fit_run
 from fxtransport.runs.recipe import Recipe, make_recipe
@@ -54,6 +55,9 @@ def run_training(run: Path, config: Config, *, resume: bool, trust_files: bool =
     goes_on = resume and RunFolder(run).has_checkpoint
     with compiling(config["model.name"]):
         recipe = make_recipe(config)
+        if config.get("program.fit"):
+            recipe, note = fit_recipe(recipe, trust_files=trust_files)
+            click.echo(note, err=True)
         program = recipe.program(new=not goes_on)
         transfer, notes = prepare_transfer(
             recipe, program, new=not goes_on, trust_files=trust_files

@@ -3,6 +3,7 @@ from fxtransport.detecting.folder import load_detector as load_detector
 from fxtransport.detectors import image_extractor as image_extractor
 from fxtransport.detectors import transport_features as transport_features
 from fxtransport.pairing.pairs import pair as pair
+from fxtransport.planning import plan as plan
 from fxtransport.program import Part as Part
 from fxtransport.program import PartOutput as PartOutput
 from fxtransport.program import Program as Program

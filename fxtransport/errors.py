@@ -26,6 +26,10 @@ class PartitionError(UsageError):
     """The model cannot be cut as asked."""
 
 
+class MemoryBudgetError(UsageError):
+    """Training does not fit into the memory that was asked for."""
+
+
 class PipelineError(UsageError):
     """A pipeline's text, or the order of its passes, is not valid."""
 

@@ -38,9 +38,11 @@ def configure_passes(options: Mapping[str, Any]) -> tuple[Pass, ...]:
     for name, value in options.items():
         if name not in settings:
             raise UsageError(_unknown(name, settings))
-        found = settings[name]
-        by_pass[found.pass_name][name] = option_value(found, value)
-    return tuple(pass_class(name)(**given) for name, given in by_pass.items())
+        setting = settings[name]
+        by_pass[setting.pass_name][name] = option_value(setting, value)
+    passes = [pass_class(name)(**given) for name, given in by_pass.items()]
+    needed = {fact for step in passes for fact in step.needed}
+    return tuple(s for s in passes if not s.on_demand or needed.intersection(s.provides))
 
 
 def option_value(setting: ProgramSetting, value: Any) -> Any:

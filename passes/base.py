@@ -44,6 +44,8 @@ class Pass(ABC):
     """The facts that it states, or states again where they were known."""
     preserves: ClassVar[tuple[type, ...]] = ()
     """The facts that are still true of the graph that it returns, if it rewrites."""
+    on_demand: ClassVar[bool] = False
+    """Whether, of the passes that options configure, it runs only where another needs it."""
     rewrites: ClassVar[bool] = False
     """Whether it returns another graph; if not, it only reads the graph."""
 
@@ -51,6 +53,11 @@ class Pass(ABC):
     def as_requirement(cls) -> Self:
         """The pass as it runs where a later one requires it and nobody has named it."""
         return cls()
+
+    @property
+    def needed(self) -> tuple[type, ...]:
+        """The facts that it reads with its present options."""
+        return self.requires
 
     @abstractmethod
     def run(self, unit: Unit) -> Unit:

@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FindBoundaries(Pass):
-    """Find the boundaries between depth units, those where a single tensor crosses first.
+    """Find the boundaries around depth units, those where a single tensor crosses first.
 
     A depth unit is a residual addition; an equal-dimension layer where there are none; a
-    submodule with parameters where there is neither, or one alone. Between two units, every
-    boundary where one tensor crosses is legal. Where there is none, those where the fewest
-    cross are kept apart, for models that cannot be cut otherwise. What a residue is computed
+    submodule with parameters where there is neither, or one alone. Between two units, before the
+    first and after the last, every boundary where one tensor crosses is legal. Where there is none
+    between two, those where the fewest cross are kept apart, for models that cannot be cut
+    otherwise. What a residue is computed
     from crosses too, so no cut falls inside an equal-dimension layer. With ``cuts``, the
     boundaries after these modules or nodes are found too, legal or not.
     """
@@ -54,14 +55,16 @@ class FindBoundaries(Pass):
         kind, ends = find_depth_units(unit)
         points = CutPoints(unit)
         between: dict[int, list[Boundary]] = {}
-        for position in range(len(points.nodes)):
-            before = sum(end <= position for end in ends)
-            if 0 < before < len(ends) and points.is_legal(position):
+        for position in range(points.last):
+            if points.is_legal(position):
+                before = sum(end <= position for end in ends)
                 between.setdefault(before, []).append(points.boundary(position, before))
         single: list[Boundary] = []
         multiple: list[Boundary] = []
-        for found in between.values():
+        for before, found in between.items():
             fewest = min(len(b.tensors) for b in found)
+            if before in (0, len(ends)) and fewest > 1:
+                continue
             best = [b for b in found if len(b.tensors) == fewest]
             (single if fewest == 1 else multiple).extend(best)
         cuts = place_cuts(unit, self.cuts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from fxtransport.errors import PartitionError, UsageError
@@ -17,17 +17,14 @@ from fxtransport.ir import (
     Layers,
     PartitionPlan,
     Residuals,
+    Segment,
+    TrainingMemory,
 )
 from fxtransport.passes.base import Pass, setting
 
 if TYPE_CHECKING:
-    from fxtransport.analysis.bottleneck import Goal
-    from fxtransport.analysis.line import Line
+    from fxtransport.analysis.choosing import Choice
     from fxtransport.unit import Unit
-
-_WORTH_IT = 0.6
-"""How heavy the heaviest part may be, relative to what cuts through one tensor allow, for cuts
-through several to be worth it."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +45,14 @@ class Partition(Pass):
     modules: int = setting(1, "K, the number of parts.", flag="--modules/-k", metavar="K", least=1)
     balance: Balance = setting(
         Balance.DEPTH,
-        "What is even among the parts; activations are bytes saved for backward.",
+        "What is even among the parts; activations are bytes saved for backward, memory is the "
+        "peak of training.",
     )
+
+    @property
+    def needed(self) -> tuple[type, ...]:
+        """Also what training holds, where that is balanced."""
+        return (*self.requires, TrainingMemory) if self.balance is Balance.MEMORY else self.requires
 
     def __post_init__(self) -> None:
         if self.modules < 1:
@@ -66,33 +69,33 @@ class Partition(Pass):
             UsageError: there can be no head of the kind asked for at a cut by hand, or at too
                 many boundaries.
         """
+        from fxtransport.analysis.cut_points import SUBMODULE
         from fxtransport.analysis.segments import part_costs, plan_heads, segments_between
 
-        cuts = self._cuts(unit)
+        choice = self._choose(unit)
+        cuts, submodules = choice
         segments = segments_between(unit, cuts)
         heads = plan_heads(unit, cuts)
-        costs = part_costs(unit, self.balance, cuts, segments, heads)
+        costs = part_costs(unit, self.balance, cuts, segments, heads, submodules)
         plan = PartitionPlan(
             balance=self.balance,
-            unit=unit.fact(Boundaries).unit,
-            segments=segments,
+            unit=SUBMODULE if submodules else unit.fact(Boundaries).unit,
+            segments=_with_peaks(unit, cuts, segments),
             cuts=cuts,
             bottleneck=max(costs),
-            lower_bound=self._lower_bound(unit, len(segments)),
+            lower_bound=self._lower_bound(unit, choice, max(costs)),
             imbalance=max(costs) * len(costs) / sum(costs) - 1 if sum(costs) else 0.0,
         )
         return unit.with_facts(plan, heads)
 
-    def _cuts(self, unit: Unit) -> tuple[Boundary, ...]:
-        from fxtransport.analysis.bottleneck import best_cuts
+    def _choose(self, unit: Unit) -> Choice:
+        from fxtransport.analysis.choosing import Choice, Chooser
 
         by_hand = unit.fact(Boundaries).cuts
         if by_hand:
             self._check_by_hand(unit, by_hand)
-            return by_hand
-        line = self._line(unit)
-        points = best_cuts(line.steps, self.modules, self._goals(unit, line))
-        return tuple(line.boundaries[p - 1] for p in points)
+            return Choice(by_hand)
+        return Chooser(unit).choose(self.modules, self.balance)
 
     def _check_by_hand(self, unit: Unit, cuts: Sequence[Boundary]) -> None:
         if self.modules not in (1, len(cuts) + 1):
@@ -105,63 +108,28 @@ class Partition(Pass):
             if cut.after in refused:
                 raise UsageError(refused[cut.after])
 
-    def _line(self, unit: Unit) -> Line:
-        """The boundaries to choose from: those where several tensors cross, where needed."""
-        from fxtransport.analysis.bottleneck import most_parts
-        from fxtransport.analysis.line import Line, legal_line, with_heads
-
-        boundaries = unit.fact(Boundaries)
-        line = every = legal_line(unit)
-        if boundaries.multiple:
-            single = Line(unit, with_heads(unit, boundaries.single))
-            enough = most_parts(single.steps) >= self.modules
-            if enough and self._bottleneck(every) > _WORTH_IT * self._bottleneck(single):
-                line = single
-        most = most_parts(line.steps)
-        if most < self.modules:
-            raise self._too_few(unit, most)
-        return line
-
-    def _too_few(self, unit: Unit, most: int) -> UsageError:
-        """Why the model cannot be cut into as many parts: few boundaries, or few heads."""
-        boundaries, refused = unit.fact(Boundaries), unit.fact(Heads).refused
-        reasons = [refused[b.after] for b in boundaries.legal if b.after in refused]
-        if reasons and self.modules <= 1 + len({b.units for b in boundaries.legal}):
-            return UsageError(reasons[0])
-        plural = "" if boundaries.units == 1 else "s"
-        return PartitionError(
-            f"cannot cut {type(unit.model).__name__} into {self.modules} parts: it has "
-            f"{boundaries.units} {boundaries.unit}{plural} and makes at most {most} "
-            f"part{'' if most == 1 else 's'} of at least one each; ask for no more, or "
-            f"place the cuts by hand"
-        )
-
-    def _bottleneck(self, line: Line) -> int:
-        """What the heaviest part costs at best."""
-        from fxtransport.analysis.bottleneck import lightest_bottleneck
-
-        return lightest_bottleneck(line.cost(self.balance), line.steps, self.modules)
-
-    def _goals(self, unit: Unit, line: Line) -> list[Goal]:
-        from fxtransport.analysis.bottleneck import Heaviest, Total, squares
-
-        cost = line.cost(self.balance)
-        goals: list[Goal] = [Heaviest(cost), Total(squares(cost, self.modules))]
-        if self.balance is Balance.DEPTH:
-            goals.append(Heaviest(line.cost(Balance.ACTIVATIONS)))
-        return [*goals, Total(line.cut_penalty(unit, self.modules))]
-
-    def _lower_bound(self, unit: Unit, parts: int) -> int:
+    def _lower_bound(self, unit: Unit, choice: Choice, found: int) -> int:
         """The mean, if the parts shared nothing, or what no cut can separate.
 
         Cuts by hand may separate any two nodes; others only what lies on both sides of a
-        legal boundary. Each of these needs a head, and so as many heads as there are cuts.
+        legal boundary. Each of these needs a head, and so as many heads as there are cuts. Of
+        memory, it is the peak of the best cuts that are legal.
         """
-        from fxtransport.analysis.line import balanced, cost_of, legal_line
+        from fxtransport.analysis.choosing import Chooser
+        from fxtransport.analysis.line import balanced, cost_of
+        from fxtransport.analysis.ranges import partition_peaks
 
-        every = legal_line(unit)
+        parts, boundaries = len(choice.cuts) + 1, unit.fact(Boundaries)
+        chooser = Chooser(unit)
+        if self.balance is Balance.MEMORY:
+            if not boundaries.cuts or chooser.most(self.balance) < parts:
+                return found
+            best = chooser.choose(parts, self.balance).cuts
+            return min(found, max(partition_peaks(unit.fact(TrainingMemory), best)))
+        every = chooser.every
+        if choice.submodules:
+            return -(-len(choice.submodules) // parts)
         total = int(every.cost(self.balance)[0, -1])
-        boundaries = unit.fact(Boundaries)
         if not boundaries.cuts:
             heads = sorted(balanced(head.cost, self.balance) for head in every.heads)
             mean = -(-(total + sum(heads[: parts - 1])) // parts)
@@ -171,3 +139,15 @@ class Partition(Pass):
             return max(mean, min(1, boundaries.units))
         costs = unit.fact(Costs)
         return max(mean, *(cost_of([n], costs, self.balance) for n in unit.traced().nodes))
+
+
+def _with_peaks(
+    unit: Unit, cuts: Sequence[Boundary], segments: tuple[Segment, ...]
+) -> tuple[Segment, ...]:
+    """The parts with what training holds, if that was counted."""
+    if not unit.has(TrainingMemory):
+        return segments
+    from fxtransport.analysis.ranges import partition_peaks
+
+    peaks = partition_peaks(unit.fact(TrainingMemory), cuts)
+    return tuple(replace(s, peak_bytes=p) for s, p in zip(segments, peaks, strict=True))

@@ -33,13 +33,14 @@ REGISTRY: dict[str, str] = {
     "taps": "TapResidues",
     "boundaries": "FindBoundaries",
     "heads": "PlanHeads",
+    "memory": "CountMemory",
     "partition": "Partition",
     "lower": "Lower",
     "verify": "Verify",
 }
 """The class of each pass; ``passes/NAME.py`` holds it and is imported when it is used."""
 
-CONFIGURABLE = ("partition", "boundaries", "costs", "heads", "taps", "trace")
+CONFIGURABLE = ("partition", "boundaries", "costs", "heads", "memory", "taps", "trace")
 """The passes whose fields are options of programs, those that users set most first."""
 
 _PASS = re.compile(rf"\s*(?P<name>[a-z_]+)\s*(?:\{{(?P<options>(?:{QUOTED}|[^{{}}\"])*)\}})?\s*")
@@ -203,7 +204,7 @@ class _Order:
             return
         if earlier is not None and step.rewrites:
             raise PipelineError(_rewritten_twice(earlier, step))
-        for fact in step.requires:
+        for fact in step.needed:
             if fact not in self._known:
                 self.add(self._provider(fact, position, step), position)
         self._known = _facts_after(step, self._known, self._history)
@@ -219,7 +220,7 @@ class _Order:
         nearest = [*self._passes[position::-1], *self._passes[position + 1 :]]
         ran = [step for step in reversed(self._history) if isinstance(step, Pass)]
         for step in (*nearest, *ran):
-            if fact in step.provides and fact not in step.requires:
+            if fact in step.provides and fact not in step.needed:
                 return step
         return _with_defaults(_provider_class(fact), wanted_by)
 

@@ -23,6 +23,8 @@ RUNS = (
     "arguments unit lowered regions runtime residue heads shells part program modes watched weights"
 )
 """What a program is made of, and what it calls while it runs."""
+WITHOUT_DATA = "fakes peaks replay"
+"""What is run without data, and what it would hold in memory."""
 MAY_IMPORT = {
     "ir": "",
     "errors": "",
@@ -33,6 +35,10 @@ MAY_IMPORT = {
     "outputs": "",
     "process": "",
     "heads": "ir",
+    "fakes": "",
+    "onednn": "",
+    "peaks": "onednn",
+    "replay": "peaks",
     "residue": "ir",
     "hooks": "",
     "module_copies": "",
@@ -56,12 +62,14 @@ MAY_IMPORT = {
     "nets": "errors heads",
     "ot": "errors ir modes outputs program residue",
     "objectives": "ir errors ot outputs residue",
-    "training": f"{RUNS} objectives ot data",
+    "training": f"{RUNS} objectives ot data {WITHOUT_DATA}",
     "detection": f"{RUNS} objectives ot data",
     "tracing": "casts copies functions hooks ir errors example process unit runtime watched",
-    "analysis": "ir errors example lowered outputs process regions runtime unit heads tracing",
-    "passes": f"{RUNS} tracing analysis",
-    "report": f"{RUNS} passes training data objectives ot zoo names detection detecting comparing",
+    "analysis": "ir errors example lowered outputs process regions runtime unit heads tracing "
+    f"residue {WITHOUT_DATA}",
+    "passes": f"{RUNS} tracing analysis fakes",
+    "report": f"{RUNS} passes training data objectives ot zoo names detection detecting comparing "
+    "planning",
 }
 """For each room, the others that its files may import; rooms without an entry, all but ``cli``."""
 

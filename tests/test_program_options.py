@@ -49,7 +49,10 @@ def test_defaults_are_those_of_the_passes() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"balance": "width"}, "balance is one of depth, activations, parameters, flops, not 'wi"),
+        (
+            {"balance": "width"},
+            "balance is one of depth, activations, parameters, flops, memory, not 'wi",
+        ),
         ({"head": "model"}, "head is one of auto, conv, token, none, not 'model'"),
         ({"kinds": [Kind.INNER]}, "kinds is one of identity, projection, identity_bn, not 'inner'"),
         ({"kinds": "identity"}, r"kinds is a sequence, such as \['identity'\], not 'identity'"),

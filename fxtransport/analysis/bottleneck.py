@@ -113,6 +113,23 @@ def lightest_bottleneck(cost: Matrix, allowed: Steps, parts: int) -> int:
     return _lightest(np.broadcast_to(allowed, (parts, *allowed.shape)), cost)
 
 
+def limit_with_fees(cost: Matrix, fees: Matrix, allowed: Steps, parts: int) -> int:
+    """The cost of the heaviest part where it is lightest together with the fees of all parts.
+
+    Among equally good ones, the lightest. Some path of ``parts`` steps must exist.
+    """
+    steps = np.broadcast_to(allowed, (parts, *allowed.shape))
+    least = _cheapest(steps, fees)
+    limit = lightest_bottleneck(cost, allowed, parts)
+    best = (limit + _cheapest(steps & (cost <= limit), fees), limit)
+    for value in np.unique(cost[allowed & (cost > limit)]):
+        # no fees are less than these
+        if value + least >= best[0]:
+            break
+        best = min(best, (int(value) + _cheapest(steps & (cost <= value), fees), int(value)))
+    return best[1]
+
+
 def minimal_bottleneck(cost: Matrix, allowed: Steps, parts: int) -> list[int]:
     """The cuts whose heaviest part is lightest and, among those, the most even.
 
@@ -142,6 +159,16 @@ def _on_best_paths(steps: Steps, goal: Goal) -> Steps:
         found[k] = allowed & best & here[:, None] & (ahead[k] < never)[:, None]
         here = found[k].any(axis=0)
     return found
+
+
+def _cheapest(steps: Steps, cost: Matrix) -> int:
+    """The smallest possible sum of the costs of a path's steps; some path must exist."""
+    never = len(steps) * int(cost.max()) + 1
+    ahead = np.full(len(cost), never, dtype=np.int64)
+    ahead[-1] = 0
+    for allowed in steps[::-1]:
+        ahead = np.minimum(np.where(allowed, cost + ahead, never).min(axis=1), never)
+    return int(ahead[0])
 
 
 def _lightest(steps: Steps, cost: Matrix) -> int:

@@ -8,6 +8,9 @@ from fxtransport.ir import Boundary, Layers, Origins, Recording, Residuals, Shap
 from fxtransport.runtime import add_out_of_place
 from fxtransport.unit import Unit
 
+SUBMODULE = "submodule"
+"""The depth unit of models that have few residuals and few layers."""
+
 
 def find_depth_units(unit: Unit) -> tuple[str, list[int]]:
     """What a depth unit is in this model, and the position of the last node of each.
@@ -21,9 +24,14 @@ def find_depth_units(unit: Unit) -> tuple[str, list[int]]:
     layers = unit.fact(Layers).found
     if len(layers) > 1:
         return "layer", [position[layer.output] for layer in layers]
-    return "submodule", [
-        position[node.name]
-        for node in unit.traced().nodes
+    return SUBMODULE, submodule_ends(unit)
+
+
+def submodule_ends(unit: Unit) -> list[int]:
+    """The positions of the submodules that have parameters."""
+    return [
+        position
+        for position, node in enumerate(unit.traced().nodes)
         if node.op == "call_module"
         and any(True for _ in unit.model.get_submodule(str(node.target)).parameters())
     ]
@@ -55,6 +63,16 @@ class CutPoints:
                 self._last_use[i] = max(self._last_use[i], self._at[tap.sum])
         self._data = self._data_nodes()
         self._unit = unit
+
+    @property
+    def last(self) -> int:
+        """The position of the last node that computes something; no cut can follow it."""
+        computing = [
+            i
+            for i, node in enumerate(self.nodes)
+            if node.op not in ("placeholder", "get_attr", "output")
+        ]
+        return max(computing, default=0)
 
     def is_legal(self, position: int) -> bool:
         """Whether a position computes something that nothing after it overwrites.

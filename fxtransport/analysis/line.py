@@ -6,6 +6,7 @@ import numpy as np
 from torch import fx
 
 from fxtransport.analysis.bottleneck import Matrix, Steps, range_costs
+from fxtransport.analysis.ranges import Ranges, head_fees, points_of
 from fxtransport.ir import (
     Balance,
     Boundaries,
@@ -16,6 +17,7 @@ from fxtransport.ir import (
     NodeCost,
     PlannedHead,
     Segment,
+    TrainingMemory,
 )
 from fxtransport.unit import Unit
 
@@ -27,9 +29,16 @@ class Line:
     """The graph as a line, with the boundaries, the start and the end as its points.
 
     A part ends in the head of the boundary at its end, which must be planned.
+
+    Args:
+        unit: The model and its facts.
+        boundaries: Where it may be cut.
+        submodules: The positions of submodules, where these are counted as depth.
     """
 
-    def __init__(self, unit: Unit, boundaries: Sequence[Boundary]) -> None:
+    def __init__(
+        self, unit: Unit, boundaries: Sequence[Boundary], submodules: Sequence[int] = ()
+    ) -> None:
         nodes = list(unit.traced().nodes)
         position = {node.name: i for i, node in enumerate(nodes)}
         self.boundaries = sorted(boundaries, key=lambda b: position[b.after])
@@ -40,14 +49,24 @@ class Line:
             nodes[start:end] for start, end in zip([0, *ends], [*ends, len(nodes)], strict=True)
         ]
         self._costs = unit.fact(Costs)
-        units = [0, *(b.units for b in self.boundaries), unit.fact(Boundaries).units]
+        if submodules:
+            before = [sum(at < end for at in submodules) for end in ends]
+            units = [0, *before, len(submodules)]
+        else:
+            units = [0, *(b.units for b in self.boundaries), unit.fact(Boundaries).units]
         self._units = np.array(units, dtype=np.int64)
+        trained = [bool(cost_items(s, self._costs, Balance.PARAMETERS)) for s in self._stretches]
+        self._trained = np.array([False, *trained], dtype=np.int64).cumsum()
+        self._memory = unit.fact(TrainingMemory) if unit.has(TrainingMemory) else None
         self._costs_by: dict[Balance, Matrix] = {}
 
-    @property
-    def steps(self) -> Steps:
-        """Which parts may be: those of at least one depth unit, and the whole."""
-        allowed: Steps = self._units[None, :] > self._units[:, None]
+    def steps(self, balance: Balance) -> Steps:
+        """Which parts may be: those with something of their own to train, and the whole.
+
+        With balance by depth, a part has at least one depth unit.
+        """
+        count = self._units if balance is Balance.DEPTH else self._trained
+        allowed: Steps = count[None, :] > count[:, None]
         allowed[0, -1] = True
         return np.triu(allowed, 1)
 
@@ -60,6 +79,10 @@ class Line:
     def _cost(self, balance: Balance) -> Matrix:
         if balance is Balance.DEPTH:
             return np.triu(self._units[None, :] - self._units[:, None], 1)
+        if balance is Balance.MEMORY:
+            assert self._memory is not None, "Partition needs what training holds"
+            points = points_of(self._memory, self.boundaries)
+            return Ranges(self._memory).peaks[np.ix_(points, points)]
         items = [cost_items(nodes, self._costs, balance) for nodes in self._stretches]
         cost = range_costs(items)
         for j, head in enumerate(self.heads, start=1):
@@ -69,6 +92,13 @@ class Line:
                 start = next((i for i in range(j, 0, -1) if storage in items[i - 1]), 0)
                 cost[start:j, j] += size
         return cost
+
+    def fees(self) -> Matrix:
+        """What a head at the end of each part holds all along, in bytes."""
+        assert self._memory is not None, "Partition needs what training holds"
+        by_end = [0, *head_fees(self._memory), 0]
+        fees = np.array([by_end[p] for p in points_of(self._memory, self.boundaries)])
+        return np.broadcast_to(fees, (len(fees), len(fees)))
 
     def stretch_costs(self, balance: Balance) -> list[int]:
         """What lies between each two neighboring points costs, without heads."""
@@ -132,7 +162,7 @@ def added_by_head(head: PlannedHead, nodes: Iterable[fx.Node], costs: Costs) -> 
 
 
 def balanced(cost: HeadCost | Segment, balance: Balance) -> int:
-    """What a head, or a part without its head, costs of what is balanced; 0 for depth."""
+    """What a head, or a part without its head, costs of what is summed up over nodes."""
     match balance:
         case Balance.ACTIVATIONS:
             return cost.activation_bytes
@@ -140,5 +170,5 @@ def balanced(cost: HeadCost | Segment, balance: Balance) -> int:
             return cost.parameters
         case Balance.FLOPS:
             return cost.flops
-        case Balance.DEPTH:
+        case Balance.DEPTH | Balance.MEMORY:
             return 0

@@ -6,6 +6,7 @@ from itertools import pairwise
 from torch import fx
 
 from fxtransport.analysis.line import FREE, added_by_head, balanced, cost_of
+from fxtransport.analysis.ranges import partition_peaks
 from fxtransport.ir import (
     Balance,
     Boundaries,
@@ -19,6 +20,7 @@ from fxtransport.ir import (
     Layers,
     Residuals,
     Segment,
+    TrainingMemory,
 )
 from fxtransport.unit import Unit
 
@@ -53,8 +55,24 @@ def part_costs(
     cuts: Sequence[Boundary],
     segments: Sequence[Segment],
     heads: HeadPlan,
+    submodules: Sequence[int] = (),
 ) -> list[int]:
-    """What each part costs with its head, or its number of depth units."""
+    """What each part costs with its head, or its number of depth units.
+
+    Args:
+        unit: The model and its facts.
+        balance: What counts.
+        cuts: Between the parts.
+        segments: The parts.
+        heads: Their heads.
+        submodules: The positions of submodules, where these are counted as depth.
+    """
+    if balance is Balance.MEMORY:
+        return partition_peaks(unit.fact(TrainingMemory), cuts)
+    if balance is Balance.DEPTH and submodules:
+        ranges = _ranges(unit, cuts)
+        position = {node: i for i, node in enumerate(unit.traced().nodes)}
+        return [sum(position[node] in submodules for node in nodes) for nodes in ranges]
     if balance is Balance.DEPTH:
         ends = [0, *(c.units for c in cuts), unit.fact(Boundaries).units]
         return [after - before for before, after in pairwise(ends)]
@@ -81,7 +99,8 @@ def _segment(
         first=nodes[0].name,
         last=nodes[-1].name,
         residuals=sum(node in names for node in _residues(unit)),
-        blocks=tuple(dict.fromkeys(path for path, node in _blocks(unit) if node in names)),
+        blocks=_blocks_in(unit, names),
+        submodules=sum(node in names for _, node in _submodules(unit)),
         parameters=cost_of(nodes, costs, Balance.PARAMETERS),
         flops=cost_of(nodes, costs, Balance.FLOPS),
         activation_bytes=cost_of(nodes, costs, Balance.ACTIVATIONS),
@@ -96,6 +115,13 @@ def _residues(unit: Unit) -> list[str]:
     return [r.node for r in residuals] + [layer.output for layer in unit.fact(Layers).found]
 
 
+def _blocks_in(unit: Unit, names: set[str]) -> tuple[str, ...]:
+    """The depth units in a part; its submodules with parameters where it has none."""
+    found = [path for path, node in _blocks(unit) if node in names]
+    found = found or [path for path, node in _submodules(unit) if node in names]
+    return tuple(dict.fromkeys(found))
+
+
 def _blocks(unit: Unit) -> list[tuple[str, str]]:
     """What a part is described by, as paths and nodes: its depth units."""
     match unit.fact(Boundaries).unit:
@@ -103,6 +129,11 @@ def _blocks(unit: Unit) -> list[tuple[str, str]]:
             return [(r.path, r.node) for r in unit.fact(Residuals).tapped]
         case "layer":
             return [(layer.path, layer.output) for layer in unit.fact(Layers).found]
+    return _submodules(unit)
+
+
+def _submodules(unit: Unit) -> list[tuple[str, str]]:
+    """The submodules with parameters that are nodes, as paths and nodes."""
     costs = unit.fact(Costs).nodes
     return [
         (str(node.target), node.name)

@@ -4,7 +4,7 @@ Facts live here, never in strings on nodes. This package imports nothing of the 
 """
 
 from fxtransport.ir.checkpoints import Checkpoint, Checkpoints
-from fxtransport.ir.choices import TAPPED_KINDS, Balance, HeadKind, Kind, Layout
+from fxtransport.ir.choices import TAPPED_KINDS, Amp, Balance, HeadKind, Kind, Layout
 from fxtransport.ir.constructs import Constructs, WatchedAttributes
 from fxtransport.ir.graph import (
     Activation,
@@ -22,6 +22,13 @@ from fxtransport.ir.graph import (
     TensorSpec,
 )
 from fxtransport.ir.heads import HeadCost, HeadPlan, Heads, HeadSpec, PlannedHead
+from fxtransport.ir.memory import (
+    Crossing,
+    HeadMemory,
+    HeldStorage,
+    OptimizerMemory,
+    TrainingMemory,
+)
 from fxtransport.ir.partition import (
     Boundaries,
     Boundary,
@@ -50,6 +57,7 @@ __all__ = [
     "Activation",
     "Activations",
     "Addition",
+    "Amp",
     "Balance",
     "Block",
     "BlockInput",
@@ -61,17 +69,21 @@ __all__ = [
     "Checkpoints",
     "Constructs",
     "Costs",
+    "Crossing",
     "HeadCost",
     "HeadKind",
+    "HeadMemory",
     "HeadPlan",
     "HeadSpec",
     "Heads",
+    "HeldStorage",
     "Kind",
     "Layer",
     "Layers",
     "Layout",
     "NodeCost",
     "Op",
+    "OptimizerMemory",
     "Origins",
     "PartitionPlan",
     "PlannedHead",
@@ -87,6 +99,7 @@ __all__ = [
     "Taps",
     "TensorSpec",
     "Term",
+    "TrainingMemory",
     "Value",
     "VerificationReport",
     "WatchedAttributes",

@@ -31,6 +31,18 @@ class Balance(StrEnum):
     """Number of parameters."""
     FLOPS = "flops"
     """Floating-point operations of one forward pass of one sample, a multiply-add as two."""
+    MEMORY = "memory"
+    """The peak memory of training: what is held all along, with the heads, and what the training
+    step of the heaviest part holds at its peak."""
+
+
+class Amp(StrEnum):
+    """The precision in which a forward runs, where operators allow it."""
+
+    NONE = "none"
+    """That of its tensors."""
+    BF16 = "bf16"
+    FP16 = "fp16"
 
 
 class HeadKind(StrEnum):

@@ -29,7 +29,10 @@ class Boundary:
 
 @dataclass(frozen=True)
 class Boundaries:
-    """The legal boundaries, in execution order, and the number of depth units."""
+    """The legal boundaries, in execution order, and the number of depth units.
+
+    Some lie before the first unit or after the last: a part need not hold one.
+    """
 
     single: tuple[Boundary, ...]
     """Those where a single tensor crosses."""
@@ -98,6 +101,10 @@ class Segment:
     """The nodes whose values enter."""
     outputs: tuple[str, ...]
     """The nodes whose values leave."""
+    submodules: int = 0
+    """The number of submodules with parameters that are nodes in it."""
+    peak_bytes: int | None = None
+    """What training holds while this part trains, at its peak; None where it was not counted."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +117,8 @@ class PartitionPlan:
     segments: tuple[Segment, ...]
     cuts: tuple[Boundary, ...]
     bottleneck: int
-    """The cost of the heaviest part with its head, or its number of depth units."""
+    """The cost of the heaviest part with its head, or its number of depth units. Of memory, the
+    peak of training."""
     lower_bound: int
     """What no partition into as many parts, whatever its cuts, can go below."""
     imbalance: float

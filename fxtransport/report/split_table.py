@@ -106,6 +106,9 @@ def _facts(program: "Program", summary: dict[str, Any]) -> Any:
     lines.add_column()
     if len(summary["modules"]) > 1:
         lines.add_row("bottleneck", _bottleneck(summary))
+    if summary["balance"] == "depth" and summary["unit"] == "submodule":
+        residuals = _sum(summary["modules"], "residuals")
+        lines.add_row("depth", f"in submodules: {plural(residuals, 'residual')} would be too few")
     for cut, tensors in zip(summary["cuts"], summary["crossing"], strict=True):
         several = f", where {len(tensors)} tensors cross" if len(tensors) > 1 else ""
         paths = [path for path, _ in program.named_modules()]
@@ -201,11 +204,13 @@ def _sum(parts: list[dict[str, Any]], key: str) -> int:
 def _balanced(summary: dict[str, Any], part: dict[str, Any]) -> int:
     """What is balanced, of one part."""
     by_depth = summary["balance"] == "depth"
-    # without residuals and layers, depth is counted in submodules
+    # without enough residuals and layers, depth is counted in submodules
     if by_depth and summary["unit"] == "submodule":
-        return len(part["blocks"])
+        return int(part["submodules"])
     if by_depth:
         return int(part["residuals"])
+    if summary["balance"] == "memory":
+        return int(part["peak_bytes"])
     key = COST_KEYS[summary["balance"]]
     return int(part[key] + part["head"][key])
 
@@ -213,4 +218,4 @@ def _balanced(summary: dict[str, Any], part: dict[str, Any]) -> int:
 def _number(summary: dict[str, Any]) -> Any:
     if summary["balance"] == "depth":
         return lambda number: plural(number, summary["unit"])
-    return size if summary["balance"] == "activations" else count
+    return size if summary["balance"] in ("activations", "memory") else count

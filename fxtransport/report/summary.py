@@ -49,6 +49,8 @@ def _part(
         "parameters": segment.parameters,
         "flops": segment.flops,
         "activation_bytes": segment.activation_bytes,
+        "peak_bytes": segment.peak_bytes,
+        "submodules": segment.submodules,
         "input_shapes": _shapes(segment.inputs, shapes),
         "output_shapes": _shapes(segment.outputs, shapes),
         "head": {"kind": str(head.kind), **asdict(cost)},

@@ -4,7 +4,7 @@ import difflib
 import math
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,8 @@ class Config:
     """
 
     values: Values
+    given: frozenset[str] = field(default=frozenset(), compare=False)
+    """The paths of what was set; the rest are defaults."""
 
     def __getitem__(self, path: str) -> Any:
         """The value of a key that always has one."""
@@ -117,7 +119,7 @@ def complete_config(values: Values) -> Config:
     if found.get("program.blockwise") or found.get("program.cuts"):
         # the number of parts follows
         found.pop("program.modules")
-    return Config(found)
+    return Config(found, frozenset(checked))
 
 
 def merge_values(*layers: Values) -> dict[str, Any]:
@@ -292,6 +294,10 @@ def _check_together(given: Values, found: Values) -> None:
         raise UsageError(
             "the number of parts follows from program.blockwise or program.cuts: leave "
             "program.modules out"
+        )
+    if found.get("program.fit") and several:
+        raise UsageError(
+            "program.fit chooses the cuts: leave out program.cuts and program.blockwise"
         )
     if found["program.blockwise"] and found.get("program.cuts"):
         raise UsageError("program.blockwise and program.cuts are mutually exclusive")

@@ -17,6 +17,7 @@ from fxtransport.data import Splits, load
 from fxtransport.data.embedded import EMBEDDED
 from fxtransport.data.splits import POINTS
 from fxtransport.errors import MODEL_ERRORS, FxTransportError, TraceError, UsageError, first_line
+from fxtransport.ir import Balance
 from fxtransport.models import resolve, takes_argument
 from fxtransport.objectives.transfer_terms import ON_LAYERS
 from fxtransport.origin import Origin
@@ -65,22 +66,33 @@ class Recipe:
         """
         config = self.config
         seed_all(config["trainer.seed"])
-        target = open_target(
-            self.origin.model,
-            options=self.origin.options,
-            pretrained=new and config["model.pretrained"],
-            input_size=config.get("model.input_size"),
-        )
+        target = self.target(pretrained=new and config["model.pretrained"])
         if new and config.get("model.init"):
             nets.initialize(target.model, config["model.init"], config["model.gain"])
         with _report_failures():
-            settings = self._settings(target)
+            settings = self.settings(target)
             passes = compile_passes(**settings, verify=new and config["program.verify"])
             program = compile_target(target, passes)
         self._check_logits(program)
         return program
 
-    def _settings(self, target: Target) -> dict[str, Any]:
+    def target(self, *, pretrained: bool = False, with_data: bool = True) -> Target:
+        """The model, with an example of its input.
+
+        Args:
+            pretrained: Fetch weights.
+            with_data: Allocate weights. A factory in a file always does.
+        """
+        on_meta = not with_data and resolve(self.origin.model).library != "file"
+        return open_target(
+            self.origin.model,
+            options=self.origin.options,
+            pretrained=pretrained,
+            input_size=self.config.get("model.input_size"),
+            device="meta" if on_meta else None,
+        )
+
+    def settings(self, target: Target) -> dict[str, Any]:
         """The options of the program."""
         found = self.config.section("program")
         settings = {
@@ -91,6 +103,8 @@ class Recipe:
         settings["batch_size"] = self.config["data.batch_size"]
         settings["num_classes"] = self.data.num_classes
         settings["projection_inputs"] = self.config.get("objective.projections") is not None
+        settings["optimizer"] = self.config["optimizer.name"]
+        settings["amp"] = self.config.get("trainer.amp") or "none"
         layers = student_layers(self.config)
         if layers is not None:
             settings["activations"] = wanted_names(
@@ -183,7 +197,7 @@ def _normalization(config: Config, model: nn.Module) -> dict[str, Any]:
 def _most_modules(target: Target, settings: Mapping[str, Any]) -> int:
     """The largest number of parts that a model can be cut into, each with a head."""
     unit = run_passes(Unit(target.model, target.example), configure_passes(settings))
-    return most_parts(legal_line(unit).steps)
+    return most_parts(legal_line(unit).steps(Balance.DEPTH))
 
 
 @contextmanager

@@ -39,6 +39,9 @@ from fxtransport.passes.partition import Partition
 from fxtransport.passes.pipeline import run_passes
 from fxtransport.unit import Example, Unit
 
+SUMMED = [balance for balance in Balance if balance is not Balance.MEMORY]
+"""What is summed up over the nodes of a part; of memory see ``tests/test_planner.py``."""
+
 
 class Chain(nn.Module):
     """Blocks in a row: each a linear layer, an activation and an addition."""
@@ -147,7 +150,7 @@ def part_cost(
     st.lists(st.integers(0, 9), min_size=1, max_size=7),
     st.integers(0, 9),
     st.integers(1, 7),
-    st.sampled_from(Balance),
+    st.sampled_from(SUMMED),
 )
 def test_plans_are_as_good_as_the_best_of_all(
     costs: list[int], shared: int, parts: int, balance: Balance
@@ -211,7 +214,7 @@ def test_several_tensors_cross_where_single_ones_cut_very_unevenly() -> None:
 
 def test_too_many_parts_says_how_many_are_possible() -> None:
     with pytest.raises(
-        PartitionError, match=r"into 30 parts: it has 3 residuals and makes at most 3 parts"
+        PartitionError, match=r"into 30 parts: it has 3 residuals, and .* make at most 3 parts"
     ):
         planned(chain([1, 1, 1]), Partition(30))
 
@@ -275,7 +278,7 @@ def test_a_cut_inside_a_closed_module_says_how_to_open_it(cut: str, message: str
 
 
 def test_what_is_balanced() -> None:
-    by_balance = {b: planned(chain([1, 2]), Partition(2, b)) for b in Balance}
+    by_balance = {b: planned(chain([1, 2]), Partition(2, b)) for b in SUMMED}
     assert by_balance[Balance.ACTIVATIONS].bottleneck == 2
     assert by_balance[Balance.PARAMETERS].bottleneck == 10
     assert by_balance[Balance.FLOPS].bottleneck == 21
@@ -304,7 +307,7 @@ def with_heads(unit: Unit, heads: Sequence[PlannedHead], refused: Sequence[int] 
     return unit.with_facts(Heads(planned, {f"y{i}": f"no head after {i}" for i in refused}))
 
 
-@given(chains_with_heads(), st.integers(1, 7), st.sampled_from(Balance), st.data())
+@given(chains_with_heads(), st.integers(1, 7), st.sampled_from(SUMMED), st.data())
 def test_plans_with_heads_are_as_good_as_the_best_of_all(
     blocks: tuple[list[int], int, list[PlannedHead]],
     parts: int,

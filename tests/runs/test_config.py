@@ -122,7 +122,10 @@ def test_defaults_follow_what_they_depend_on() -> None:
         ({"objective.method": "trgl", "objective.tau": [True]}, "tau is a list of numbers"),
         ({"objective.method": "trgl", "objective.tau": "nan"}, "tau is a list of numbers"),
         ({"program.head": "none"}, "program.head is one of auto, conv, token, not 'none'"),
-        ({"program.balance": "weight"}, "depth, activations, parameters, flops, not 'weight'"),
+        (
+            {"program.balance": "weight"},
+            "depth, activations, parameters, flops, memory, not 'weight'",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_refused(values: dict[str, Any], words: str) -> None:

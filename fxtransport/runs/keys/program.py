@@ -7,10 +7,16 @@ from typing import Any
 from fxtransport.passes.pipeline import ProgramSetting, program_settings
 from fxtransport.runs.keys.key import DefaultBy, Key, always
 
-SET_ELSEWHERE = ("batch_size", "num_classes", "kinds", "activations", "projection_inputs")
+SET_ELSEWHERE = (
+    *("batch_size", "num_classes", "kinds", "activations", "projection_inputs"),
+    *("optimizer", "amp"),
+)
 """Options of programs that are not keys: the data says the first two, ``objective.kinds`` says
-which blocks cost something, training reads no named activations, and ``objective.projections`` says
-whether inputs of projection blocks are read."""
+which blocks cost something, training reads no named activations, ``objective.projections`` says
+whether inputs of projection blocks are read, and the optimizer and the precision have sections of
+their own."""
+OF_HEADS = ("head", "num_classes", "head_width")
+"""Options of programs that concern heads."""
 
 EQUAL = {
     "--equal-depth": ("depth", "Short for --balance depth."),
@@ -47,6 +53,15 @@ def program_keys() -> tuple[Key, ...]:
     ]
     return (
         *found,
+        Key(
+            "program.fit",
+            str,
+            "--fit",
+            "Choose the cuts so that training fits into this much memory, such as 8GiB: the fewest "
+            "parts; without --batch-size, the largest batch.",
+            metavar="BYTES",
+            basic=True,
+        ),
         Key("program.blockwise", bool, "--blockwise", "As many parts as possible.", False),
         Key(
             "program.verify",

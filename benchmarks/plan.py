@@ -1,0 +1,173 @@
+"""Predicted peaks of training against the allocator's own, end to end and in four parts.
+
+The prediction rehearses a step on tensors without data. The truth is a real step, the second one:
+on the CPU the memory events of torch's profiler, beside what is held before; on CUDA
+``max_memory_allocated``. Each real step runs in a process of its own. Batches are chosen so that
+none needs more than 3 GiB.
+
+    python benchmarks/plan.py [--device cuda] [--only NAME]
+"""
+
+import gc
+import multiprocessing
+import time
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any, NamedTuple
+
+import click
+import torch
+from common import write
+from rich.console import Console
+from rich.table import Table
+
+from fxtransport.ir import Balance, Boundary
+from fxtransport.planner import Planner
+from fxtransport.planning import make_training
+from fxtransport.program import Program
+from fxtransport.targets import open_target
+from fxtransport.training import EndToEnd, Trainer
+
+MIB = 2**20
+BOUND = {"cpu": 3.0, "cuda": 10.0}
+"""Percent by which a prediction may miss the truth."""
+MODULES = 4
+EVERY_MODULES_SECONDS = {"swin_tiny_patch4_window7_224": 10, "nets:resnet110": 60}
+"""Goals for the time of a plan with every number of parts."""
+
+
+class Case(NamedTuple):
+    """A model, and how it is trained."""
+
+    model: str
+    size: int
+    batch_size: int
+
+
+CASES = (
+    Case("nets:resnet110", 96, 16),
+    Case("vit_small_patch16_224", 224, 16),
+    Case("swin_tiny_patch4_window7_224", 224, 8),
+    Case("resnet50", 224, 16),
+    Case("convnext_tiny", 224, 8),
+    Case("resnet18", 64, 64),
+    Case("efficientnet_b0", 128, 16),
+    Case("regnety_004", 128, 16),
+    Case("densenet121", 96, 16),
+    Case("mixer_s32_224", 224, 16),
+)
+
+
+def real_peak(case: Case, device: str, cuts: tuple[str, ...]) -> int:
+    """The allocator's peak in the second step."""
+    torch.set_num_threads(1)
+    training = make_training("trgl", "momentum", None, device)
+    target = open_target(case.model, input_size=case.size)
+    planner = Planner(target, {}, training, case.batch_size)
+    program = planner.program(_boundaries(planner, cuts)).to(device)
+    schedule = training.schedule if cuts else EndToEnd(1)
+    objective = training.objective if cuts else training.whole
+    assert objective is not None
+    trainer = Trainer(program, objective(len(cuts) + 1), schedule, settings=training.settings)
+    images = torch.randn(case.batch_size, *program.facts.example.tensors[0].shape[1:])
+    images, targets = images.to(device), torch.zeros(case.batch_size, dtype=torch.int64).to(device)
+    trainer.step(images, targets)
+    gc.collect()
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        trainer.step(images, targets)
+        return int(torch.cuda.max_memory_allocated())
+    return profiled(trainer, images, targets, held(program, trainer, images, targets))
+
+
+def _boundaries(planner: Planner, cuts: tuple[str, ...]) -> tuple[Boundary, ...]:
+    from fxtransport.analysis.hand_cuts import place_cuts
+
+    return place_cuts(planner.unit, cuts)
+
+
+def held(program: Program, trainer: Trainer, *batch: torch.Tensor) -> int:
+    """Bytes of what is there before a step."""
+    tensors = [*program.parameters(), *program.buffers(), *batch]
+    for learner in trainer._engine.state.learners.values():
+        for state in learner.optimizer.state.values():
+            tensors += [v for v in state.values() if isinstance(v, torch.Tensor)]
+    sizes = {t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in tensors}
+    return sum(sizes.values())
+
+
+def profiled(trainer: Trainer, images: torch.Tensor, targets: torch.Tensor, before: int) -> int:
+    """The peak of a step on the CPU, by the events of its allocator."""
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
+    ) as profile:
+        trainer.step(images, targets)
+    found = profile.profiler.kineto_results.events()  # type: ignore[union-attr]
+    events = [(event.start_ns(), event.nbytes()) for event in found if event.name() == "[memory]"]
+    now = peak = 0
+    for _, size in sorted(events, key=lambda event: event[0]):
+        now += size
+        peak = max(peak, now)
+    return before + peak
+
+
+def measure(case: Case, device: str) -> list[dict[str, Any]]:
+    """Predictions and truths, end to end and in parts."""
+    training = make_training("trgl", "momentum", None, device)
+    target = open_target(case.model, input_size=case.size, device="meta")
+    started = time.perf_counter()
+    planner = Planner(target, {}, training, case.batch_size)
+    whole = planner.end_to_end.peak_bytes
+    rows = list(planner.rows())
+    seconds = time.perf_counter() - started
+    balanced = [r for r in rows if r.modules == MODULES]
+    chosen = [r for r in balanced if r.balance in (Balance.DEPTH, Balance.MEMORY)]
+    pairs = [("end to end", (), whole)]
+    pairs += [(str(r.balance), planner.names(r.cuts), r.peak_bytes) for r in chosen]
+    found = []
+    for balance, cuts, predicted in pairs:
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+            truth = process.submit(real_peak, case, device, cuts).result()
+        found.append(
+            {
+                "model": case.model,
+                "size": case.size,
+                "batch_size": case.batch_size,
+                "modules": len(cuts) + 1,
+                "balance": balance,
+                "predicted_mib": round(predicted / MIB, 1),
+                "measured_mib": round(truth / MIB, 1),
+                "error_percent": round(100 * (predicted / truth - 1), 2),
+                "plan_seconds": round(seconds, 1),
+                "plan_rows": len(rows),
+            }
+        )
+    return found
+
+
+@click.command()
+@click.option("--device", default="cpu", type=click.Choice(["cpu", "cuda"]))
+@click.option("--only", help="This model alone; nothing is written.")
+def main(device: str, only: str | None) -> None:
+    """Predict, measure, print and write peaks of training."""
+    console = Console(width=140)
+    results: list[dict[str, Any]] = []
+    for case in CASES:
+        if only in (None, case.model):
+            results += measure(case, device)
+            console.print(results[-1])
+    columns = ("model", "batch_size", "modules", "balance")
+    numbers = ("predicted_mib", "measured_mib", "error_percent", "plan_seconds", "plan_rows")
+    table = Table(*columns, *numbers, title=f"predicted and measured peaks, {device}")
+    for row in results:
+        table.add_row(*(str(row[key]) for key in (*columns, *numbers)))
+    console.print(table)
+    worst = max(abs(row["error_percent"]) for row in results)
+    met = worst <= BOUND[device]
+    click.echo(f"worst {worst} %, bound {BOUND[device]} %: {'met' if met else 'not met'}")
+    if only is None:
+        path = write("plan", device, {"results": results, "worst_percent": worst, "met": met})
+        click.echo(f"written to {path.relative_to(path.parent.parent.parent)}")
+
+
+if __name__ == "__main__":
+    main()

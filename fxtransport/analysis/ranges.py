@@ -1,0 +1,206 @@
+"""What a training step of any range of stretches holds, from a step of the whole.
+
+A part that runs from one point to another makes the same storages as the whole does there. What
+differs are its ends: its input comes from outside and needs no gradient, its output is handed on,
+and its head begins the backward pass.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fxtransport.analysis.bottleneck import Matrix
+from fxtransport.ir import Boundary, Crossing, HeadMemory, TrainingMemory
+
+Curve = NDArray[np.int64]
+
+
+class RangePeak(NamedTuple):
+    """The peak of a part's step, in bytes beside what is held all along."""
+
+    size: int
+    activations: int
+    gradients: int
+    temporaries: int
+    heads: int
+
+
+class Ranges:
+    """The steps of all ranges between points 0 … M.
+
+    Args:
+        memory: The step of the whole.
+    """
+
+    def __init__(self, memory: TrainingMemory) -> None:
+        self.memory = memory
+        self.points = len(memory.crossing)
+        held = memory.held
+        self._size = np.array([h.size for h in held], dtype=np.int64)
+        self._born = np.array([h.born for h in held], dtype=np.int64)
+        self._freed = np.array([h.freed for h in held], dtype=np.int64)
+        self._stretch = np.array([h.stretch for h in held], dtype=np.int64)
+        self._backward = np.array([h.backward for h in held], dtype=np.bool_)
+        self._gradient = np.array([h.gradient for h in held], dtype=np.bool_)
+        self._end = max([0, *(last for _, last in (*memory.forwards, *memory.backwards))])
+        self._inner = np.zeros(self._end + 2, dtype=np.int64)
+        for time, size in memory.inner.items():
+            self._inner[time] = size
+
+    def _curve(self, chosen: NDArray[np.bool_]) -> Curve:
+        """The bytes of some storages that are held while each operator runs."""
+        changes = np.zeros(self._end + 2, dtype=np.int64)
+        np.add.at(changes, self._born[chosen], self._size[chosen])
+        np.add.at(changes, np.minimum(self._freed[chosen], self._end) + 1, -self._size[chosen])
+        return changes.cumsum()
+
+    @cached_property
+    def _forward_from(self) -> list[Curve]:
+        """What the forwards from each stretch on have made."""
+        return [self._curve(~self._backward & (self._stretch >= i)) for i in range(self.points)]
+
+    @cached_property
+    def _gradients_to(self) -> list[Curve]:
+        """The gradients of the parameters of the stretches before each point."""
+        return [self._curve(self._gradient & (self._stretch < j)) for j in range(self.points)]
+
+    @cached_property
+    def _flow(self) -> list[Curve]:
+        """What backward passes make beside gradients of parameters, by the first stretch.
+
+        A part needs no gradient of its input. What only leads there is not made, and what leads
+        there too is freed after its last use inside.
+        """
+        flow = self._backward & ~self._gradient
+        whole = self._curve(flow) + self._inner
+        found = []
+        for _, last in self.memory.backwards:
+            leaving = np.flatnonzero(flow & (self._born <= last) & (self._freed > last))
+            changes = np.zeros(self._end + 2, dtype=np.int64)
+            for k in leaving:
+                inside = [time for time in self.memory.held[k].used if time <= last]
+                changes[max(inside) + 1 if inside else self._born[k]] -= self._size[k]
+            found.append(whole + changes.cumsum())
+        return found
+
+    @cached_property
+    def peaks(self) -> Matrix:
+        """The peak of the part from point i to point j, at [i, j], with its head."""
+        found = np.zeros((self.points, self.points), dtype=np.int64)
+        for i in range(self.points):
+            for j in range(i + 1, self.points):
+                found[i, j] = self.peak(i, j).size
+        return found
+
+    def peak(self, i: int, j: int) -> RangePeak:
+        """The peak of the part from point i to point j."""
+        head = self._head(j)
+        moments = [self._forward(i, j), self._at_head(i, j, head), self._backward_pass(i, j, head)]
+        return max([*moments, self._optimizer(i, j, head)], key=lambda found: found.size)
+
+    def _head(self, j: int) -> HeadMemory:
+        return self.memory.heads[j - 1] if 0 < j < self.points - 1 else HeadMemory()
+
+    def parameters(self, i: int, j: int) -> Mapping[str, int]:
+        """The bytes of each parameter that the part trains, by name."""
+        return {k: v for each in self.memory.parameters[i:j] for k, v in each.items()}
+
+    def _entering(self, i: int, j: int) -> list[Crossing]:
+        """What the part reads and does not hand on."""
+        handed_on = {c.storage for c in self._leaving(j)}
+        return [c for c in self.memory.crossing[i] if c.storage not in handed_on]
+
+    def _leaving(self, j: int) -> tuple[Crossing, ...]:
+        return self.memory.crossing[j] if j < self.points - 1 else ()
+
+    def _passing(self, i: int, j: int) -> int:
+        """Bytes of what the part hands on as it was given it."""
+        return sum(c.size for c in self._leaving(j) if self._is_from_before(c, i))
+
+    def _is_from_before(self, crossing: Crossing, i: int) -> bool:
+        return crossing.storage < 0 or int(self._stretch[crossing.storage]) < i
+
+    def _forward(self, i: int, j: int) -> RangePeak:
+        first, last = self.memory.forwards[i][0], self.memory.forwards[j - 1][1]
+        curve = self._forward_from[i][first : last + 1] + self._inner[first : last + 1]
+        if not len(curve):
+            return RangePeak(0, 0, 0, 0, 0)
+        time = first + int(curve.argmax())
+        total = int(curve.max())
+        start = self.memory.forwards[-1][1]
+        alive = ~self._backward & (self._stretch >= i) & (self._born <= time)
+        saved = int(self._size[alive & (self._freed > start)].sum())
+        given = sum(c.size for c in self._entering(i, j)) + self._passing(i, j)
+        saved = min(saved, total)
+        return RangePeak(total + given, saved + given, 0, total - saved, 0)
+
+    def _at_head(self, i: int, j: int, head: HeadMemory) -> RangePeak:
+        """While the head runs: all that the forward has left."""
+        last = self.memory.forwards[j - 1][1]
+        alive = ~self._backward & (self._stretch >= i) & (self._born <= last)
+        left = int(self._size[alive & (self._freed > last)].sum())
+        left += sum(c.size for c in self._entering(i, j)) + self._passing(i, j)
+        return RangePeak(left + head.run, left, 0, 0, head.run)
+
+    def _backward_pass(self, i: int, j: int, head: HeadMemory) -> RangePeak:
+        first, last = self.memory.backwards[j - 1][0], self.memory.backwards[i][1]
+        if first > last:
+            return RangePeak(0, 0, 0, 0, 0)
+        times = slice(first, last + 1)
+        saved = self._forward_from[i][times].copy()
+        for each in self._leaving(j):
+            if self._is_from_before(each, i):
+                saved += each.size
+                continue
+            freed = int(self._freed[each.storage])
+            saved[max(0, freed + 1 - first) :] += each.size
+        for each in self._entering(i, j):
+            inside = [s for s in each.savers if i <= s < j]
+            if inside:
+                until = self.memory.backwards[inside[0]][1]
+                saved[: max(0, until + 1 - first)] += each.size
+        gradients = self._gradients_to[j][times]
+        flow = self._flow[i][times]
+        total = saved + gradients + flow
+        at = int(total.argmax())
+        size = int(total[at]) + head.gradients
+        return RangePeak(size, int(saved[at]), int(gradients[at]), int(flow[at]), head.gradients)
+
+    def _optimizer(self, i: int, j: int, head: HeadMemory) -> RangePeak:
+        trained = self.parameters(i, j).values()
+        optimizer = self.memory.optimizer
+        largest = max([head.largest, *trained])
+        every = sum(trained) + head.gradients
+        temporaries = int(optimizer.temporaries * (every if optimizer.of_all else largest))
+        left = sum(c.size for c in self._leaving(j))
+        gradients = sum(trained)
+        size = gradients + head.gradients + temporaries + left
+        return RangePeak(size, left, gradients, temporaries, head.gradients)
+
+
+def points_of(memory: TrainingMemory, cuts: Sequence[Boundary]) -> list[int]:
+    """The points of the start, of cuts in order, and of the end."""
+    index = {after: k + 1 for k, after in enumerate(memory.ends)}
+    return [0, *(index[cut.after] for cut in cuts), len(memory.ends) + 1]
+
+
+def partition_peaks(memory: TrainingMemory, cuts: Sequence[Boundary]) -> list[int]:
+    """What training holds while each part trains, at its peak, in bytes."""
+    points, ranges = points_of(memory, cuts), Ranges(memory)
+    fees = head_fees(memory)
+    always = static_bytes(memory) + sum(fees[p - 1] for p in points[1:-1])
+    return [always + ranges.peak(i, j).size for i, j in pairwise(points)]
+
+
+def static_bytes(memory: TrainingMemory) -> int:
+    """What is held all along, without heads: the model, its optimizers' state, the batch."""
+    return memory.model + memory.state + memory.batch
+
+
+def head_fees(memory: TrainingMemory) -> list[int]:
+    """What the head of each point between stretches holds all along."""
+    return [head.parameters + head.state for head in memory.heads]

@@ -1,0 +1,162 @@
+"""The partition, or the batch, with which training fits a budget of memory."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from fxtransport.errors import MemoryBudgetError
+from fxtransport.ir import Balance, Boundary
+from fxtransport.planner import Planner
+from fxtransport.report.words import size
+from fxtransport.training.memory import StepMemory
+
+CUDA_CONTEXT = 600 * 2**20
+"""Bytes. What a CUDA context and the workspaces of cuBLAS and cuDNN take."""
+FRAGMENTATION = 0.03
+"""The share of a budget that is left for fragmentation, and for what kernels take."""
+_UNSURE = 1.06
+"""By how much a prediction may exceed what is then measured."""
+_START, _MOST = 32, 2**20
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What fits."""
+
+    modules: int
+    balance: Balance
+    cuts: tuple[Boundary, ...]
+    names: tuple[str, ...]
+    """The cuts as ``--cut`` takes them."""
+    batch_size: int
+    memory: StepMemory
+    checkpoint_activations: bool = False
+    """Whether activations are computed again in the backward pass of each part."""
+
+    @property
+    def peak_bytes(self) -> int:
+        """The peak of training."""
+        return self.memory.peak_bytes
+
+
+def reserve_of(budget: int, device: str) -> int:
+    """How much of a budget is not for tensors, in bytes.
+
+    On CUDA, a context and workspaces take 600 MiB. On all devices, 3 % are left for fragmentation.
+    """
+    return int(budget * FRAGMENTATION) + (CUDA_CONTEXT if device.startswith("cuda") else 0)
+
+
+def fit_modules(planner: Planner, budget: int, modules: int | None = None) -> Fit:
+    """The smallest number of parts with which a batch fits, with the cuts of least memory.
+
+    Args:
+        planner: For the batch size.
+        budget: Bytes, the reserve included.
+        modules: The number of parts; None: the smallest that fits.
+
+    Raises:
+        MemoryBudgetError: nothing fits; the error says what would.
+    """
+    limit = budget - reserve_of(budget, planner.training.device)
+    tried = list(_candidates(planner, limit, modules))
+    fitting = [fit for fit in tried if fit.peak_bytes <= limit]
+    if fitting:
+        return fitting[0]
+    raise MemoryBudgetError(_too_little(planner, budget, tried, modules))
+
+
+def _candidates(planner: Planner, limit: int, modules: int | None) -> Iterator[Fit]:
+    """Measured partitions, until one fits: those that are predicted to, else the least one.
+
+    What else may make a model fit, such as computing activations again, is another candidate
+    after these.
+    """
+    counts = range(1, planner.most() + 1) if modules is None else (modules,)
+    least: Fit | None = None
+    beside = 0
+    predictions = []
+    for count in counts:
+        predicted = planner.end_to_end.peak_bytes if count == 1 else None
+        row = planner.row(count, Balance.MEMORY)
+        predicted = row.peak_bytes + beside if predicted is None else predicted
+        predictions.append((predicted, count))
+        if predicted > limit * _UNSURE:
+            continue
+        least = _measured(planner, row.cuts)
+        yield least
+        if least.peak_bytes <= limit:
+            return
+        # a teacher, say, is not in the prediction
+        beside = max(beside, least.peak_bytes - row.peak_bytes)
+    if least is None:
+        count = min(predictions)[1]
+        yield _measured(planner, planner.row(count, Balance.MEMORY).cuts)
+
+
+def _measured(planner: Planner, cuts: tuple[Boundary, ...]) -> Fit:
+    memory = planner.measure(cuts) if cuts else planner.end_to_end
+    names = planner.names(cuts)
+    return Fit(len(cuts) + 1, Balance.MEMORY, cuts, names, planner.batch_size, memory)
+
+
+def fit_batch(planner: Planner, budget: int, modules: int | None = None) -> Fit:
+    """The largest batch that fits, in the smallest number of parts with which it does.
+
+    Args:
+        planner: For any batch size.
+        budget: Bytes, the reserve included.
+        modules: The number of parts; None: any.
+
+    Raises:
+        MemoryBudgetError: not even one sample fits.
+    """
+    limit = budget - reserve_of(budget, planner.training.device)
+    below, above = 0, _MOST
+    batch_size, known = _START, {}
+    fit: Fit | None = None
+    while below + 1 < above:
+        found = _least(planner.at(batch_size), modules)
+        known[batch_size] = found.peak_bytes
+        if found.peak_bytes <= limit:
+            below, fit = batch_size, found
+        else:
+            above = batch_size
+        batch_size = _next(known, limit, below, above)
+    if fit is None:
+        return fit_modules(planner.at(1), budget, modules)
+    return fit_modules(planner.at(below), budget, modules)
+
+
+def _least(planner: Planner, modules: int | None) -> Fit:
+    """The partition of least memory."""
+    counts = range(2, planner.most() + 1) if modules is None else (modules,)
+    rows = [planner.row(count, Balance.MEMORY) for count in counts]
+    if not rows or modules == 1:
+        return _measured(planner, ())
+    return _measured(planner, min(rows, key=lambda row: row.peak_bytes).cuts)
+
+
+def _next(known: dict[int, int], limit: int, below: int, above: int) -> int:
+    """The batch size to try: memory grows linearly with it."""
+    if len(known) == 1:
+        (only,) = known
+        return max(1, only // 2) if above == only else only * 2
+    (b0, m0), (b1, m1) = sorted(known.items(), key=lambda item: abs(item[1] - limit))[:2]
+    slope = (m1 - m0) / (b1 - b0)
+    guess = int(b0 + (limit - m0) / slope) if slope > 0 else (below + above) // 2
+    return min(max(guess, below + 1), above - 1)
+
+
+def _too_little(planner: Planner, budget: int, tried: list[Fit], modules: int | None) -> str:
+    best = min(tried, key=lambda fit: fit.peak_bytes)
+    needed = best.peak_bytes
+    while needed - reserve_of(needed, planner.training.device) < best.peak_bytes:
+        needed = needed + max(1, best.peak_bytes // 100)
+    parts = "part" if best.modules == 1 else "parts"
+    among = "" if modules is None else f" in {modules} {parts}"
+    return (
+        f"training with batches of {planner.batch_size}{among} does not fit into {size(budget)}: "
+        f"the least is {size(best.peak_bytes)}, in {best.modules} {parts}, for which a budget of "
+        f"{size(needed)} is enough; give a smaller batch_size, or leave it out for the largest "
+        "that fits"
+    )

@@ -1,0 +1,217 @@
+"""What training a model holds in memory for any partition, and which partitions fit a budget."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+from fxtransport.analysis.choosing import Chooser
+from fxtransport.analysis.hand_cuts import place_cuts
+from fxtransport.analysis.ranges import Ranges, head_fees, points_of, static_bytes
+from fxtransport.analysis.segments import plan_heads
+from fxtransport.compiler import program_of
+from fxtransport.errors import PartitionError
+from fxtransport.ir import Amp, Balance, Boundaries, Boundary, Costs, TrainingMemory
+from fxtransport.objectives import Objective
+from fxtransport.passes.base import Pass
+from fxtransport.passes.lower import Lower
+from fxtransport.passes.memory import CountMemory
+from fxtransport.passes.partition import Partition
+from fxtransport.passes.pipeline import run_passes
+from fxtransport.program import Program
+from fxtransport.program_options import configure_passes
+from fxtransport.submodule import Target
+from fxtransport.training import (
+    EndToEnd,
+    OptimizerSettings,
+    Schedule,
+    TrainerSettings,
+    Transfer,
+)
+from fxtransport.training.memory import MemoryKind, StepMemory, step_memory
+from fxtransport.unit import Unit
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a program is to be trained."""
+
+    objective: Callable[[int], Objective]
+    """What K parts minimize."""
+    schedule: Schedule
+    """That of several parts."""
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    settings: TrainerSettings = field(default_factory=TrainerSettings)
+    device: str = "cpu"
+    transfer: Callable[[Program], Transfer | None] = lambda _: None
+    """What a program is kept near to."""
+    whole: Callable[[int], Objective] | None = None
+    """What the whole minimizes, end to end; what the parts do if None."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A partition, and what training by it holds."""
+
+    modules: int
+    balance: Balance
+    cuts: tuple[Boundary, ...]
+    peak_bytes: int
+    kinds: Mapping[MemoryKind, int]
+    """What the peak consists of, in bytes."""
+    flops: int
+    """Floating-point operations of one training step, heads included."""
+
+
+class Planner:
+    """What training holds, for one model and batch size.
+
+    A step of the whole is rehearsed without data, once. That of any part follows from it, so
+    that all partitions can be compared; single ones can be measured.
+
+    Args:
+        target: The model, on any device; its weights do not matter.
+        options: The options of programs, such as ``head``.
+        training: How it is to be trained.
+        batch_size: Samples in a batch.
+    """
+
+    def __init__(
+        self, target: Target, options: Mapping[str, Any], training: Training, batch_size: int
+    ) -> None:
+        self.target = target
+        self.training = training
+        self.batch_size = batch_size
+        self.options = {
+            **options,
+            "modules": 1,
+            "cuts": (),
+            "balance": Balance.MEMORY.value,
+            "batch_size": -(-batch_size // training.settings.accumulate),
+            "optimizer": training.optimizer.name,
+            "amp": training.settings.amp or Amp.NONE.value,
+        }
+
+    def at(self, batch_size: int) -> "Planner":
+        """A planner for another batch size."""
+        return Planner(self.target, self.options, self.training, batch_size)
+
+    @cached_property
+    def unit(self) -> Unit:
+        """The model with all that the compiler knows."""
+        passes = [self._configured(step) for step in configure_passes(self.options)]
+        return run_passes(Unit(self.target.model, self.target.example), passes)
+
+    def _configured(self, step: Pass) -> Pass:
+        if not isinstance(step, CountMemory):
+            return step
+        measures = self.training.objective(1).cost is not None
+        return replace(step, measure=measures, device=self.training.device)
+
+    @cached_property
+    def memory(self) -> TrainingMemory:
+        """What the step of the whole holds."""
+        return self.unit.fact(TrainingMemory)
+
+    @cached_property
+    def _ranges(self) -> Ranges:
+        return Ranges(self.memory)
+
+    @cached_property
+    def _chooser(self) -> Chooser:
+        return Chooser(self.unit)
+
+    def most(self, balance: Balance = Balance.MEMORY) -> int:
+        """The largest number of parts."""
+        return self._chooser.most(balance)
+
+    def rows(self, balances: Sequence[Balance] = tuple(Balance)) -> Iterator[Row]:
+        """Every number of parts and every balance."""
+        for modules in range(2, self.most() + 1):
+            for balance in balances:
+                try:
+                    yield self.row(modules, balance)
+                except PartitionError:
+                    # there are fewer places for this balance
+                    continue
+
+    def row(self, modules: int, balance: Balance) -> Row:
+        """The best partition into so many parts by a balance.
+
+        Raises:
+            PartitionError: there are too few places to cut.
+        """
+        cuts = self._chooser.choose(modules, balance).cuts
+        return self._row(cuts, balance)
+
+    def _row(self, cuts: tuple[Boundary, ...], balance: Balance) -> Row:
+        memory, ranges = self.memory, self._ranges
+        points = points_of(memory, cuts)
+        pairs = list(pairwise(points))
+        peaks = [ranges.peak(i, j) for i, j in pairs]
+        heaviest = max(range(len(peaks)), key=lambda k: peaks[k].size)
+        peak = peaks[heaviest]
+        fees = sum(head_fees(memory)[p - 1] for p in points[1:-1])
+        pieces = self.training.settings.accumulate
+        kinds = {
+            MemoryKind.PARAMETERS: memory.model,
+            MemoryKind.GRADIENTS: peak.gradients,
+            MemoryKind.OPTIMIZER: memory.state,
+            MemoryKind.ACTIVATIONS: peak.activations + memory.batch * pieces,
+            MemoryKind.TEMPORARIES: peak.temporaries,
+            MemoryKind.HEADS: fees + peak.heads,
+        }
+        total = static_bytes(memory) + memory.batch * (pieces - 1) + fees + peak.size
+        return Row(len(pairs), balance, cuts, total, kinds, self._flops(cuts))
+
+    def _flops(self, cuts: tuple[Boundary, ...]) -> int:
+        """Of a step: the forward once, the backward twice as much."""
+        own = sum(cost.flops for cost in self.unit.fact(Costs).nodes.values())
+        heads = sum(cost.flops for cost in plan_heads(self.unit, cuts).costs)
+        return 3 * (own + heads) * self.batch_size
+
+    def program(self, cuts: tuple[Boundary, ...]) -> Program:
+        """The program of a partition."""
+        boundaries = replace(self.unit.fact(Boundaries), cuts=cuts)
+        unit = Partition().run(self.unit.with_facts(boundaries))
+        return program_of(Lower().run(unit))
+
+    def measure(self, cuts: tuple[Boundary, ...]) -> StepMemory:
+        """What training by a partition holds, by rehearsing it; end to end without cuts."""
+        training, program = self.training, self.program(cuts)
+        objective = training.objective
+        if not cuts and training.whole is not None:
+            objective = training.whole
+        schedule = training.schedule if cuts else EndToEnd(1)
+        return step_memory(
+            program,
+            objective(len(cuts) + 1),
+            schedule,
+            batch_size=self.batch_size,
+            device=training.device,
+            optimizer=training.optimizer,
+            settings=training.settings,
+            transfer=training.transfer(program),
+        )
+
+    @cached_property
+    def end_to_end(self) -> StepMemory:
+        """What end-to-end training holds."""
+        return self.measure(())
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations of a step end to end."""
+        return self._flops(())
+
+    def names(self, cuts: Sequence[Boundary]) -> tuple[str, ...]:
+        """Cuts as ``--cut`` takes them: after modules where one ends there, else after nodes."""
+        return tuple(self._name(cut) for cut in cuts)
+
+    def _name(self, cut: Boundary) -> str:
+        try:
+            (placed,) = place_cuts(self.unit, [cut.path])
+        except PartitionError:
+            return cut.after
+        return cut.path if placed.after == cut.after else cut.after

@@ -1,0 +1,126 @@
+"""Predicted partitions against rehearsed ones, and against all others."""
+
+from itertools import combinations, pairwise
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from fxtransport.analysis.line import legal_line
+from fxtransport.analysis.ranges import partition_peaks
+from fxtransport.errors import MemoryBudgetError
+from fxtransport.example_inputs import example_of
+from fxtransport.fitting import fit_batch, fit_modules, reserve_of
+from fxtransport.ir import Balance
+from fxtransport.planner import Planner
+from fxtransport.planning import make_training
+from fxtransport.submodule import Target
+from tests.networks import VectorBlock
+
+
+class Wide(nn.Module):
+    """A residual block with a layer of any width inside."""
+
+    def __init__(self, features: int, width: int) -> None:
+        super().__init__()
+        self.up = nn.Linear(features, width)
+        self.down = nn.Linear(width, features)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.down(torch.relu(self.up(x)))
+
+
+def planner_of(widths: list[int], batch_size: int, features: int = 8) -> Planner:
+    with torch.device("meta"):
+        blocks = [Wide(features, width) for width in widths]
+        model = nn.Sequential(*blocks, nn.Linear(features, 3))
+    target = Target(model, example_of(model, torch.empty(2, features, device="meta")))
+    return Planner(target, {}, make_training("trgl", "momentum", None, "cpu"), batch_size)
+
+
+nets = st.lists(st.integers(4, 96), min_size=2, max_size=4)
+
+
+@settings(max_examples=6, deadline=None)
+@given(nets, st.integers(2, 64), st.integers(2, 3))
+def test_the_minimum_is_that_of_all_partitions(
+    widths: list[int], batch_size: int, modules: int
+) -> None:
+    planner = planner_of(widths, batch_size)
+    every = planner.unit
+    row = planner.row(modules, Balance.MEMORY)
+    line = legal_line(every)
+    steps = line.steps(Balance.MEMORY)
+    last = len(line.boundaries) + 1
+    peaks = []
+    for points in combinations(range(1, last), modules - 1):
+        ends = (0, *points, last)
+        if all(steps[i, j] for i, j in pairwise(ends)):
+            cuts = [line.boundaries[p - 1] for p in points]
+            peaks.append(max(partition_peaks(planner.memory, cuts)))
+    assert row.peak_bytes == min(peaks)
+
+
+@settings(max_examples=4, deadline=None)
+@given(nets, st.integers(16, 64))
+def test_predictions_are_those_of_rehearsals(widths: list[int], batch_size: int) -> None:
+    planner = planner_of(widths, batch_size)
+    for modules in (2, 3):
+        row = planner.row(modules, Balance.MEMORY)
+        measured = planner.measure(row.cuts).peak_bytes
+        assert row.peak_bytes == pytest.approx(measured, rel=0.03)
+
+
+@settings(max_examples=6, deadline=None)
+@given(nets, st.integers(8, 256), st.floats(0.3, 1.1))
+def test_what_fits_never_exceeds_its_budget(
+    widths: list[int], batch_size: int, share: float
+) -> None:
+    planner = planner_of(widths, batch_size)
+    budget = int(planner.end_to_end.peak_bytes * share)
+    try:
+        fit = fit_modules(planner, budget)
+    except MemoryBudgetError as error:
+        assert "the least is" in str(error)
+        return
+    assert fit.batch_size == batch_size
+    assert planner.measure(fit.cuts).peak_bytes <= budget - reserve_of(budget, "cpu")
+
+
+def test_no_balance_is_better_than_memory() -> None:
+    planner = planner_of([64, 4, 32, 8], 32)
+    rows = list(planner.rows())
+    assert {row.balance for row in rows} == set(Balance)
+    for row in rows:
+        best = next(r for r in rows if (r.modules, r.balance) == (row.modules, Balance.MEMORY))
+        assert best.peak_bytes <= row.peak_bytes
+
+
+def test_the_kinds_add_up() -> None:
+    planner = planner_of([64, 4, 32], 32)
+    for row in planner.rows():
+        assert sum(row.kinds.values()) == row.peak_bytes
+
+
+def test_the_largest_batch_is_found() -> None:
+    planner = planner_of([64, 32], 32)
+    budget = 2 * planner.end_to_end.peak_bytes
+    fit = fit_batch(planner, budget)
+    limit = budget - reserve_of(budget, "cpu")
+    assert fit.peak_bytes <= limit
+    more = planner.at(fit.batch_size + 8)
+    assert min(row.peak_bytes for row in more.rows()) > 0.97 * limit
+
+
+def test_a_part_need_not_hold_a_residual() -> None:
+    model = nn.Sequential(
+        nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8), VectorBlock(8), VectorBlock(8)
+    )
+    model.append(nn.Linear(8, 3))
+    target = Target(model, example_of(model, torch.empty(2, 8, device="meta")))
+    planner = Planner(target, {}, make_training("trgl", "momentum", None, "cpu"), 8)
+    assert planner.most() == 5
+    row = planner.row(5, Balance.MEMORY)
+    assert planner.measure(row.cuts).peak_bytes > 0

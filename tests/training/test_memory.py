@@ -1,0 +1,137 @@
+"""Predicted peaks against torch's own trackers, and what they consist of."""
+
+import copy
+from typing import Any
+from unittest import mock
+
+import pytest
+import torch
+from timm import create_model
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.distributed._tools.mem_tracker import MemTracker
+
+from fxtransport import Program, transportify
+from fxtransport.objectives import plain, trgl
+from fxtransport.training import (
+    EndToEnd,
+    MultiLap,
+    OptimizerSettings,
+    Parallel,
+    Sequential,
+    TrainerSettings,
+    steps,
+)
+from fxtransport.training.learner import Learner
+from fxtransport.training.memory import MemoryKind, step_memory
+from tests.networks import DigitsNet
+
+
+def program_of(model: nn.Module, size: int, modules: int) -> Program:
+    example = torch.empty(2, 3, size, size, device="meta")
+    return transportify(model, example, modules=modules, verify=False)
+
+
+def small() -> Program:
+    return transportify(DigitsNet(), torch.empty(2, 1, 8, 8), modules=2, verify=False)
+
+
+def tracked(program: Program, size: int, batch_size: int) -> int:
+    """The peak of the second step of all parts, by torch's tracker, without kernels' workspaces."""
+    with FakeTensorMode() as mode:
+        memo: dict[int, Any] = {}
+        for tensor in (*program.parameters(), *program.buffers()):
+            memo[id(tensor)] = mode.from_tensor(tensor)
+        fake, objective = copy.deepcopy(program, memo).train(), trgl(0.5)
+        settings = TrainerSettings(), torch.device("cpu")
+        learners = [Learner(part, 1, OptimizerSettings(), *settings) for part in fake.parts]
+        images = torch.empty(batch_size, 3, size, size)
+        targets = torch.zeros(batch_size, dtype=torch.int64)
+        tracker = MemTracker()
+        tracker.track_external(fake, images, targets, *(each.optimizer for each in learners))
+        with tracker, mock.patch.object(steps, "require_finite"):
+            for _ in range(2):
+                hidden = [images]
+                for learner in learners:
+                    _, hidden = steps.train_part(learner, objective, steps.drain(hidden), [targets])
+                    tracker.reset_mod_stats()
+        found = tracker.get_tracker_snapshot("peak")
+    return int(sum(device["Total"] for device in found.values()))
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("resnet10t", {"num_classes": 10}),
+        ("vit_tiny_patch16_224", {"num_classes": 10, "depth": 3, "img_size": 32}),
+    ],
+)
+def test_the_peak_is_that_of_the_tracker(name: str, options: dict[str, Any]) -> None:
+    program = program_of(create_model(name, **options), 32, 2)
+    with mock.patch("fxtransport.peaks.convolution_workspace", return_value=0):
+        found = step_memory(program, trgl(0.5), Parallel(1), batch_size=32)
+    assert found.peak_bytes == pytest.approx(tracked(program, 32, 32), rel=0.03)
+    assert found.peak_bytes == max(found.parts)
+
+
+def test_the_kinds_add_up() -> None:
+    program = small()
+    found = step_memory(program, trgl(0.5), Parallel(1), batch_size=64)
+    assert sum(found.kinds.values()) == found.peak_bytes
+    owned = [t for t in program.model_state_dict().values() if t.is_floating_point()]
+    assert found.kinds[MemoryKind.PARAMETERS] >= sum(t.nbytes for t in owned)
+    assert min(found.kinds[kind] for kind in (MemoryKind.HEADS, MemoryKind.ACTIVATIONS)) > 0
+
+
+@pytest.mark.parametrize("name", ["momentum", "adamw", "lamb", "adafactor"])
+def test_optimizers_hold_what_they_hold(name: str) -> None:
+    program = small()
+    found = step_memory(
+        program, plain(), EndToEnd(1), batch_size=4, optimizer=OptimizerSettings(name=name)
+    )
+    real = Learner(
+        copy.deepcopy(program.whole),
+        1,
+        OptimizerSettings(name=name),
+        TrainerSettings(),
+        torch.device("cpu"),
+    )
+    for parameter in real.part.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    real.optimizer.step()
+    state = [v for each in real.optimizer.state.values() for v in each.values()]
+    held = sum(v.nbytes for v in state if isinstance(v, torch.Tensor))
+    assert found.kinds[MemoryKind.OPTIMIZER] == held
+
+
+def test_half_precision_saves_activations() -> None:
+    program = small()
+    full, half = (
+        step_memory(
+            program, plain(), EndToEnd(1), batch_size=256, settings=TrainerSettings(amp=amp)
+        )
+        for amp in (None, "bf16")
+    )
+    assert half.kinds[MemoryKind.ACTIVATIONS] < 0.8 * full.kinds[MemoryKind.ACTIVATIONS]
+
+
+def test_pieces_of_a_batch_save_activations() -> None:
+    program = small()
+    whole, pieces = (
+        step_memory(
+            program, plain(), EndToEnd(1), batch_size=256, settings=TrainerSettings(accumulate=n)
+        )
+        for n in (1, 4)
+    )
+    assert pieces.peak_bytes < 0.6 * whole.peak_bytes
+
+
+def test_parts_in_turn_hold_one_optimizer() -> None:
+    program = small()
+    parallel, sequential, laps = (
+        step_memory(program, trgl(0.5), schedule, batch_size=4)
+        for schedule in (Parallel(1), Sequential(1), MultiLap(1, laps=2))
+    )
+    state = {k: each.kinds for k, each in enumerate((parallel, sequential, laps))}
+    assert state[1][MemoryKind.OPTIMIZER] < state[0][MemoryKind.OPTIMIZER]
+    assert state[2][MemoryKind.OPTIMIZER] == state[0][MemoryKind.OPTIMIZER]
