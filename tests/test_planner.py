@@ -4,7 +4,7 @@ from itertools import combinations, pairwise
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -18,6 +18,10 @@ from fxtransport.planner import Planner
 from fxtransport.planning import make_training
 from fxtransport.submodule import Target
 from tests.networks import VectorBlock
+
+
+GENERATED = (Phase.explicit, Phase.generate)
+"""Shrinking would take minutes."""
 
 
 class Wide(nn.Module):
@@ -43,7 +47,7 @@ def planner_of(widths: list[int], batch_size: int, features: int = 8) -> Planner
 nets = st.lists(st.integers(4, 96), min_size=2, max_size=4)
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=5, deadline=None, phases=GENERATED)
 @given(nets, st.integers(2, 64), st.integers(2, 3))
 def test_the_minimum_is_that_of_all_partitions(
     widths: list[int], batch_size: int, modules: int
@@ -63,17 +67,17 @@ def test_the_minimum_is_that_of_all_partitions(
     assert row.peak_bytes == min(peaks)
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=3, deadline=None, phases=GENERATED)
 @given(nets, st.integers(16, 64))
 def test_predictions_are_those_of_rehearsals(widths: list[int], batch_size: int) -> None:
     planner = planner_of(widths, batch_size)
     for modules in (2, 3):
         row = planner.row(modules, Balance.MEMORY)
         measured = planner.measure(row.cuts).peak_bytes
-        assert row.peak_bytes == pytest.approx(measured, rel=0.03)
+        assert row.peak_bytes == pytest.approx(measured, rel=0.03, abs=1024)
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=5, deadline=None, phases=GENERATED)
 @given(nets, st.integers(8, 256), st.floats(0.3, 1.1))
 def test_what_fits_never_exceeds_its_budget(
     widths: list[int], batch_size: int, share: float

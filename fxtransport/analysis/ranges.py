@@ -75,17 +75,38 @@ class Ranges:
         A part needs no gradient of its input. What only leads there is not made, and what leads
         there too is freed after its last use inside.
         """
-        flow = self._backward & ~self._gradient
-        whole = self._curve(flow) + self._inner
-        found = []
-        for _, last in self.memory.backwards:
-            leaving = np.flatnonzero(flow & (self._born <= last) & (self._freed > last))
-            changes = np.zeros(self._end + 2, dtype=np.int64)
-            for k in leaving:
-                inside = [time for time in self.memory.held[k].used if time <= last]
-                changes[max(inside) + 1 if inside else self._born[k]] -= self._size[k]
-            found.append(whole + changes.cumsum())
-        return found
+        whole = self._curve(self._backward & ~self._gradient) + self._inner
+        return [
+            whole + self._not_made(first, last).cumsum() for first, last in self.memory.backwards
+        ]
+
+    def _not_made(self, first: int, last: int) -> NDArray[np.int64]:
+        """What a part does not hold whose first stretch has its backward at these times.
+
+        Backwards in time: an operator does not run if nothing needs what it makes, and what only
+        such operators read is not needed either.
+        """
+        changes = np.zeros(self._end + 2, dtype=np.int64)
+        here = (self._born <= last) & (self._freed >= first) & self._backward
+        made: dict[int, list[int]] = {}
+        for k in np.flatnonzero(here):
+            made.setdefault(int(self._born[k]), []).append(int(k))
+        idle: set[int] = set()
+        for time in sorted(made, reverse=True):
+            needed = False
+            for k in made[time]:
+                read = [t for t in self.memory.held[k].used if t in made and t <= last]
+                until = max([t for t in read if t not in idle], default=time - 1)
+                leads_out = self._freed[k] > last or any(t in idle for t in read)
+                if self._gradient[k] or not leads_out:
+                    needed = True
+                    continue
+                needed |= until >= time
+                changes[until + 1] -= self._size[k]
+                changes[min(int(self._freed[k]), self._end) + 1] += self._size[k]
+            if not needed:
+                idle.add(time)
+        return changes
 
     @cached_property
     def peaks(self) -> Matrix:
