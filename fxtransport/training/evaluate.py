@@ -11,8 +11,8 @@ from fxtransport.modes import eval_mode
 from fxtransport.objectives.objective import logits_of
 from fxtransport.program import Program
 from fxtransport.training.devices import move_to, program_device
+from fxtransport.training.learner import autocast
 from fxtransport.training.reports import Exit
-from fxtransport.training.steps import autocast
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from fxtransport.program import PartOutput, Program
-from fxtransport.training.steps import autocast
+from fxtransport.training.learner import autocast
 
 
 class FrozenParts:

@@ -10,7 +10,7 @@ import torch
 from fxtransport.objectives.transfer import Reference, Regularizer
 from fxtransport.training.batches import Epochs
 from fxtransport.training.cache import check_cacheable
-from fxtransport.training.steps import autocast
+from fxtransport.training.learner import autocast
 from fxtransport.training.teacher import Teacher
 from fxtransport.training.teacher_cache import CachedTeacher
 
