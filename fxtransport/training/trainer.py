@@ -126,6 +126,11 @@ class Trainer:
         return self._engine.state.position
 
     @property
+    def graphs(self) -> int:
+        """How many graphs ``torch.compile`` has compiled for it; 0 where nothing is compiled."""
+        return self._engine.graphs
+
+    @property
     def phase(self) -> Phase:
         """The present phase; after the end, the last."""
         return self._engine.phase

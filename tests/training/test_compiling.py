@@ -157,11 +157,11 @@ def test_a_signal_to_the_group_while_it_compiles(tmp_path: Path) -> None:
         from torch._inductor import cpp_builder
 
         run, told = cpp_builder.run_compile_cmd, []
-        def announced(*args):
+        def announced(*args, **kwargs):
             if not told:
                 told.append(1)
                 print("compiles", flush=True)
-            return run(*args)
+            return run(*args, **kwargs)
         cpp_builder.run_compile_cmd = announced
         settings = TrainerSettings(seed=0, compile="inductor")
         program, folder = program_of(calm), sys.argv[1]
@@ -173,17 +173,17 @@ def test_a_signal_to_the_group_while_it_compiles(tmp_path: Path) -> None:
             sys.exit(error.exit_code)
     """
     environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(code), str(tmp_path / "run")],
         stdout=subprocess.PIPE,
         text=True,
         env=environment,
         start_new_session=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "compiles\n"
-    time.sleep(0.5)  # so that the compiler runs
-    os.killpg(process.pid, signal.SIGTERM)
-    rest = process.stdout.read()
-    assert process.wait() == 128 + signal.SIGTERM
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "compiles\n"
+        time.sleep(0.5)  # so that the compiler runs
+        os.killpg(process.pid, signal.SIGTERM)
+        rest = process.stdout.read()
+    assert process.returncode == 128 + signal.SIGTERM
     assert "SIGTERM ended the run after step 1; everything is saved" in rest
