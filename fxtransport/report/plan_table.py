@@ -1,6 +1,6 @@
 """The table and the curve that ``fxtransport plan`` prints."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fxtransport.report.words import bar, plural, size
@@ -47,19 +47,31 @@ def _table(found: "MemoryPlan") -> Any:
     for title in ("peak", "saved", *kinds, "step"):
         table.add_column(str(title), justify="right", no_wrap=True)
     whole = found.end_to_end
-    table.add_row("1", "end to end", *_cells(whole, whole))
-    for row in found.rows:
-        table.add_row(str(row.modules), row.balance, *_cells(row, whole))
+    least = min(row.peak_bytes for row in (whole, *found.rows))
+    table.add_row("1", "end to end", *_cells(whole, whole, least))
+    for balances, row in _by_cuts(found.rows):
+        table.add_row(str(row.modules), ", ".join(balances), *_cells(row, whole, least))
     return table
 
 
-def _cells(row: "PlanRow", whole: "PlanRow") -> list[str]:
+def _by_cuts(rows: Iterable["PlanRow"]) -> Iterator[tuple[list[str], "PlanRow"]]:
+    """Each partition once, with all balances that it is the best of."""
+    found: dict[tuple[str, ...], tuple[list[str], PlanRow]] = {}
+    for row in rows:
+        found.setdefault(tuple(row.cuts), ([], row))[0].append(row.balance)
+    yield from found.values()
+
+
+def _cells(row: "PlanRow", whole: "PlanRow", least: int) -> list[str]:
     saved = 1 - row.peak_bytes / whole.peak_bytes
     step = f"×{row.step_time:.3f}"
     if row.seconds is not None:
         step += f" {row.seconds:.3g} s"
     kinds = [size(number) for number in row.kinds.values()]
-    return [size(row.peak_bytes), f"{100 * saved:.0f} %", *kinds, step]
+    peak = size(row.peak_bytes)
+    if row.peak_bytes == least:
+        peak = f"[bold green]{peak}[/]"
+    return [peak, f"{100 * saved:.0f} %", *kinds, step]
 
 
 def _curve(found: "MemoryPlan") -> list[str]:
