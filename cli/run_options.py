@@ -19,7 +19,6 @@ from fxtransport.runs.config import (
     merge_values,
     parse_assignments,
     read_config,
-    read_run,
 )
 from fxtransport.runs.keys import Key, all_keys
 
@@ -139,6 +138,8 @@ def _begin(
 
 def _resume(run: Path, changes: "Values", *, trust_files: bool) -> "Config":
     """The configuration of a run that is resumed."""
+    from fxtransport.runs.identity import read_run
+
     saved = read_run(run)
     config = saved.with_changes(_fix_names(changes), run)
     for path in MODELS:

@@ -7,6 +7,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from fxtransport.data.contents import images_hash
+from fxtransport.data.fingerprints import combined, named
 from fxtransport.data.holdout import HoldOut, SplitSamples
 from fxtransport.data.sets import Images, ImageSet, classes_of
 from fxtransport.data.streams import Batch, Samples, Subset
@@ -35,6 +37,10 @@ class ImageSamples:
         fetched = [self.images[i] for i in indices]
         inputs = [self.transform(image.convert(self.mode)) for image, _ in fetched]
         return torch.stack(inputs), torch.tensor([target for _, target in fetched])
+
+    def fingerprint(self) -> str | None:
+        """A hash of the images and their classes, and of how they are transformed."""
+        return combined(images_hash(self.images), self.mode, named(self.transform))
 
 
 def split_images(images: ImageSet, hold_out: HoldOut, transforms: Transforms) -> SplitSamples:

@@ -1,7 +1,10 @@
 """Sets of images on disk, opened by timm and torchvision, and the splits that they have."""
 
+import hashlib
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -9,6 +12,10 @@ from PIL import Image, UnidentifiedImageError
 
 from fxtransport.errors import UsageError
 
+READERS = 8
+"""How many threads read files to hash them; they wait for the disk."""
+DIGEST = 16
+"""The number of bytes of an image's hash."""
 FOLDER_NAMES = ("folder", "imagefolder", "imagenet")
 TEST_FOLDERS = ("test",)
 TRAIN_FOLDERS = ("train", "training")
@@ -113,6 +120,28 @@ class ReaderImages:
             name = self.reader.filename(index, absolute=True)
             raise UsageError(f"{name}: cannot be read as an image: {error}") from error
         return image, int(target)
+
+    @cached_property
+    def hashes(self) -> tuple[bytes, ...]:
+        """A hash of each image's file. All files are read, by several threads.
+
+        Raises:
+            UsageError: one cannot be read.
+        """
+        with ThreadPoolExecutor(READERS) as pool:
+            return tuple(pool.map(self._hash, range(len(self))))
+
+    def _hash(self, index: int) -> bytes:
+        try:
+            name = Path(self.reader.filename(index, absolute=True))
+            if name.exists() and not name.is_file():
+                # opening a pipe would wait for ever
+                raise UsageError(f"{name} is not a file")
+            file, *_ = self.reader[index]
+            with file:
+                return hashlib.blake2b(file.read(), digest_size=DIGEST).digest()
+        except OSError as error:
+            raise UsageError(f"{name}: cannot be read: {error.strerror}") from error
 
 
 def open_set(name: str, location: Location) -> ImageSet:

@@ -155,21 +155,10 @@ def read_config(path: Path) -> dict[str, Any]:
     return values
 
 
-def read_run(run: Path) -> Config:
-    """The configuration that is saved with a run.
-
-    Raises:
-        UsageError: the folder does not hold a run.
-        CheckpointError: the run is of a version that this one does not read.
-    """
-    from fxtransport.training.checkpoint import RunFolder
-
-    path = run / CONFIG
-    if not path.is_file():
-        raise UsageError(f"{run} does not hold a run of fxtransport train: it has no {CONFIG}")
-    # before its keys, whose names may have changed since
-    RunFolder(run).check_format()
-    return complete_config(read_config(path))
+def default_of(path: str) -> Any:
+    """The value of a key that is not set, where that depends on no other key; else None."""
+    default = all_keys()[path].default
+    return None if isinstance(default, DefaultBy) else default
 
 
 def parse_assignments(texts: Iterable[str]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import torch
 
 from fxtransport.program import Program
 from fxtransport.runs.config import CONFIG, Config
+from fxtransport.runs.identity import check_same_config, describe_config
 from fxtransport.runs.recipe import Recipe
 from fxtransport.runs.settings import make_settings
 from fxtransport.runs.transfer import prepare_transfer
@@ -54,8 +55,10 @@ def fit_run(
         observers=observers,
         monitors=_monitors(recipe, program),
         transfer=transfer,
+        about={"config": describe_config(recipe.config)},
     )
     if resume:
+        check_same_config(folder, recipe.config)
         trainer.restore()
     write_config(folder, recipe.config)
     data = recipe.data

@@ -10,11 +10,13 @@ from fxtransport.errors import UsageError
 from fxtransport.names import check_trusted, resolve
 from fxtransport.origin import Origin
 from fxtransport.program import Program
-from fxtransport.runs.config import CONFIG, Config, Values, read_run
+from fxtransport.runs.config import CONFIG, Config, Values
+from fxtransport.runs.identity import read_run
 from fxtransport.runs.recipe import make_recipe
 from fxtransport.runs.settings import RunSettings, make_settings
 from fxtransport.training import Best, Exit
 from fxtransport.training.checkpoint import Checkpoint, KeptWeights, RunFolder
+from fxtransport.training.identity import check_same_data, describe_data
 from fxtransport.weights import load_weights
 
 
@@ -75,7 +77,8 @@ def load_run(
     Raises:
         UsageError: the folder does not hold a run, there are no such weights, or the model needs
             a Python file and ``trust_files`` is not given.
-        CheckpointError: the weights cannot be read.
+        CheckpointError: the weights cannot be read, or the configuration or the data is not what
+            the run began with.
     """
     run = Path(folder)
     config = read_run(run)
@@ -92,6 +95,10 @@ def load_run(
         raise UsageError("the weights after an epoch are one set: leave out last and average")
 
     recipe = make_recipe(config)
+    data = recipe.data
+    check_same_data(
+        checkpoint.summary.get("data") or {}, describe_data(data.train, data.validation, data.test)
+    )
     program = recipe.program(new=False)
     averaged = state["ema"] is not None and average is not False
     if kept is not None:

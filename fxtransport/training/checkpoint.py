@@ -139,14 +139,18 @@ class RunFolder:
         """Flush a file to the disk and rename it to its name in the folder."""
         put(beside, self.path / name)
 
-    def check_format(self) -> None:
-        """See that this version reads the last checkpoint, if there is one.
+    def summary(self) -> dict[str, Any] | None:
+        """What the last checkpoint says of the run; None if there is none.
 
         Raises:
-            CheckpointError: it does not, or the checkpoint is damaged.
+            CheckpointError: this version does not read it, or it is damaged.
         """
-        if self.has_checkpoint:
-            self._read_description()
+        if not self.has_checkpoint:
+            return None
+        found = self._read_description().get("summary")
+        if not isinstance(found, dict):
+            raise CheckpointError(f"{self.path / CHECKPOINT} is damaged: it has no summary")
+        return found
 
     def _read_description(self) -> dict[str, Any]:
         path = self.path / CHECKPOINT

@@ -1,12 +1,14 @@
 """Save a run and restore it."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 from fxtransport.errors import CheckpointError, TrainingError, UsageError
 from fxtransport.randomness import restore_random_state
 from fxtransport.training.checkpoint import CHECKPOINT, Checkpoint, KeptWeights, RunFolder
+from fxtransport.training.identity import check_same_data, check_same_run
 from fxtransport.training.reports import Position
 from fxtransport.training.state import RunState
 from fxtransport.training.steps import LossError
@@ -22,6 +24,7 @@ class Saver:
         description: What must be the same when the run is resumed, as JSON.
         keep_every: Keep the weights after every so many epochs, and those of the beginning;
             None: only the last checkpoint and the best weights are kept.
+        about: What else is kept in checkpoints, as JSON; None: what the last one says.
     """
 
     def __init__(
@@ -30,11 +33,14 @@ class Saver:
         state: RunState,
         description: dict[str, Any],
         keep_every: int | None = None,
+        about: Mapping[str, Any] | None = None,
     ) -> None:
         self.folder = folder
         self._state = state
         self._description = description
         self._keep_every = keep_every
+        self._about = about
+        self._data: Mapping[str, Any] = {}
         self._kept: tuple[KeptWeights, ...] = ()
         self._random: dict[str, Any] | None = None
         self._saved_at = time.monotonic()
@@ -60,6 +66,8 @@ class Saver:
         best = self._state.best
         summary = {
             "run": self._description,
+            "data": self._data,
+            "about": self._about or {},
             "position": asdict(self._state.position),
             "best": best.record and asdict(best.record),
         }
@@ -67,6 +75,16 @@ class Saver:
         state = self._state.state_dict()
         self.folder.write(Checkpoint(summary, state, best.weights, self._kept))
         self.saved, self._saved_at = self._state.position, time.monotonic()
+
+    def check_data(self, data: Mapping[str, Any]) -> None:
+        """Note what the run trains and is measured on; see that it is what the run began with.
+
+        Raises:
+            CheckpointError: it is other data.
+        """
+        check_same_data(self._data, data)
+        # a run that goes on with batches that do not tell keeps what it knows
+        self._data = {name: now or self._data.get(name) for name, now in data.items()}
 
     def _keep(self, folder: RunFolder) -> None:
         """Keep the present weights, if an epoch of which they are kept has just ended."""
@@ -89,11 +107,15 @@ class Saver:
         if self.folder is None:
             raise UsageError("the trainer has no run folder to restore from; give it run=…")
         checkpoint = self.folder.read()
-        _check_same_run(checkpoint.summary, self._description)
+        summary = checkpoint.summary
+        check_same_run(_table(summary, "run"), self._description)
         if checkpoint.best is not None:
             # now, not at the end of the run, where it would be too late
             self.folder.verify(checkpoint.best)
         self._state.load_checkpoint(checkpoint)
+        self._data = _table(summary, "data")
+        if self._about is None:
+            self._about = _table(summary, "about")
         self._kept = checkpoint.kept
         self._random = checkpoint.state["random"]
         self.saved = self._state.position
@@ -130,11 +152,13 @@ class Saver:
         )
 
 
-def _check_same_run(summary: dict[str, Any], present: dict[str, Any]) -> None:
-    saved = summary.get("run", {})
-    for name, value in present.items():
-        if saved.get(name) != value:
-            said = "" if name == "program" else f": {saved.get(name)}; this run has {value}"
-            if name == "teacher":
-                said += " (the SHA-256 of its weights); resume with the teacher as it was"
-            raise CheckpointError(f"the checkpoint is of a run with another {name}{said}")
+def _table(summary: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A table of a checkpoint's summary.
+
+    Raises:
+        CheckpointError: it is not there.
+    """
+    found = summary.get(name)
+    if not isinstance(found, dict):
+        raise CheckpointError(f"the checkpoint is damaged: it does not say {name!r} of its run")
+    return found

@@ -31,6 +31,7 @@ _NUMBERS = (
     "ema_warmup",
     "update_frozen_bn",
     "cache_hidden",
+    "seed",
 )
 """The settings that change the numbers of a run. Others may differ when it is resumed."""
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from fxtransport.errors import CheckpointError, UsageError
+from fxtransport.errors import UsageError
 from fxtransport.runs.config import (
     RENAMED,
     complete_config,
@@ -13,7 +13,6 @@ from fxtransport.runs.config import (
     parse_assignments,
     parse_pair,
     read_config,
-    read_run,
 )
 from fxtransport.runs.keys import METHODS
 
@@ -31,7 +30,7 @@ def test_the_file_of_a_configuration_is_read_as_the_same(method: str, tmp_path: 
         }
     )
     (tmp_path / "config.toml").write_text(config.to_toml())
-    assert read_run(tmp_path) == config
+    assert complete_config(read_config(tmp_path / "config.toml")) == config
 
 
 @pytest.mark.parametrize(
@@ -172,8 +171,6 @@ def test_a_file_that_cannot_be_used(tmp_path: Path, text: str, words: str) -> No
 def test_files_that_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="No such file"):
         read_config(tmp_path / "no.toml")
-    with pytest.raises(UsageError, match="does not hold a run of fxtransport train"):
-        read_run(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -229,11 +226,3 @@ def test_a_run_goes_on_with_the_same_numbers(changes: dict[str, Any], words: str
     with pytest.raises(UsageError) as raised:
         complete_config(MODEL).with_changes(changes, "here")
     assert words in str(raised.value)
-
-
-def test_a_run_of_an_older_version_is_refused_as_a_whole(tmp_path: Path) -> None:
-    """Not key by key, since its checkpoint could not be read either."""
-    (tmp_path / "config.toml").write_text("[model]\nimage_size = 8\n")
-    (tmp_path / "checkpoint.json").write_text('{"format": 1}')
-    with pytest.raises(CheckpointError, match=r"format 1; .*made by fxtransport 0\.1.*train again"):
-        read_run(tmp_path)

@@ -98,6 +98,7 @@ def trainer_of(
     observers: Sequence[Observer] = (),
     monitors: Sequence[Monitor] = (),
     optimizer: OptimizerSettings | None = None,
+    about: dict[str, Any] | None = None,
     **settings: Any,
 ) -> Trainer:
     return Trainer(
@@ -109,6 +110,7 @@ def trainer_of(
         run=run,
         observers=observers,
         monitors=monitors,
+        about=about,
     )
 
 
