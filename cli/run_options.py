@@ -198,8 +198,9 @@ def _new_folder(output: Path | None) -> Path:
 
     if output is None:
         raise click.UsageError("Missing option '--output RUN', or '--resume RUN'")
-    # a run that ended before its first checkpoint leaves these, and they may be replaced
-    begun = {CONFIG, "metrics.csv"}
-    if output.exists() and not (output.is_dir() and {p.name for p in output.iterdir()} <= begun):
+    from fxtransport.training.checkpoint import RunFolder
+
+    # what a run leaves that ended before its first checkpoint may be replaced
+    if output.exists() and not (output.is_dir() and RunFolder(output).is_begun):
         raise UsageError(f"{output} already exists: give another --output, or go on with --resume")
     return output

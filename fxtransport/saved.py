@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from fxtransport.errors import MODEL_ERRORS, FxTransportError, SavedProgramError
 from fxtransport.example import Example, example_from
-from fxtransport.files import file_hash, library_versions, read_json
+from fxtransport.files import check_place, file_hash, has_content, library_versions, read_json
 from fxtransport.models import resolve
 from fxtransport.names import ModelSpec, check_trusted
 from fxtransport.origin import Origin, Provenance
@@ -22,12 +22,12 @@ from fxtransport.passes.pipeline import Pipeline
 from fxtransport.program import Program
 from fxtransport.targets import compile_target, open_target
 
-FORMAT = 2
+FORMAT = 3
 WEIGHTS, CODE = "weights.safetensors", "graph.py"
 
 _OLDER = (
-    "an earlier version saved it, with a pipeline that is written differently now; compile the "
-    "model again, load weights.safetensors beside it into the program, and save that"
+    "an earlier version saved it, whose hash of the graph did not cover the settings of modules; "
+    "compile the model again, load weights.safetensors beside it into the program, and save that"
 )
 _FETCHING = ("pretrained", "checkpoint_path", "weights", "weights_backbone", "device")
 """Options that say where a model's weights come from; a saved program's are in its folder."""
@@ -50,6 +50,8 @@ class Description:
     cuts: list[str]
     graph_hash: str
     weights_hash: str
+    weights_size: int
+    """In bytes."""
     versions: dict[str, str]
 
     def to_json(self) -> str:
@@ -98,6 +100,7 @@ class Description:
             cuts=list(provenance.cuts),
             graph_hash=provenance.graph_hash,
             weights_hash=file_hash(weights),
+            weights_size=weights.stat().st_size,
             versions=library_versions(),
             **more,
         )
@@ -165,6 +168,8 @@ def write_folder(
             (new / WEIGHTS).chmod((new / CODE).stat().st_mode)
             (new / name).write_text(describe(new / WEIGHTS).to_json(), encoding="utf-8")
             for each in (WEIGHTS, CODE, name):
+                check_place(target / each)
+            for each in (WEIGHTS, CODE, name):
                 (new / each).replace(target / each)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
@@ -191,10 +196,15 @@ def rebuild(source: Path, saved: Description, *, trust_files: bool) -> Program:
         raise SavedProgramError(f"cannot load {source}: {reason}") from error
     if program.graph_hash != saved.graph_hash:
         raise SavedProgramError(
-            f"the graph of {saved.model} is not the one that was saved in {source} (with "
-            f"{', '.join(f'{k} {v}' for k, v in saved.versions.items())}); install those versions"
+            f"the graph of {saved.model}, or a setting of its modules, is not the one that was "
+            f"saved in {source} (with {_versions(saved)}); install those versions, and give the "
+            "model the options and the code that it had"
         )
     return program
+
+
+def _versions(saved: Description) -> str:
+    return ", ".join(f"{k} {v}" for k, v in saved.versions.items())
 
 
 def _compile(spec: ModelSpec, saved: Description, example: Example) -> Program:
@@ -211,15 +221,16 @@ def read_weights(path: Path, saved: Description) -> dict[str, torch.Tensor]:
     Raises:
         SavedProgramError: they are not there, or not those that are described.
     """
-    if not path.is_file():
-        raise SavedProgramError(
-            f"{path.parent} does not hold a {saved.kind}: it has no {path.name}"
-        )
     try:
-        if file_hash(path) != saved.weights_hash:
+        if not has_content(path, saved.weights_size, saved.weights_hash):
             raise SavedProgramError(
                 f"{path} is damaged, or not the one that {saved.kind}.json beside it describes"
             )
         return load_file(path)
+    except FileNotFoundError as error:
+        raise SavedProgramError(
+            f"{path.parent} does not hold a {saved.kind}: it has no {path.name}"
+        ) from error
     except (OSError, SafetensorError) as error:
-        raise SavedProgramError(f"{path} is damaged: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise SavedProgramError(f"{path} is damaged: {reason}") from error

@@ -92,7 +92,7 @@ def load(folder: str | os.PathLike[str], *, trust_files: bool = False) -> Progra
     saved = Description.read(source / DESCRIPTION)
     state = read_weights(source / WEIGHTS, saved)
     program = rebuild(source, saved, trust_files=trust_files)
-    match_dtypes(program, state)
+    match_dtypes(program, state, source / WEIGHTS)
     load_weights(program, state, source / WEIGHTS)
     return program
 
@@ -147,7 +147,7 @@ def load_part(folder: str | os.PathLike[str], *, trust_files: bool = False) -> P
     if not 0 <= saved.part < len(program.parts):
         raise SavedProgramError(f"{source} is damaged: there is no part {saved.part}")
     part = copy.deepcopy(program.parts[saved.part])
-    match_dtypes(part, state)
+    match_dtypes(part, state, source / WEIGHTS)
     present = _tensors_of(part)
     if state.keys() != distinct_tensors(present).keys():
         raise SavedProgramError(f"{source / WEIGHTS} belongs to another part")

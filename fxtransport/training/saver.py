@@ -1,18 +1,22 @@
 """Save a run and restore it."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from fxtransport.errors import CheckpointError, TrainingError, UsageError
+from fxtransport.errors import CheckpointError, TrainingError, UsageError, first_line
 from fxtransport.randomness import restore_random_state
 from fxtransport.training.checkpoint import CHECKPOINT, Checkpoint, KeptWeights, RunFolder
 from fxtransport.training.identity import check_same_data, check_same_run
 from fxtransport.training.reports import Position
+from fxtransport.training.schedules import Phase
 from fxtransport.training.state import RunState
 from fxtransport.training.steps import LossError
 from fxtransport.weights import distinct_state
+
+_WRITTEN = ("config.toml", "metrics.csv", "results.json")
+"""Files of a run that its checkpoint does not name."""
 
 
 class Saver:
@@ -22,6 +26,7 @@ class Saver:
         folder: The folder of the run; None: nothing is written.
         state: The state of the run.
         description: What must be the same when the run is resumed, as JSON.
+        phases: The phases of its schedule.
         keep_every: Keep the weights after every so many epochs, and those of the beginning;
             None: only the last checkpoint and the best weights are kept.
         about: What else is kept in checkpoints, as JSON; None: what the last one says.
@@ -32,12 +37,14 @@ class Saver:
         folder: RunFolder | None,
         state: RunState,
         description: dict[str, Any],
+        phases: Sequence[Phase],
         keep_every: int | None = None,
         about: Mapping[str, Any] | None = None,
     ) -> None:
         self.folder = folder
         self._state = state
         self._description = description
+        self._phases = phases
         self._keep_every = keep_every
         self._about = about
         self._data: Mapping[str, Any] = {}
@@ -112,7 +119,10 @@ class Saver:
         if checkpoint.best is not None:
             # now, not at the end of the run, where it would be too late
             self.folder.verify(checkpoint.best)
-        self._state.load_checkpoint(checkpoint)
+        for kept in checkpoint.kept:
+            self.folder.verify(kept.weights)
+        self._state.load_checkpoint(checkpoint, self._phases)
+        self.folder.adopt(checkpoint, *_WRITTEN)
         self._data = _table(summary, "data")
         if self._about is None:
             self._about = _table(summary, "about")
@@ -127,7 +137,12 @@ class Saver:
             CheckpointError: it was not, and the folder holds another run.
         """
         if self._random is not None:
-            restore_random_state(self._random, self._state.device)
+            try:
+                restore_random_state(self._random, self._state.device)
+            except (LookupError, RuntimeError, TypeError, ValueError) as error:
+                raise CheckpointError(
+                    f"the checkpoint is damaged: its random generators: {first_line(error)}"
+                ) from error
             self._random = None
             return True
         if self.saved is None and self.folder is not None and self.folder.has_checkpoint:

@@ -100,7 +100,7 @@ class Trainer:
         state.regularizer = None if guide is None else guide.regularizer
         self._engine = Engine(state, parts, phases, settings, guide)
         description = describe_run(program, objective, schedule, optimizer, settings, transfer)
-        self._saver = Saver(folder, state, description, settings.keep_checkpoints, about)
+        self._saver = Saver(folder, state, description, phases, settings.keep_checkpoints, about)
 
     @property
     def program(self) -> Program:
