@@ -1,6 +1,7 @@
 """Sets of images on disk, opened by timm and torchvision, and the splits that they have."""
 
 import hashlib
+import itertools
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -117,9 +118,12 @@ class ReaderImages:
                 image = Image.open(file)
                 image.load()
         except (UnidentifiedImageError, OSError) as error:
-            name = self.reader.filename(index, absolute=True)
-            raise UsageError(f"{name}: cannot be read as an image: {error}") from error
+            raise UsageError(f"{self.name(index)}: cannot be read as an image: {error}") from error
         return image, int(target)
+
+    def name(self, index: int) -> str:
+        """The name of an image's file."""
+        return str(self.reader.filename(index, absolute=True))
 
     @cached_property
     def hashes(self) -> tuple[bytes, ...]:
@@ -133,7 +137,7 @@ class ReaderImages:
 
     def _hash(self, index: int) -> bytes:
         try:
-            name = Path(self.reader.filename(index, absolute=True))
+            name = Path(self.name(index))
             if name.exists() and not name.is_file():
                 # opening a pipe would wait for ever
                 raise UsageError(f"{name} is not a file")
@@ -174,6 +178,23 @@ def refuse_split_names(name: str, location: Location) -> None:
         )
 
 
+def refuse_one_split(splits: Mapping[str, Path | str | None]) -> None:
+    """Raise a UsageError if two splits are one, or one folder is inside another, links followed.
+
+    Args:
+        splits: Their folders or names; None for those that there are not.
+    """
+    named = [(name, split) for name, split in splits.items() if split is not None]
+    for (one, first), (other, second) in itertools.combinations(named, 2):
+        places = [p.resolve() if isinstance(p, Path) else Path(p) for p in (first, second)]
+        if places[0].is_relative_to(places[1]) or places[1].is_relative_to(places[0]):
+            raise UsageError(
+                f"the splits {one} and {other} share their images: {first} and {second} are "
+                f"{'one folder' if places[0] == places[1] else 'inside each other'}; name others "
+                "with train_split, validation_split and test_split"
+            )
+
+
 def classes_of(images: Images) -> list[int]:
     """The class of every image; images are opened only where nothing else tells."""
     if isinstance(images, ReaderImages):
@@ -203,6 +224,9 @@ def _open_hfds(name: str, location: Location) -> ImageSet:
         raise UsageError(f"{name} is downloaded from its hub: allow it with download=True")
     splits = location.splits
 
+    named = (splits.train or "train", splits.validation, splits.test or "test")
+    refuse_one_split(dict(zip(("train", "validation", "test"), named, strict=True)))
+
     def open_split(split: str) -> ReaderImages:
         return ReaderImages(create_split(name, location.root, location, split).reader)
 
@@ -226,6 +250,7 @@ def _open_folder(root: Path, location: Location) -> ImageSet:
     if test is None:
         # as for ImageNet, whose test images have no public classes
         validation, test = None, validation
+    refuse_one_split({"train": train, "validation": validation, "test": test})
     train_images = _read_folder(train, location)
     classes = train_images.reader.class_to_idx
 
