@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from fxtransport.building import check_numbers, limited
 from fxtransport.errors import MODEL_ERRORS, FxTransportError, SavedProgramError
 from fxtransport.example import Example, example_from
 from fxtransport.files import check_place, file_hash, has_content, library_versions, read_json
@@ -69,7 +70,9 @@ class Description:
         for field in fields(cls):
             kind = getattr(field.type, "__origin__", field.type)
             assert isinstance(kind, type)
-            if not isinstance(text.get(field.name), kind):
+            value = text.get(field.name)
+            # true and false are whole numbers, too
+            if not isinstance(value, kind) or isinstance(value, bool):
                 raise SavedProgramError(f"{path} is damaged: {field.name!r} is missing or invalid")
         return cls(**{field.name: text[field.name] for field in fields(cls)})
 
@@ -128,6 +131,7 @@ def check_options(options: Mapping[str, Any]) -> None:
                 f"the option {name!r} says where weights come from; a saved program holds its "
                 "own, so leave it out"
             )
+    check_numbers(options, "options")
     try:
         json.dumps(dict(options))
     except (TypeError, ValueError) as error:
@@ -176,10 +180,18 @@ def write_folder(
         raise SavedProgramError(f"cannot write into {folder}: {reason}") from error
 
 
-def rebuild(source: Path, saved: Description, *, trust_files: bool) -> Program:
+def rebuild(
+    source: Path, saved: Description, state: Mapping[str, torch.Tensor], *, trust_files: bool
+) -> Program:
     """Build and compile the model that is described, and check that the graph is the same.
 
     A description may be wrong in many ways. Whatever notices says so, and that becomes one line.
+
+    Args:
+        source: The folder, for errors.
+        saved: What is described.
+        state: The weights beside it, by which the size of the model is known.
+        trust_files: Whether a Python file may be run.
 
     Raises:
         SavedProgramError: it cannot be built, or its graph is another one.
@@ -188,7 +200,11 @@ def rebuild(source: Path, saved: Description, *, trust_files: bool) -> Program:
         check_options(saved.options)
         spec, example = resolve(saved.model), saved.example()
         check_trusted(spec, f"{saved.kind}.json", trust_files=trust_files)
-        program = _compile(spec, saved, example)
+        # of a part, the rest of the model is not known
+        whole = saved.kind == Description.kind
+        numbers = [tensor.numel() for tensor in state.values()]
+        size = (1000 + 50 * len(numbers), 2**20 + 4 * sum(numbers)) if whole else (200_000, 2**31)
+        program = _compile(spec, saved, example, size)
     except FxTransportError as error:
         raise SavedProgramError(f"cannot load {source}: {error}") from error
     except MODEL_ERRORS as error:
@@ -207,8 +223,11 @@ def _versions(saved: Description) -> str:
     return ", ".join(f"{k} {v}" for k, v in saved.versions.items())
 
 
-def _compile(spec: ModelSpec, saved: Description, example: Example) -> Program:
-    target = open_target(spec, options=saved.options, example=example)
+def _compile(
+    spec: ModelSpec, saved: Description, example: Example, size: tuple[int, int]
+) -> Program:
+    with limited(*size):
+        target = open_target(spec, options=saved.options, example=example)
     for dtype in {x.dtype for x in example.tensors if x.is_floating_point()}:
         target.model.to(dtype)
     passes = [p for p in Pipeline.parse(saved.pipeline).passes if p.name != "verify"]

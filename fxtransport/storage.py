@@ -91,7 +91,7 @@ def load(folder: str | os.PathLike[str], *, trust_files: bool = False) -> Progra
     source = Path(folder)
     saved = Description.read(source / DESCRIPTION)
     state = read_weights(source / WEIGHTS, saved)
-    program = rebuild(source, saved, trust_files=trust_files)
+    program = rebuild(source, saved, state, trust_files=trust_files)
     match_dtypes(program, state, source / WEIGHTS)
     load_weights(program, state, source / WEIGHTS)
     return program
@@ -143,7 +143,7 @@ def load_part(folder: str | os.PathLike[str], *, trust_files: bool = False) -> P
     source = Path(folder)
     saved = PartDescription.read(source / PART_DESCRIPTION)
     state = read_weights(source / WEIGHTS, saved)
-    program = rebuild(source, saved, trust_files=trust_files)
+    program = rebuild(source, saved, state, trust_files=trust_files)
     if not 0 <= saved.part < len(program.parts):
         raise SavedProgramError(f"{source} is damaged: there is no part {saved.part}")
     part = copy.deepcopy(program.parts[saved.part])

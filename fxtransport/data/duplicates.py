@@ -22,7 +22,8 @@ def count_duplicates(splits: Mapping[str, Named], *, allow: bool) -> int:
     found = []
     for split, samples in splits.items():
         found += [(known[key], (split, name)) for key, name in samples if key in known]
-        known |= {key: (split, name) for key, name in samples if key not in known}
+        for key, name in samples:
+            known.setdefault(key, (split, name))
     if found and not allow:
         (one, first), (other, second) = found[0]
         count = "1 image is" if len(found) == 1 else f"{len(found)} images are"

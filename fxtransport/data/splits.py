@@ -17,7 +17,13 @@ from fxtransport.data.embedded import (
 from fxtransport.data.holdout import HoldOut, SplitSamples
 from fxtransport.data.images import split_images
 from fxtransport.data.points import load_circles, load_moons
-from fxtransport.data.sets import Location, SplitNames, open_set, refuse_one_split, refuse_split_names
+from fxtransport.data.sets import (
+    Location,
+    SplitNames,
+    open_set,
+    refuse_one_split,
+    refuse_split_names,
+)
 from fxtransport.data.shards import ShardEvalStream, Shards, ShardStream
 from fxtransport.data.streams import (
     EvalStream,
@@ -237,9 +243,7 @@ def _make_streams(name: str, samples: SplitSamples, batching: Batching) -> Split
     test = eval_stream(samples.test)
     splits = _make_splits(name, train, validation, test, samples.class_names, samples.input_size)
     found = f"; {samples.duplicates} of them in two splits" if samples.duplicates else ""
-    return replace(
-        splits, transform=samples.transform, description=f"{splits.description}{found}"
-    )
+    return replace(splits, transform=samples.transform, description=f"{splits.description}{found}")
 
 
 def _load_shards(

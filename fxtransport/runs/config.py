@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fxtransport.errors import UsageError
+from fxtransport.errors import UsageError, first_line
+from fxtransport.files import read_text
 from fxtransport.runs import toml
 from fxtransport.runs.keys import DefaultBy, Key, all_keys
 from fxtransport.runs.keys.transfer import ONLY_START
@@ -24,6 +25,9 @@ KINDS: dict[type, str] = {
 }
 ITEMS: dict[type, type] = {list: str, tuple: float}
 """What the kinds of several values hold."""
+
+LIMIT = 2**20
+"""The most bytes of a configuration file."""
 
 CONFIG = "config.toml"
 """The file in a run's folder."""
@@ -131,18 +135,22 @@ def merge_values(*layers: Values) -> dict[str, Any]:
     return total
 
 
-def read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path, *, follow: bool = True) -> dict[str, Any]:
     """What a configuration file sets.
+
+    Args:
+        path: The file.
+        follow: Whether it may be a link to a file.
 
     Raises:
         UsageError: it cannot be read, or has a key that does not exist.
     """
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = tomllib.loads(read_text(path, limit=LIMIT, follow=follow))
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"{path} is not valid TOML: {error}") from error
+    except (RecursionError, ValueError) as error:
+        raise UsageError(f"{path} is not valid TOML: {first_line(error):.300}") from error
     values = {}
     for section, table in tables.items():
         if not isinstance(table, dict):
@@ -199,7 +207,7 @@ def parse_pair(text: str) -> tuple[str, Any]:
         raise UsageError(f"write KEY=VALUE, not {text!r}")
     try:
         return name.strip(), tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (RecursionError, ValueError):
         return name.strip(), value
 
 
@@ -239,9 +247,19 @@ def _check(key: Key, value: Any) -> Any:
     for item in value if key.kind in ITEMS else [value]:
         if key.choices and item not in key.choices:
             raise UsageError(f"{key.path} is one of {', '.join(key.choices)}, not {item!r}")
+    _check_size(key.path, value, key.most)
     if key.least is not None and value < key.least:
         raise UsageError(f"{key.path} is at least {key.least}, not {value}")
     return value
+
+
+def _check_size(path: str, value: Any, most: float) -> None:
+    """Check that a number, or each number in a list or table, is not huge."""
+    if isinstance(value, int | float) and abs(value) > most:
+        raise UsageError(f"{path} is at most {most}, not {value!s:.40}")
+    if isinstance(value, dict | list):
+        for inside in value.values() if isinstance(value, dict) else value:
+            _check_size(path, inside, most)
 
 
 def _fits(key: Key, value: Any) -> bool:

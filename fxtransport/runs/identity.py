@@ -1,5 +1,6 @@
 """What a run's configuration was when it began, and whether it still is."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,14 @@ def read_run(run: Path) -> Config:
             its configuration was changed after it began.
     """
     path = run / CONFIG
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise UsageError(f"{run} does not hold a run of fxtransport train: it has no {CONFIG}")
     # before its keys, whose names may have changed since
     RunFolder(run).summary()
-    config = complete_config(read_config(path))
+    values = read_config(path, follow=False)
+    if "model.name" not in values:
+        raise UsageError(f"{path} names no model: it is empty, or not what a run wrote")
+    config = complete_config(values)
     check_same_config(run, config)
     return config
 

@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from fxtransport.errors import CheckpointError, first_line
 from fxtransport.files import (
+    check_file,
     file_hash,
     has_content,
     library_versions,
@@ -315,8 +316,14 @@ def find_tensors(folder: Path, kind: str) -> Path | None:
     """
     for path in sorted(folder.glob(f"{kind}-*.safetensors")):
         try:
+            check_file(path)
+            # a file of another size than its header says is not read
+            with safe_open(path, "pt"):
+                pass
             if file_hash(path)[:16] == path.stem.removeprefix(f"{kind}-"):
                 return path
+        except SafetensorError:
+            continue
         except OSError as error:
             raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
     return None

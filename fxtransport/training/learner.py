@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from fxtransport.errors import UsageError
 from fxtransport.program import Part, PartOutput
 from fxtransport.training.optimizers import create_optimizer, create_scheduler
 from fxtransport.training.settings import OptimizerSettings, TrainerSettings
@@ -99,7 +100,17 @@ class Learner:
 
 
 def compile_part(part: Part, settings: TrainerSettings) -> Callable[..., PartOutput]:
-    """The forward of a part, compiled if the settings ask for it."""
+    """The forward of a part, compiled if the settings ask for it.
+
+    Raises:
+        UsageError: torch has no such backend.
+    """
     if settings.compile is None:
         return part
-    return torch.compile(part, backend=settings.compile)
+    try:
+        return torch.compile(part, backend=settings.compile)
+    except RuntimeError as error:
+        known = ", ".join(torch.compiler.list_backends())
+        raise UsageError(
+            f"torch.compile has no backend {settings.compile!r}: it has {known}"
+        ) from error

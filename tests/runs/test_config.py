@@ -226,3 +226,26 @@ def test_a_run_goes_on_with_the_same_numbers(changes: dict[str, Any], words: str
     with pytest.raises(UsageError) as raised:
         complete_config(MODEL).with_changes(changes, "here")
     assert words in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("schedule.epochs", 10**29),
+        ("data.batch_size", 2**31),
+        ("trainer.seed", 2**63),
+        ("trainer.grad_clip", 1e300),
+        ("model.options", {"blocks": 10**29}),
+        ("model.options", {"widths": [1, {"a": -(10**29)}]}),
+    ],
+)
+def test_huge_numbers_are_refused(path: str, value: Any) -> None:
+    with pytest.raises(UsageError, match=f"^{path} is at most ") as raised:
+        complete_config({**MODEL, path: value})
+    assert len(str(raised.value)) < 200
+
+
+def test_large_numbers_are_not_huge() -> None:
+    large = {"trainer.seed": 2**63 - 1, "model.options": {"a": 2**31 - 1}}
+    config = complete_config({**MODEL, **large})
+    assert config["trainer.seed"] == 2**63 - 1

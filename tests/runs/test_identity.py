@@ -1,5 +1,6 @@
 """A run is what it was when it began: its configuration and its data are compared."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -84,6 +85,46 @@ def test_a_key_that_did_not_exist_has_its_default(copy: Path) -> None:
     edit(copy, "drop_last = false\n", "")
     assert read_run(copy)["data.drop_last"] is False
     check_same_config(copy, read_run(copy))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "names no model: it is empty, or not what a run wrote"),
+        (b"[data]\n", "names no model"),
+        (b"[tool.poetry]\nname = 'x'\n", "there is no key 'tool.poetry'"),
+        (b"title = 'x'\n", "title is not in a section"),
+        (b"\xff\xfe", "is not valid TOML"),
+        (b"a = " + b"[" * 5000, "is not valid TOML"),
+        (b"a = " + b"1" * 5000, "is not valid TOML"),
+        (b"[model]\nname = 3\n", "model.name is a text, not 3"),
+        (b"# " + b"x" * 2**20, "the file has more than 1048576 bytes"),
+    ],
+)
+@pytest.mark.parametrize("command", ["evaluate", "resume"])
+def test_a_configuration_of_another_kind_is_one_line(
+    content: bytes, words: str, command: str, copy: Path, run: Command
+) -> None:
+    (copy / "config.toml").write_bytes(content)
+    result = run(*COMMANDS[command](str(copy)))
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("kind", ["a link", "a folder", "a pipe"])
+def test_what_is_no_file_is_not_read(kind: str, copy: Path) -> None:
+    path = copy / "config.toml"
+    moved = path.rename(copy.parent / "elsewhere.toml")
+    match kind:
+        case "a link":
+            path.symlink_to(moved)
+        case "a folder":
+            path.mkdir()
+        case _:
+            os.mkfifo(path)
+    with pytest.raises(UsageError, match=f"{kind} is in the place of config.toml"):
+        read_run(copy)
 
 
 def test_a_folder_without_a_run(tmp_path: Path) -> None:

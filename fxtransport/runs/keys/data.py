@@ -87,6 +87,7 @@ KEYS = (
         "Processes that prepare batches; except for wds/ sets the batches are the same.",
         0,
         least=0,
+        most=1024,
         # each process shuffles the shards that it reads, so their number decides the order
         may_change=lambda values: not values["data.name"].startswith("wds/"),
     ),
