@@ -93,7 +93,7 @@ def _write(output: Path, state: "dict[str, torch.Tensor]", described: dict[str, 
     from safetensors.torch import save_file
 
     from fxtransport.files import path_beside, put
-    from fxtransport.training.checkpoint import write_errors
+    from fxtransport.training.tensor_files import write_errors
 
     with write_errors(output.parent), path_beside(output) as beside:
         save_file(state, beside, metadata=described)

@@ -1,6 +1,8 @@
 """Samples that are in two splits: what is measured on them was trained on."""
 
+import itertools
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from fxtransport.errors import UsageError
 
@@ -32,3 +34,20 @@ def count_duplicates(splits: Mapping[str, Named], *, allow: bool) -> int:
             "out of one of the two, or give allow_duplicates=True"
         )
     return len(found)
+
+
+def refuse_one_split(splits: Mapping[str, Path | str | None]) -> None:
+    """Raise a UsageError if two splits are one, or one folder is inside another, links followed.
+
+    Args:
+        splits: Their folders or names; None for those that there are not.
+    """
+    named = [(name, split) for name, split in splits.items() if split is not None]
+    for (one, first), (other, second) in itertools.combinations(named, 2):
+        places = [p.resolve() if isinstance(p, Path) else Path(p) for p in (first, second)]
+        if places[0].is_relative_to(places[1]) or places[1].is_relative_to(places[0]):
+            raise UsageError(
+                f"the splits {one} and {other} share their images: {first} and {second} are "
+                f"{'one folder' if places[0] == places[1] else 'inside each other'}; name others "
+                "with train_split, validation_split and test_split"
+            )

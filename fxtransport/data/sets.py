@@ -1,7 +1,6 @@
 """Sets of images on disk, opened by timm and torchvision, and the splits that they have."""
 
 import hashlib
-import itertools
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any, Protocol
 
 from PIL import Image, UnidentifiedImageError
 
+from fxtransport.data.duplicates import refuse_one_split
 from fxtransport.errors import UsageError
 
 READERS = 8
@@ -176,23 +176,6 @@ def refuse_split_names(name: str, location: Location) -> None:
         raise UsageError(
             f"{name} has fixed splits: train_split, validation_split and test_split do not apply"
         )
-
-
-def refuse_one_split(splits: Mapping[str, Path | str | None]) -> None:
-    """Raise a UsageError if two splits are one, or one folder is inside another, links followed.
-
-    Args:
-        splits: Their folders or names; None for those that there are not.
-    """
-    named = [(name, split) for name, split in splits.items() if split is not None]
-    for (one, first), (other, second) in itertools.combinations(named, 2):
-        places = [p.resolve() if isinstance(p, Path) else Path(p) for p in (first, second)]
-        if places[0].is_relative_to(places[1]) or places[1].is_relative_to(places[0]):
-            raise UsageError(
-                f"the splits {one} and {other} share their images: {first} and {second} are "
-                f"{'one folder' if places[0] == places[1] else 'inside each other'}; name others "
-                "with train_split, validation_split and test_split"
-            )
 
 
 def classes_of(images: Images) -> list[int]:

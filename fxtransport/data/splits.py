@@ -8,6 +8,7 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
+from fxtransport.data.duplicates import refuse_one_split
 from fxtransport.data.embedded import (
     EMBEDDED,
     EMBEDDED_OPTIONS,
@@ -21,7 +22,6 @@ from fxtransport.data.sets import (
     Location,
     SplitNames,
     open_set,
-    refuse_one_split,
     refuse_split_names,
 )
 from fxtransport.data.shards import ShardEvalStream, Shards, ShardStream

@@ -19,8 +19,8 @@ from fxtransport.errors import CheckpointError, UsageError
 from fxtransport.files import file_hash, path_beside, put
 from fxtransport.objectives.transfer import Reference
 from fxtransport.training.cache import write_rows
-from fxtransport.training.checkpoint import find_tensors, write_errors
 from fxtransport.training.teacher import Teacher
+from fxtransport.training.tensor_files import find_tensors, write_errors
 
 _IMAGES, _LOGITS = "images", "logits"
 _HASH_BYTES = 16
