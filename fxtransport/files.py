@@ -9,6 +9,7 @@ of file has its own words: ``error`` is the class to raise, which is given one l
 
 import errno
 import hashlib
+import io
 import json
 import os
 import secrets
@@ -18,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 Error = Callable[[str], Exception]
 """The class of an error, which is raised with one line of text."""
@@ -69,7 +70,7 @@ def check_place(path: Path) -> None:
 
 
 @contextmanager
-def open_file(path: Path, *, follow: bool = False) -> Iterator[BinaryIO]:
+def open_file(path: Path, *, follow: bool = False) -> Iterator[io.BufferedReader]:
     """A file that is open for reading.
 
     Args:

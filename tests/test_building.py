@@ -22,6 +22,8 @@ def test_huge_numbers_are_refused(options: Any) -> None:
 
 def test_usual_numbers_are_not() -> None:
     check_numbers({"a": 2**31 - 1, "b": [True, None, "9" * 99, -1.5]}, "options")
+    with pytest.raises(SavedProgramError):
+        check_numbers({"a": 2**31, "b": [True, None, "9" * 99, -1.5]}, "options")
 
 
 def test_a_model_of_too_many_modules_ends_at_once() -> None:

@@ -119,7 +119,8 @@ class HoldOut:
         if what == "test" and share == 0:
             raise UsageError("this set has no test split of its own: test must be above 0")
         name, limit = SEED_NAMES[what].encode(), share * 2**64
-        rest, held_out = [], []
+        rest: list[int] = []
+        held_out: list[int] = []
         for i in indices:
             draw = derived_seed(self.seed, *name, *hashes[i])
             (held_out if draw < limit else rest).append(i)

@@ -136,8 +136,8 @@ class ReaderImages:
             return tuple(pool.map(self._hash, range(len(self))))
 
     def _hash(self, index: int) -> bytes:
+        name = Path(self.name(index))
         try:
-            name = Path(self.name(index))
             if name.exists() and not name.is_file():
                 # opening a pipe would wait for ever
                 raise UsageError(f"{name} is not a file")

@@ -60,7 +60,8 @@ class MetricsFile(Observer):
 
         A file that cannot be read is kept under another name.
         """
-        done, rows = plan.position.epochs, []
+        done = plan.position.epochs
+        rows: list[dict[str, str]] = []
         if done:
             header, found = self._read(done)
             self._columns = tuple(dict.fromkeys((*header, *self._columns)))
@@ -83,7 +84,9 @@ class MetricsFile(Observer):
 
     def _read(self, done: int) -> tuple[Sequence[str], list[dict[str, str]]]:
         """The columns and rows of the file; what is lost of the first epochs is said."""
-        header, rows, last = (), [], 0
+        header: Sequence[str] = ()
+        rows: list[dict[str, str]] = []
+        last = 0
         with self._folder.writing():
             try:
                 text = read_text(self.path, limit=_LIMIT)

@@ -38,17 +38,18 @@ def read_progress(state: Any) -> Progress:
     """
     try:
         best, test, steps = state["best"], state["test"], state["steps_per_epoch"]
+        finished: Any = state["finished"]
+        if type(finished) is not bool or type(state["random"]) is not dict:
+            raise TypeError("'finished' or 'random' is of another kind")
         found = Progress(
             position=_record(Position, state["position"]),
             steps_per_epoch=None if steps is None else _whole(steps, 1),
             best=None if best is None else Best(_exit(best["exit"]), _whole(best["epoch"])),
             exits=tuple(_exit(exit) for exit in state["exits"]),
             test=None if test is None else _exit(test),
-            finished=state["finished"],
+            finished=finished,
             averaged=state["ema"] is not None,
         )
-        if type(found.finished) is not bool or type(state["random"]) is not dict:
-            raise TypeError("'finished' or 'random' is of another kind")
     except (KeyError, TypeError, ValueError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise CheckpointError(f"the checkpoint does not fit this run: {reason}") from error

@@ -48,6 +48,7 @@ def test_it_is_read() -> None:
 def test_where_a_run_may_be(position: dict[str, int]) -> None:
     found = read_progress({**state(**position), "best": None})
     check_progress(found, PHASES, exits=2)
+    assert found.position == Position(**{**state()["position"], **position})
 
 
 @pytest.mark.parametrize(
