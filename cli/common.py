@@ -28,6 +28,7 @@ PLAIN_WIDTH = 160
 """The number of columns where the output is not a terminal."""
 
 ARGUMENTS = {
+    "allow_duplicates=True": "--allow-duplicates",
     "average=False": "--no-ema",
     "give input_size": "give --input-size",
     "give source": "give --data",

@@ -1,6 +1,7 @@
 """``fxtransport export``: the weights of a run, for the plain model."""
 
 import json
+import os
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,7 +55,7 @@ def export(
 
     For example: fxtransport export run -o weights.safetensors
     """
-    if output.exists() and not force:
+    if os.path.lexists(output) and not force:
         raise UsageError(f"{output} already exists: give another -o, or --force")
 
     from fxtransport.runs.load import load_run
@@ -91,12 +92,12 @@ def _write(output: Path, state: "dict[str, torch.Tensor]", described: dict[str, 
     """Write the file under another name, and rename it."""
     from safetensors.torch import save_file
 
-    from fxtransport.training.checkpoint import RunFolder
+    from fxtransport.files import path_beside, put
+    from fxtransport.training.tensor_files import write_errors
 
-    folder = RunFolder(output.parent)
-    with folder.new_file(output.name) as beside:
+    with write_errors(output.parent), path_beside(output) as beside:
         save_file(state, beside, metadata=described)
-        folder.put(beside, output.name)
+        put(beside, output)
 
 
 def _headline(found: "Run", output: Path) -> str:

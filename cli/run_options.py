@@ -19,7 +19,6 @@ from fxtransport.runs.config import (
     merge_values,
     parse_assignments,
     read_config,
-    read_run,
 )
 from fxtransport.runs.keys import Key, all_keys
 
@@ -139,6 +138,8 @@ def _begin(
 
 def _resume(run: Path, changes: "Values", *, trust_files: bool) -> "Config":
     """The configuration of a run that is resumed."""
+    from fxtransport.runs.identity import read_run
+
     saved = read_run(run)
     config = saved.with_changes(_fix_names(changes), run)
     for path in MODELS:
@@ -197,8 +198,9 @@ def _new_folder(output: Path | None) -> Path:
 
     if output is None:
         raise click.UsageError("Missing option '--output RUN', or '--resume RUN'")
-    # a run that ended before its first checkpoint leaves these, and they may be replaced
-    begun = {CONFIG, "metrics.csv"}
-    if output.exists() and not (output.is_dir() and {p.name for p in output.iterdir()} <= begun):
+    from fxtransport.training.checkpoint import RunFolder
+
+    # what a run leaves that ended before its first checkpoint may be replaced
+    if output.exists() and not (output.is_dir() and RunFolder(output).is_begun):
         raise UsageError(f"{output} already exists: give another --output, or go on with --resume")
     return output

@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any, NamedTuple, Self
 
 from fxtransport.casts import keep_casts, with_own_casts
+from fxtransport.module_settings import plain_globals
 from fxtransport.watched import Watched
 
 
@@ -117,11 +118,15 @@ class Lowered:
     parts: tuple[LoweredPart, ...]
     whole: LoweredPart
     """The model as one part, which returns what the model returns."""
+    settings: str = ""
+    """A hash of the settings of the modules that are called, when the program was compiled."""
 
     @property
     def hash(self) -> str:
         """A hash of what a program computes and where it is cut."""
-        text = [part.function.listing for part in (self.whole, *self.parts)]
+        functions = [part.function for part in (self.whole, *self.parts)]
+        named = [repr(plain_globals(function.globals)) for function in functions]
+        text = [*(function.listing for function in functions), *named, self.settings]
         return hashlib.sha256("\0".join(text).encode()).hexdigest()
 
     def text(self) -> str:

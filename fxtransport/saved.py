@@ -12,9 +12,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from fxtransport.building import check_numbers, limited
 from fxtransport.errors import MODEL_ERRORS, FxTransportError, SavedProgramError
 from fxtransport.example import Example, example_from
-from fxtransport.files import file_hash, library_versions, read_json
+from fxtransport.files import check_place, file_hash, has_content, library_versions, read_json
 from fxtransport.models import resolve
 from fxtransport.names import ModelSpec, check_trusted
 from fxtransport.origin import Origin, Provenance
@@ -22,12 +23,12 @@ from fxtransport.passes.pipeline import Pipeline
 from fxtransport.program import Program
 from fxtransport.targets import compile_target, open_target
 
-FORMAT = 2
+FORMAT = 3
 WEIGHTS, CODE = "weights.safetensors", "graph.py"
 
 _OLDER = (
-    "an earlier version saved it, with a pipeline that is written differently now; compile the "
-    "model again, load weights.safetensors beside it into the program, and save that"
+    "an earlier version saved it, whose hash of the graph did not cover the settings of modules; "
+    "compile the model again, load weights.safetensors beside it into the program, and save that"
 )
 _FETCHING = ("pretrained", "checkpoint_path", "weights", "weights_backbone", "device")
 """Options that say where a model's weights come from; a saved program's are in its folder."""
@@ -50,6 +51,8 @@ class Description:
     cuts: list[str]
     graph_hash: str
     weights_hash: str
+    weights_size: int
+    """In bytes."""
     versions: dict[str, str]
 
     def to_json(self) -> str:
@@ -67,7 +70,9 @@ class Description:
         for field in fields(cls):
             kind = getattr(field.type, "__origin__", field.type)
             assert isinstance(kind, type)
-            if not isinstance(text.get(field.name), kind):
+            value = text.get(field.name)
+            # true and false are whole numbers, too
+            if not isinstance(value, kind) or isinstance(value, bool):
                 raise SavedProgramError(f"{path} is damaged: {field.name!r} is missing or invalid")
         return cls(**{field.name: text[field.name] for field in fields(cls)})
 
@@ -98,6 +103,7 @@ class Description:
             cuts=list(provenance.cuts),
             graph_hash=provenance.graph_hash,
             weights_hash=file_hash(weights),
+            weights_size=weights.stat().st_size,
             versions=library_versions(),
             **more,
         )
@@ -125,6 +131,7 @@ def check_options(options: Mapping[str, Any]) -> None:
                 f"the option {name!r} says where weights come from; a saved program holds its "
                 "own, so leave it out"
             )
+    check_numbers(options, "options")
     try:
         json.dumps(dict(options))
     except (TypeError, ValueError) as error:
@@ -165,16 +172,26 @@ def write_folder(
             (new / WEIGHTS).chmod((new / CODE).stat().st_mode)
             (new / name).write_text(describe(new / WEIGHTS).to_json(), encoding="utf-8")
             for each in (WEIGHTS, CODE, name):
+                check_place(target / each)
+            for each in (WEIGHTS, CODE, name):
                 (new / each).replace(target / each)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         raise SavedProgramError(f"cannot write into {folder}: {reason}") from error
 
 
-def rebuild(source: Path, saved: Description, *, trust_files: bool) -> Program:
+def rebuild(
+    source: Path, saved: Description, state: Mapping[str, torch.Tensor], *, trust_files: bool
+) -> Program:
     """Build and compile the model that is described, and check that the graph is the same.
 
     A description may be wrong in many ways. Whatever notices says so, and that becomes one line.
+
+    Args:
+        source: The folder, for errors.
+        saved: What is described.
+        state: The weights beside it, by which the size of the model is known.
+        trust_files: Whether a Python file may be run.
 
     Raises:
         SavedProgramError: it cannot be built, or its graph is another one.
@@ -183,7 +200,11 @@ def rebuild(source: Path, saved: Description, *, trust_files: bool) -> Program:
         check_options(saved.options)
         spec, example = resolve(saved.model), saved.example()
         check_trusted(spec, f"{saved.kind}.json", trust_files=trust_files)
-        program = _compile(spec, saved, example)
+        # of a part, the rest of the model is not known
+        whole = saved.kind == Description.kind
+        numbers = [tensor.numel() for tensor in state.values()]
+        size = (1000 + 50 * len(numbers), 2**20 + 4 * sum(numbers)) if whole else (200_000, 2**31)
+        program = _compile(spec, saved, example, size)
     except FxTransportError as error:
         raise SavedProgramError(f"cannot load {source}: {error}") from error
     except MODEL_ERRORS as error:
@@ -191,14 +212,22 @@ def rebuild(source: Path, saved: Description, *, trust_files: bool) -> Program:
         raise SavedProgramError(f"cannot load {source}: {reason}") from error
     if program.graph_hash != saved.graph_hash:
         raise SavedProgramError(
-            f"the graph of {saved.model} is not the one that was saved in {source} (with "
-            f"{', '.join(f'{k} {v}' for k, v in saved.versions.items())}); install those versions"
+            f"the graph of {saved.model}, or a setting of its modules, is not the one that was "
+            f"saved in {source} (with {_versions(saved)}); install those versions, and give the "
+            "model the options and the code that it had"
         )
     return program
 
 
-def _compile(spec: ModelSpec, saved: Description, example: Example) -> Program:
-    target = open_target(spec, options=saved.options, example=example)
+def _versions(saved: Description) -> str:
+    return ", ".join(f"{k} {v}" for k, v in saved.versions.items())
+
+
+def _compile(
+    spec: ModelSpec, saved: Description, example: Example, size: tuple[int, int]
+) -> Program:
+    with limited(*size):
+        target = open_target(spec, options=saved.options, example=example)
     for dtype in {x.dtype for x in example.tensors if x.is_floating_point()}:
         target.model.to(dtype)
     passes = [p for p in Pipeline.parse(saved.pipeline).passes if p.name != "verify"]
@@ -211,15 +240,16 @@ def read_weights(path: Path, saved: Description) -> dict[str, torch.Tensor]:
     Raises:
         SavedProgramError: they are not there, or not those that are described.
     """
-    if not path.is_file():
-        raise SavedProgramError(
-            f"{path.parent} does not hold a {saved.kind}: it has no {path.name}"
-        )
     try:
-        if file_hash(path) != saved.weights_hash:
+        if not has_content(path, saved.weights_size, saved.weights_hash):
             raise SavedProgramError(
                 f"{path} is damaged, or not the one that {saved.kind}.json beside it describes"
             )
         return load_file(path)
+    except FileNotFoundError as error:
+        raise SavedProgramError(
+            f"{path.parent} does not hold a {saved.kind}: it has no {path.name}"
+        ) from error
     except (OSError, SafetensorError) as error:
-        raise SavedProgramError(f"{path} is damaged: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise SavedProgramError(f"{path} is damaged: {reason}") from error

@@ -91,8 +91,8 @@ def load(folder: str | os.PathLike[str], *, trust_files: bool = False) -> Progra
     source = Path(folder)
     saved = Description.read(source / DESCRIPTION)
     state = read_weights(source / WEIGHTS, saved)
-    program = rebuild(source, saved, trust_files=trust_files)
-    match_dtypes(program, state)
+    program = rebuild(source, saved, state, trust_files=trust_files)
+    match_dtypes(program, state, source / WEIGHTS)
     load_weights(program, state, source / WEIGHTS)
     return program
 
@@ -143,11 +143,11 @@ def load_part(folder: str | os.PathLike[str], *, trust_files: bool = False) -> P
     source = Path(folder)
     saved = PartDescription.read(source / PART_DESCRIPTION)
     state = read_weights(source / WEIGHTS, saved)
-    program = rebuild(source, saved, trust_files=trust_files)
+    program = rebuild(source, saved, state, trust_files=trust_files)
     if not 0 <= saved.part < len(program.parts):
         raise SavedProgramError(f"{source} is damaged: there is no part {saved.part}")
     part = copy.deepcopy(program.parts[saved.part])
-    match_dtypes(part, state)
+    match_dtypes(part, state, source / WEIGHTS)
     present = _tensors_of(part)
     if state.keys() != distinct_tensors(present).keys():
         raise SavedProgramError(f"{source / WEIGHTS} belongs to another part")

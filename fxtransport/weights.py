@@ -40,11 +40,53 @@ def model_state(program: Program) -> dict[str, torch.Tensor]:
     }
 
 
-def match_dtypes(program: nn.Module, state: dict[str, torch.Tensor]) -> None:
-    """Convert parameters and buffers to the dtypes of the tensors of the same names."""
+def match_dtypes(program: nn.Module, state: dict[str, torch.Tensor], path: Path | str) -> None:
+    """Convert parameters and buffers to the dtypes of the tensors of the same names.
+
+    Args:
+        program: What they are of.
+        state: The tensors.
+        path: Their file, or what else they are of, for errors.
+
+    Raises:
+        SavedProgramError: a number would become of another kind, a whole one say.
+    """
     for name, tensor in [*program.named_parameters(), *program.named_buffers()]:
         if name in state:
+            _check_kind(name, state[name], tensor, path)
             tensor.data = tensor.data.to(state[name].dtype)
+
+
+def _check_kind(name: str, saved: torch.Tensor, present: torch.Tensor, path: Path | str) -> None:
+    kinds = [
+        (x.is_floating_point(), x.is_complex(), x.dtype is torch.bool) for x in (saved, present)
+    ]
+    if kinds[0] != kinds[1]:
+        raise SavedProgramError(
+            f"{path} belongs to another model: {name} is of {saved.dtype}, not {present.dtype}"
+        )
+
+
+def load_state(program: Program, state: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Load a whole state of a program, as ``load_state_dict`` does.
+
+    Args:
+        program: What it is copied into.
+        state: Its tensors by name.
+        path: Their file, for errors.
+
+    Raises:
+        SavedProgramError: they belong to another model, or are no tensors.
+    """
+    present = program.state_dict()
+    try:
+        for name, tensor in state.items():
+            if name in present:
+                _check_kind(name, tensor, present[name], path)
+        program.load_state_dict(state)
+    except (AttributeError, RuntimeError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise SavedProgramError(f"{path} belongs to another model: {reason:.300}") from error
 
 
 def load_weights(program: Program, state: dict[str, torch.Tensor], path: Path) -> None:
@@ -71,6 +113,7 @@ def load_weights(program: Program, state: dict[str, torch.Tensor], path: Path) -
                 f"{path} belongs to another model: {name} is {tuple(tensor.shape)}, "
                 f"not {tuple(present[name].shape)}"
             )
+        _check_kind(name, tensor, present[name], path)
     with torch.no_grad():
         for name, tensor in state.items():
             present[name].copy_(tensor)

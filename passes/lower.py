@@ -23,6 +23,7 @@ from fxtransport.ir import (
     WatchedAttributes,
 )
 from fxtransport.lowered import Function, Lowered, LoweredPart
+from fxtransport.module_settings import settings_hash
 from fxtransport.passes.base import Pass
 from fxtransport.runtime import (
     ITSELF,
@@ -70,8 +71,26 @@ class Lower(Pass):
                 forward=function(f"{name} forward", inputs, needed, returned, regions),
                 parts=lower_parts(unit),
                 whole=lower_whole(unit),
+                settings=_settings(unit),
             )
         )
+
+
+def _settings(unit: Unit) -> str:
+    """A hash of the settings of the modules, without what the graph writes."""
+    nodes = unit.traced().nodes
+    written = set[str]().union(*(_attribute_of(n) for n in nodes if _writes(n)))
+    return settings_hash(
+        unit.model,
+        unit.fact(Origins).opened,
+        unit.fact(WatchedAttributes).found,
+        [(path.rpartition(".")[0], path.rpartition(".")[2]) for path in written],
+    )
+
+
+def _writes(node: fx.Node) -> bool:
+    target = node.target
+    return (target.function if isinstance(target, Conditional) else target) is assign
 
 
 def lower_whole(unit: Unit) -> LoweredPart:

@@ -20,7 +20,8 @@ MAPPED = {"passes": "fxtransport.passes", "cli": "fxtransport.cli"}
 BASE = "ir errors files"
 RUNS = (
     f"{BASE} casts copies functions hooks opened origin outputs randomness process example "
-    "arguments unit lowered regions runtime residue heads shells part program modes watched weights"
+    "arguments unit lowered module_settings regions runtime residue heads shells part program "
+    "modes watched weights"
 )
 """What a program is made of, and what it calls while it runs."""
 WITHOUT_DATA = "fakes peaks replay"
@@ -46,7 +47,8 @@ MAY_IMPORT = {
     "casts": "",
     "functions": "",
     "watched": "errors",
-    "lowered": "casts watched",
+    "module_settings": "errors watched",
+    "lowered": "casts watched module_settings",
     "regions": "errors lowered",
     "opened": "errors hooks watched",
     "runtime": "ir errors residue",
@@ -76,8 +78,8 @@ MAY_IMPORT = {
 COMPILES = {"passes", "tracing", "analysis", "compiler", "models", "cli"}
 DOES_NOT_COMPILE = (
     "ir errors files functions hooks opened origin outputs randomness process example arguments "
-    "lowered regions runtime residue shells part program modes watched weights ot objectives "
-    "training data detection"
+    "lowered module_settings regions runtime residue shells part program modes watched weights ot "
+    "objectives training data detection"
 ).split()
 """Rooms from which nothing of the compiler is reached, directly or through others."""
 

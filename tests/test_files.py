@@ -1,11 +1,22 @@
 """Files are complete or absent, and what is damaged is said in one line."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from fxtransport.errors import CheckpointError, SavedProgramError
-from fxtransport.files import check_writable, file_hash, path_beside, put, read_json
+from fxtransport.files import (
+    append_text,
+    check_writable,
+    file_hash,
+    has_content,
+    path_beside,
+    put,
+    read_json,
+    read_text,
+)
 
 
 def test_a_file_is_replaced_at_once(tmp_path: Path) -> None:
@@ -65,3 +76,59 @@ def test_json_that_is_not_there(tmp_path: Path) -> None:
 def test_a_check_leaves_no_trace(tmp_path: Path) -> None:
     check_writable(tmp_path / "a" / "b", SavedProgramError)
     assert not list(tmp_path.iterdir())
+
+
+def linked(path: Path) -> None:
+    path.with_name("elsewhere").write_text("mine")
+    path.symlink_to("elsewhere")
+
+
+NOT_FILES: dict[str, Callable[[Path], object]] = {
+    "a link": linked,
+    "a folder": Path.mkdir,
+    "a pipe": os.mkfifo,
+}
+
+
+@pytest.mark.parametrize("kind", NOT_FILES)
+def test_what_is_no_file_is_neither_read_nor_replaced(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    NOT_FILES[kind](path)
+    words = f"{kind} is in the place of file"
+    for use in (read_text, file_hash, lambda path: append_text(path, "x")):
+        with pytest.raises(OSError, match=words):
+            use(path)
+    with pytest.raises(OSError, match=words), path_beside(path):
+        pass
+    with path_beside(tmp_path / "other") as beside, pytest.raises(OSError, match=words):
+        put(beside, path)
+    with pytest.raises(CheckpointError, match=words):
+        read_json(path, "program", 2, CheckpointError)
+    if kind == "a link":
+        assert (tmp_path / "elsewhere").read_text() == "mine"
+        assert read_text(path, follow=True) == "mine"
+
+
+def test_temporary_names_are_those_of_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "file.new").write_text("mine")
+    with path_beside(tmp_path / "file") as one, path_beside(tmp_path / "file") as other:
+        assert one != other
+        put(one, tmp_path / "file")
+    assert (tmp_path / "file.new").read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "file.new"]
+
+
+def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "huge"
+    path.touch()
+    os.truncate(path, 2**42)
+    with pytest.raises(CheckpointError, match="has more than 67108864 bytes"):
+        read_json(path, "program", 2, CheckpointError)
+    assert not has_content(path, 3, "0" * 64)
+    append_text(tmp_path / "small", "é")
+    append_text(tmp_path / "small", "b")
+    assert read_text(tmp_path / "small", limit=3) == "éb"
+    with pytest.raises(OSError, match="more than 2 bytes"):
+        read_text(tmp_path / "small", limit=2)
+    assert has_content(tmp_path / "small", 3, file_hash(tmp_path / "small"))
+    assert not has_content(tmp_path / "small", 3, "0" * 64)

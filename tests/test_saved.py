@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import nn
 
-from fxtransport import load, save, transportify
+from fxtransport import compile_named, load, save, transportify
 from fxtransport.errors import SavedProgramError
 from fxtransport.models import build, resolve
 from fxtransport.saved import CODE, WEIGHTS
@@ -52,8 +52,8 @@ def test_a_damaged_file_is_one_line(
         "{}",
         '"program"',
         "3",
+        '{"format": 3}',
         '{"format": 2}',
-        '{"format": 1}',
         '{"format": {"a": 1}}',
         "[" * 100_000,
         '{"format": 1' + "0" * 5000 + "}",
@@ -67,7 +67,7 @@ def test_json_of_another_shape(folder: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
-        ("format", 3, "has format 3; this version reads 2"),
+        ("format", 4, "has format 4; this version reads 3"),
         ("model", "timm:no_such_model", "no model is called"),
         ("model", "no/such/file.py:Net", "there is no such file"),
         ("model", 3, "'model' is missing or invalid"),
@@ -91,6 +91,9 @@ def test_json_of_another_shape(folder: Path, text: str) -> None:
         ("pipeline", "", "the pipeline is empty"),
         ("graph_hash", "0" * 64, "install those versions"),
         ("weights_hash", "0" * 64, "is damaged, or not the one"),
+        ("weights_size", 12, "is damaged, or not the one"),
+        ("weights_size", "12", "'weights_size' is missing or invalid"),
+        ("weights_size", True, "'weights_size' is missing or invalid"),
         ("versions", [], "'versions' is missing or invalid"),
     ],
 )
@@ -106,20 +109,73 @@ def test_a_wrong_value(folder: Path, key: str, value: object, words: str) -> Non
     [
         ({"other": torch.zeros(2)}, "belongs to another model"),
         ({}, "belongs to another model"),
+        ("whole numbers", r"0.linear.weight is of torch.int64, not torch.float32"),
         ("reshaped", r"0.linear.weight is \(6, 1\), not \(6, 6\)"),
     ],
 )
 def test_weights_of_another_model(folder: Path, state: Any, words: str) -> None:
     """Even where the description has their hash."""
-    if state == "reshaped":
-        state = load(folder, trust_files=True).state_dict()
-        state["0.linear.weight"] = torch.zeros(6, 1)
+    if isinstance(state, str):
+        other = torch.zeros(6, 1) if state == "reshaped" else torch.zeros(6, 6).long()
+        state = load(folder, trust_files=True).state_dict() | {"0.linear.weight": other}
     save_file(state, folder / WEIGHTS)
     description = json.loads((folder / DESCRIPTION).read_text())
     description["weights_hash"] = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+    description["weights_size"] = (folder / WEIGHTS).stat().st_size
     (folder / DESCRIPTION).write_text(json.dumps(description))
     with pytest.raises(SavedProgramError, match=words):
         load(folder, trust_files=True)
+
+
+SETTINGS = {
+    "eps": ("eps=1e-3", "eps=1e-2"),
+    "momentum": ("momentum=0.2", "momentum=0.3"),
+    "dropout": ("Dropout(0.25)", "Dropout(0.5)"),
+    "slope": ("LeakyReLU(0.1)", "LeakyReLU(0.2)"),
+    "form": ('GELU("tanh")', "GELU()"),
+    "mode": ('padding_mode="reflect"', 'padding_mode="circular"'),
+    "own": ("scale = 0.5", "scale = 0.75"),
+    "function": ("mix = torch.add", "mix = torch.sub"),
+}
+"""Settings of closed modules in a model's file: what they are, and what they become."""
+MODEL = """
+import torch
+from torch import nn
+
+class Branch(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale = 0.5
+        self.mix = torch.add
+        self.conv = nn.Conv2d(2, 2, 3, padding=1, padding_mode="reflect")
+        self.norm = nn.BatchNorm2d(2, eps=1e-3, momentum=0.2)
+        self.acts = nn.Sequential(nn.LeakyReLU(0.1), nn.GELU("tanh"), nn.Dropout(0.25))
+
+    def forward(self, x):
+        return self.mix(self.acts(self.norm(self.conv(x))) * self.scale, 1.0)
+
+class Net(nn.Module):
+    input_size = (2, 4, 4)
+
+    def __init__(self):
+        super().__init__()
+        self.branch, self.head = Branch(), nn.Linear(2, 3)
+
+    def forward(self, x):
+        return self.head((x + self.branch(x)).mean((2, 3)))
+"""
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_another_setting_of_a_module_is_another_program(name: str, tmp_path: Path) -> None:
+    file, folder = tmp_path / "net.py", tmp_path / "saved"
+    file.write_text(MODEL)
+    save(compile_named(f"{file}:Net"), folder)
+    load(folder, trust_files=True)
+    before, after = SETTINGS[name]
+    assert before in MODEL
+    file.write_text(MODEL.replace(before, after))
+    assert "or a setting of its modules, is not the one that was saved" in refused(folder)
 
 
 def test_a_folder_without_a_program(tmp_path: Path) -> None:
@@ -154,11 +210,12 @@ def test_a_python_file_is_run_only_if_it_is_trusted(
     assert witness.exists()
 
 
-def test_a_folder_of_the_first_format_says_what_to_do(folder: Path) -> None:
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_folder_of_an_earlier_format_says_what_to_do(number: int, folder: Path) -> None:
     description = json.loads((folder / DESCRIPTION).read_text())
-    (folder / DESCRIPTION).write_text(json.dumps({**description, "format": 1}))
+    (folder / DESCRIPTION).write_text(json.dumps({**description, "format": number}))
     message = refused(folder)
-    assert "has format 1; this version reads 2: an earlier version saved it" in message
+    assert f"has format {number}; this version reads 3: an earlier version saved it" in message
     assert "compile the model again" in message
 
 

@@ -144,7 +144,7 @@ def _of_file(path: Path, *, trust_files: bool) -> Network:
     options = json.loads(described["options"])
     target = open_target(spec, options=options, input_size=size if len(size) == 3 else None)
     program = _compiled(target)
-    match_dtypes(program, state)
+    match_dtypes(program, state, path)
     try:
         program.load_state_dict(state)
     except RuntimeError as error:

@@ -11,6 +11,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from fxtransport.data.digits import read_digits
+from fxtransport.data.fingerprints import combined
 from fxtransport.data.holdout import HoldOut, SplitSamples
 from fxtransport.data.mnist import read_mnist
 from fxtransport.data.patches import read_patches
@@ -52,6 +53,10 @@ class ResizedSamples:
         if images.shape[2:] != torch.Size(size):
             images = F.interpolate(images, size, mode="bilinear", antialias=True)
         return images.expand(-1, channels, -1, -1).contiguous(), targets
+
+    def fingerprint(self) -> str | None:
+        """A hash of the images before they are resized, and of the size."""
+        return combined(self.samples.fingerprint(), self.size)
 
 
 def load_embedded(

@@ -25,6 +25,7 @@ class SplitSamples:
         in_memory: Whether samples lie in memory, so that fetching them takes no time.
         transform: The options of ``timm.data.create_transform`` by which images that are read
             from files become the same inputs; None of points.
+        duplicates: How many samples are in another split, too.
     """
 
     train: Samples
@@ -34,11 +35,15 @@ class SplitSamples:
     input_size: tuple[int, ...]
     in_memory: bool = False
     transform: Mapping[str, Any] | None = None
+    duplicates: int = 0
 
 
 @dataclass(frozen=True)
 class HoldOut:
-    """Which samples to hold out of a set; random, each class in proportion.
+    """Which samples to hold out of a set: random; of sets that never change, by their place.
+
+    By place each class is held out in proportion. Of folders, to which images may be added,
+    samples are held out by their content, see :meth:`by_content`.
 
     Args:
         seed: Determines the choice.
@@ -93,6 +98,38 @@ class HoldOut:
         if self.validation == 0:
             return list(indices), []
         return self._hold_out(classes, indices, self.validation, "validation")
+
+    def by_content(
+        self, hashes: Sequence[bytes], indices: Sequence[int], what: str
+    ) -> tuple[list[int], list[int]]:
+        """The indices of samples that are not held out, and of those that are.
+
+        Each sample is drawn by itself, by the seed and its content: so it stays where it is
+        whatever is added or taken away, and samples of one content are on one side.
+
+        Args:
+            hashes: Of the content of each sample of the set.
+            indices: Of the samples to choose from.
+            what: ``test`` or ``validation``.
+
+        Raises:
+            UsageError: none is held out although some shall be, or all are.
+        """
+        share = {"test": self.test, "validation": self.validation}[what]
+        if what == "test" and share == 0:
+            raise UsageError("this set has no test split of its own: test must be above 0")
+        name, limit = SEED_NAMES[what].encode(), share * 2**64
+        rest: list[int] = []
+        held_out: list[int] = []
+        for i in indices:
+            draw = derived_seed(self.seed, *name, *hashes[i])
+            (held_out if draw < limit else rest).append(i)
+        if not rest or (share and not held_out):
+            raise UsageError(
+                f"{what}: of {len(indices)} samples, a share of {share:g} by their content is "
+                f"{len(held_out)}: give another share or seed, or more samples"
+            )
+        return rest, held_out
 
     def keep(self, classes: Sequence[int], indices: Sequence[int]) -> list[int]:
         """The indices of the training samples to keep.

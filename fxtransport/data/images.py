@@ -7,10 +7,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from fxtransport.data.contents import content_hashes, images_hash
+from fxtransport.data.duplicates import Named, count_duplicates
+from fxtransport.data.fingerprints import combined, named
 from fxtransport.data.holdout import HoldOut, SplitSamples
-from fxtransport.data.sets import Images, ImageSet, classes_of
+from fxtransport.data.sets import Images, ImageSet, ReaderImages, classes_of
 from fxtransport.data.streams import Batch, Samples, Subset
 from fxtransport.data.transforms import Transforms
+from fxtransport.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -36,36 +40,84 @@ class ImageSamples:
         inputs = [self.transform(image.convert(self.mode)) for image, _ in fetched]
         return torch.stack(inputs), torch.tensor([target for _, target in fetched])
 
+    def fingerprint(self) -> str | None:
+        """A hash of the images and their classes, and of how they are transformed."""
+        return combined(images_hash(self.images), self.mode, named(self.transform))
 
-def split_images(images: ImageSet, hold_out: HoldOut, transforms: Transforms) -> SplitSamples:
+
+def split_images(
+    images: ImageSet, hold_out: HoldOut, transforms: Transforms, *, allow_duplicates: bool = False
+) -> SplitSamples:
     """Hold out of the training images the splits that are missing, and transform all.
 
+    Args:
+        images: The images.
+        hold_out: How they are split; images in files by their content.
+        transforms: How they become tensors.
+        allow_duplicates: Whether an image may be in two splits.
+
     Raises:
-        UsageError: there are too few images.
+        UsageError: there are too few images, or one is in two splits.
     """
     classes = classes_of(images.train)
     augmented = ImageSamples(images.train, transforms.random, transforms.mode)
     plain = ImageSamples(images.train, transforms.plain, transforms.mode)
-
-    def own_split(split: Images | None) -> Samples | None:
-        if split is None:
-            return None
-        return ImageSamples(split, transforms.plain, transforms.mode)
-
-    train: Sequence[int] = range(len(classes))
-    validation, test = own_split(images.validation), own_split(images.test)
-    if test is None:
-        train, held_out = hold_out.hold_out_test(classes)
-        test = Subset(plain, tuple(held_out))
-    if validation is None:
-        train, held_out = hold_out.hold_out_validation(classes, train)
-        validation = Subset(plain, tuple(held_out)) if held_out else None
+    train, validation, test = _indices(images, hold_out, classes)
     kept = Subset(augmented, tuple(hold_out.keep(classes, train)))
+
+    def samples(own: Images | None, held_out: Sequence[int]) -> Samples | None:
+        if own is not None:
+            return ImageSamples(own, transforms.plain, transforms.mode)
+        return Subset(plain, tuple(held_out)) if held_out else None
+
+    tested = samples(images.test, test)
+    assert tested is not None
     return SplitSamples(
         kept,
-        validation,
-        test,
+        samples(images.validation, validation),
+        tested,
         images.class_names,
         transforms.size,
         transform=transforms.options,
+        duplicates=_duplicates(images, (kept.indices, validation, test), allow=allow_duplicates),
     )
+
+
+def _indices(
+    images: ImageSet, hold_out: HoldOut, classes: Sequence[int]
+) -> tuple[Sequence[int], Sequence[int], Sequence[int]]:
+    """Which training images are for training, for validation and for the test."""
+    hashes = content_hashes(images.train)
+    train: Sequence[int] = range(len(classes))
+    validation: Sequence[int] = ()
+    test: Sequence[int] = ()
+    if hashes is None:
+        if images.test is None:
+            train, test = hold_out.hold_out_test(classes)
+        if images.validation is None:
+            train, validation = hold_out.hold_out_validation(classes, train)
+        return train, validation, test
+    if images.test is None:
+        train, test = hold_out.by_content(hashes, train, "test")
+    if images.validation is None:
+        train, validation = hold_out.by_content(hashes, train, "validation")
+    lost = sorted({*classes} - {classes[i] for i in train})
+    if lost:
+        raise UsageError(
+            f"no image of the class {images.class_names[lost[0]]} is left to train on: give "
+            "another share or seed, or more images"
+        )
+    return train, validation, test
+
+
+def _duplicates(images: ImageSet, indices: Sequence[Sequence[int]], *, allow: bool) -> int:
+    """How many images are in two splits; of sets whose images are not files, none are known."""
+    named: dict[str, Named] = {}
+    own = (None, images.validation, images.test)
+    for split, source, chosen in zip(("train", "validation", "test"), own, indices, strict=True):
+        held = images.train if source is None else source
+        hashes = content_hashes(held)
+        if hashes is not None and isinstance(held, ReaderImages):
+            places = chosen if source is None else range(len(hashes))
+            named[split] = [(hashes[i], held.name(i)) for i in places]
+    return count_duplicates(named, allow=allow)

@@ -1,14 +1,22 @@
 """Sets of images on disk, opened by timm and torchvision, and the splits that they have."""
 
+import hashlib
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
 from PIL import Image, UnidentifiedImageError
 
+from fxtransport.data.duplicates import refuse_one_split
 from fxtransport.errors import UsageError
 
+READERS = 8
+"""How many threads read files to hash them; they wait for the disk."""
+DIGEST = 16
+"""The number of bytes of an image's hash."""
 FOLDER_NAMES = ("folder", "imagefolder", "imagenet")
 TEST_FOLDERS = ("test",)
 TRAIN_FOLDERS = ("train", "training")
@@ -110,9 +118,34 @@ class ReaderImages:
                 image = Image.open(file)
                 image.load()
         except (UnidentifiedImageError, OSError) as error:
-            name = self.reader.filename(index, absolute=True)
-            raise UsageError(f"{name}: cannot be read as an image: {error}") from error
+            raise UsageError(f"{self.name(index)}: cannot be read as an image: {error}") from error
         return image, int(target)
+
+    def name(self, index: int) -> str:
+        """The name of an image's file."""
+        return str(self.reader.filename(index, absolute=True))
+
+    @cached_property
+    def hashes(self) -> tuple[bytes, ...]:
+        """A hash of each image's file. All files are read, by several threads.
+
+        Raises:
+            UsageError: one cannot be read.
+        """
+        with ThreadPoolExecutor(READERS) as pool:
+            return tuple(pool.map(self._hash, range(len(self))))
+
+    def _hash(self, index: int) -> bytes:
+        name = Path(self.name(index))
+        try:
+            if name.exists() and not name.is_file():
+                # opening a pipe would wait for ever
+                raise UsageError(f"{name} is not a file")
+            file, *_ = self.reader[index]
+            with file:
+                return hashlib.blake2b(file.read(), digest_size=DIGEST).digest()
+        except OSError as error:
+            raise UsageError(f"{name}: cannot be read: {error.strerror}") from error
 
 
 def open_set(name: str, location: Location) -> ImageSet:
@@ -174,6 +207,9 @@ def _open_hfds(name: str, location: Location) -> ImageSet:
         raise UsageError(f"{name} is downloaded from its hub: allow it with download=True")
     splits = location.splits
 
+    named = (splits.train or "train", splits.validation, splits.test or "test")
+    refuse_one_split(dict(zip(("train", "validation", "test"), named, strict=True)))
+
     def open_split(split: str) -> ReaderImages:
         return ReaderImages(create_split(name, location.root, location, split).reader)
 
@@ -197,6 +233,7 @@ def _open_folder(root: Path, location: Location) -> ImageSet:
     if test is None:
         # as for ImageNet, whose test images have no public classes
         validation, test = None, validation
+    refuse_one_split({"train": train, "validation": validation, "test": test})
     train_images = _read_folder(train, location)
     classes = train_images.reader.class_to_idx
 

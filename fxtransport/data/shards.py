@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from fxtransport.data.fingerprints import named
 from fxtransport.data.sets import Location, create_split
 from fxtransport.data.streams import Batch, Mix, generator, leave_signals_to_parent
 from fxtransport.randomness import derived_seed, fork_rng
@@ -39,6 +40,10 @@ class Shards:
     split: str
     transform: Transform
     mode: str
+
+    def description(self) -> dict[str, Any]:
+        """Which split it is, as JSON."""
+        return {"set": self.name, "split": self.split, "transform": named(self.transform)}
 
     def open(self, batch_size: int, seed: int | None) -> Any:
         """Open timm's dataset from the beginning, shuffled if there is a seed.
@@ -92,6 +97,17 @@ class ShardStream:
     def __len__(self) -> int:
         return self.num_samples // self.batch_size
 
+    def description(self) -> dict[str, Any]:
+        """What the batches depend on, as JSON; the shards are not read for it."""
+        return {
+            **self.shards.description(),
+            "samples": self.num_samples,
+            "batch_size": self.batch_size,
+            "seed": self.seed,
+            "num_workers": self.num_workers,
+            "mix": None if self.mix is None else named(self.mix),
+        }
+
     def epoch(self, n: int, start: int = 0) -> Iterator[Batch]:
         """The batches of epoch ``n``, counted from 0, without the first ``start``."""
         samples = _ShardReader(self.shards, self.batch_size, derived_seed(self.seed, n))
@@ -129,6 +145,10 @@ class ShardEvalStream:
 
     def __len__(self) -> int:
         return math.ceil(self.num_samples / self.batch_size)
+
+    def description(self) -> dict[str, Any]:
+        """What is evaluated on, as JSON; the shards are not read for it."""
+        return {**self.shards.description(), "samples": self.num_samples}
 
     def __iter__(self) -> Iterator[Batch]:
         samples = _ShardReader(self.shards, self.batch_size, None)

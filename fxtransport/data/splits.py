@@ -8,6 +8,7 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
+from fxtransport.data.duplicates import refuse_one_split
 from fxtransport.data.embedded import (
     EMBEDDED,
     EMBEDDED_OPTIONS,
@@ -17,7 +18,12 @@ from fxtransport.data.embedded import (
 from fxtransport.data.holdout import HoldOut, SplitSamples
 from fxtransport.data.images import split_images
 from fxtransport.data.points import load_circles, load_moons
-from fxtransport.data.sets import Location, SplitNames, open_set, refuse_split_names
+from fxtransport.data.sets import (
+    Location,
+    SplitNames,
+    open_set,
+    refuse_split_names,
+)
 from fxtransport.data.shards import ShardEvalStream, Shards, ShardStream
 from fxtransport.data.streams import (
     EvalStream,
@@ -75,6 +81,7 @@ def load(
     validation: float = 0.1,
     test: float = 0.2,
     train_samples: int | None = None,
+    allow_duplicates: bool = False,
     drop_last: bool = False,
     transform: Mapping[str, Any] | None = None,
     augmentation: Mapping[str, Any] | None = None,
@@ -102,6 +109,8 @@ def load(
             set has none; 0 for none.
         test: The share of all samples that becomes the test split, if the set has none.
         train_samples: How many training samples to keep; all if None.
+        allow_duplicates: Whether the file of an image may be in two splits. How many are is in
+            the description.
         drop_last: Leave out a last training batch that is smaller.
         transform: Options of ``timm.data.create_transform`` for all splits: ``mean``, ``std``,
             ``interpolation``, ``crop_pct``, ``crop_mode``.
@@ -128,7 +137,7 @@ def load(
     batching = Batching(
         seed, batch_size, eval_batch_size, num_workers, drop_last, mixup, pin_memory
     )
-    images = ImageOptions(input_size, transform or {}, augmentation)
+    images = ImageOptions(input_size, transform or {}, augmentation, allow_duplicates)
     if name.startswith("wds/"):
         return _load_shards(name, location, hold_out, images, batching)
     samples = _load_samples(name, location, hold_out, images)
@@ -172,6 +181,7 @@ class ImageOptions:
     input_size: tuple[int, ...] | None
     transform: Mapping[str, Any]
     augmentation: Mapping[str, Any] | None
+    allow_duplicates: bool = False
 
     @property
     def transforms_images(self) -> bool:
@@ -202,7 +212,8 @@ def _load_samples(
         images, transform = open_set(name, location), {}
     transform |= options.transform
     size = options.input_size or images.size
-    return split_images(images, hold_out, make_transforms(size, transform, options.augmentation))
+    transforms = make_transforms(size, transform, options.augmentation)
+    return split_images(images, hold_out, transforms, allow_duplicates=options.allow_duplicates)
 
 
 def _make_streams(name: str, samples: SplitSamples, batching: Batching) -> Splits:
@@ -231,7 +242,8 @@ def _make_streams(name: str, samples: SplitSamples, batching: Batching) -> Split
     validation = None if samples.validation is None else eval_stream(samples.validation)
     test = eval_stream(samples.test)
     splits = _make_splits(name, train, validation, test, samples.class_names, samples.input_size)
-    return replace(splits, transform=samples.transform)
+    found = f"; {samples.duplicates} of them in two splits" if samples.duplicates else ""
+    return replace(splits, transform=samples.transform, description=f"{splits.description}{found}")
 
 
 def _load_shards(
@@ -245,6 +257,9 @@ def _load_shards(
         raise UsageError(f"{name}: train_samples does not apply to shards")
     location = replace(location, options=options)
     transforms = make_transforms(images.input_size, images.transform, images.augmentation)
+    own = location.splits
+    named = (own.train or "train", own.validation or "validation", own.test or "test")
+    refuse_one_split(dict(zip(("train", "validation", "test"), named, strict=True)))
 
     def shards(split: str, transform: Callable[[Image.Image], Tensor]) -> Shards:
         return Shards(name, location, split, transform, transforms.mode)

@@ -10,12 +10,13 @@ import math
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from fxtransport.data.fingerprints import combined, fingerprint, named, tensors_hash
 from fxtransport.errors import UsageError
 from fxtransport.randomness import derived_seed, fork_rng
 
@@ -84,6 +85,10 @@ class TensorSamples:
         chosen = torch.tensor(indices, dtype=torch.int64)
         return self.inputs[chosen], self.targets[chosen]
 
+    def fingerprint(self) -> str:
+        """A hash of all inputs and targets."""
+        return tensors_hash((self.inputs, self.targets))
+
 
 @dataclass(frozen=True)
 class Subset:
@@ -98,6 +103,10 @@ class Subset:
     def batch(self, indices: Sequence[int]) -> Batch:
         """Fetch the samples that these indices stand for."""
         return self.samples.batch([self.indices[i] for i in indices])
+
+    def fingerprint(self) -> str | None:
+        """A hash of the samples, and of which they are."""
+        return combined(fingerprint(self.samples), self.indices)
 
 
 @dataclass(frozen=True)
@@ -139,6 +148,17 @@ class ShuffledStream:
     def __len__(self) -> int:
         return math.ceil(self.num_samples / self.batch_size)
 
+    def description(self) -> dict[str, Any]:
+        """What the batches depend on, as JSON: by it a run that is resumed knows its data."""
+        return {
+            "samples": len(self.samples),
+            "content": fingerprint(self.samples),
+            "batch_size": self.batch_size,
+            "seed": self.seed,
+            "drop_last": self.drop_last,
+            "mix": None if self.mix is None else named(self.mix),
+        }
+
     def epoch(self, n: int, start: int = 0) -> Iterator[Batch]:
         """The batches of epoch ``n``, counted from 0, without the first ``start``.
 
@@ -178,6 +198,10 @@ class OrderedStream:
 
     def __len__(self) -> int:
         return math.ceil(self.num_samples / self.batch_size)
+
+    def description(self) -> dict[str, Any]:
+        """What is evaluated on, as JSON."""
+        return {"samples": len(self.samples), "content": fingerprint(self.samples)}
 
     def __iter__(self) -> Iterator[Batch]:
         order = list(range(len(self.samples)))

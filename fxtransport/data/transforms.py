@@ -5,11 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from PIL import Image
 from torch import Tensor
 
 from fxtransport.data.streams import Mix
-from fxtransport.errors import UsageError
+from fxtransport.errors import MODEL_ERRORS, UsageError, first_line
+from fxtransport.randomness import fork_rng
 
 MODES = {1: "L", 3: "RGB"}
 
@@ -87,7 +89,14 @@ def make_mixup(mixup: Mapping[str, Any], num_classes: int, input_size: tuple[int
     ours = ("num_classes", "multi_label")
     known = [name for name in inspect.signature(Mixup).parameters if name not in ours]
     refuse_unknown("mixup", mixup, known)
-    mix: Mix = Mixup(**{"label_smoothing": 0.0, **mixup}, num_classes=num_classes)
+    try:
+        mix: Mix = Mixup(**{"label_smoothing": 0.0, **mixup}, num_classes=num_classes)
+        # values of a wrong kind are noticed here, not in the first epoch
+        with fork_rng(0):
+            mix(torch.zeros(2, *input_size), torch.zeros(2, dtype=torch.int64))
+    except MODEL_ERRORS as error:
+        said = ", ".join(f"{name}={value}" for name, value in mixup.items())
+        raise UsageError(f"timm cannot mix with {said}: {first_line(error)}") from error
     return mix
 
 

@@ -185,7 +185,7 @@ def _with_weights(
     target = open_target(origin.model, options=origin.options, input_size=size)
     program = _compiled(target, activations)
     state = model_state(trained)
-    match_dtypes(program, state)
+    match_dtypes(program, state, origin.model)
     program.load_state_dict(state)
     return program
 

@@ -192,5 +192,5 @@ def _load(model: nn.Module, state: dict[str, Any], source: str) -> None:
             f"the weights in {source} are not for {type(model).__name__}, which differs in "
             f"{', '.join(differ[:3])}; give weights of the same model, or a run"
         )
-    match_dtypes(model, state)
+    match_dtypes(model, state, source)
     model.load_state_dict(state)

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fxtransport.errors import UsageError
+from fxtransport.errors import UsageError, first_line
+from fxtransport.files import read_text
 from fxtransport.runs import toml
 from fxtransport.runs.keys import DefaultBy, Key, all_keys
 from fxtransport.runs.keys.transfer import ONLY_START
@@ -24,6 +25,9 @@ KINDS: dict[type, str] = {
 }
 ITEMS: dict[type, type] = {list: str, tuple: float}
 """What the kinds of several values hold."""
+
+LIMIT = 2**20
+"""The most bytes of a configuration file."""
 
 CONFIG = "config.toml"
 """The file in a run's folder."""
@@ -133,18 +137,22 @@ def merge_values(*layers: Values) -> dict[str, Any]:
     return total
 
 
-def read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path, *, follow: bool = True) -> dict[str, Any]:
     """What a configuration file sets.
+
+    Args:
+        path: The file.
+        follow: Whether it may be a link to a file.
 
     Raises:
         UsageError: it cannot be read, or has a key that does not exist.
     """
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = tomllib.loads(read_text(path, limit=LIMIT, follow=follow))
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"{path} is not valid TOML: {error}") from error
+    except (RecursionError, ValueError) as error:
+        raise UsageError(f"{path} is not valid TOML: {first_line(error):.300}") from error
     values = {}
     for section, table in tables.items():
         if not isinstance(table, dict):
@@ -157,21 +165,10 @@ def read_config(path: Path) -> dict[str, Any]:
     return values
 
 
-def read_run(run: Path) -> Config:
-    """The configuration that is saved with a run.
-
-    Raises:
-        UsageError: the folder does not hold a run.
-        CheckpointError: the run is of a version that this one does not read.
-    """
-    from fxtransport.training.checkpoint import RunFolder
-
-    path = run / CONFIG
-    if not path.is_file():
-        raise UsageError(f"{run} does not hold a run of fxtransport train: it has no {CONFIG}")
-    # before its keys, whose names may have changed since
-    RunFolder(run).check_format()
-    return complete_config(read_config(path))
+def default_of(path: str) -> Any:
+    """The value of a key that is not set, where that depends on no other key; else None."""
+    default = all_keys()[path].default
+    return None if isinstance(default, DefaultBy) else default
 
 
 def parse_assignments(texts: Iterable[str]) -> dict[str, Any]:
@@ -212,7 +209,7 @@ def parse_pair(text: str) -> tuple[str, Any]:
         raise UsageError(f"write KEY=VALUE, not {text!r}")
     try:
         return name.strip(), tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (RecursionError, ValueError):
         return name.strip(), value
 
 
@@ -252,9 +249,19 @@ def _check(key: Key, value: Any) -> Any:
     for item in value if key.kind in ITEMS else [value]:
         if key.choices and item not in key.choices:
             raise UsageError(f"{key.path} is one of {', '.join(key.choices)}, not {item!r}")
+    _check_size(key.path, value, key.most)
     if key.least is not None and value < key.least:
         raise UsageError(f"{key.path} is at least {key.least}, not {value}")
     return value
+
+
+def _check_size(path: str, value: Any, most: float) -> None:
+    """Check that a number, or each number in a list or table, is not huge."""
+    if isinstance(value, int | float) and abs(value) > most:
+        raise UsageError(f"{path} is at most {most}, not {value!s:.40}")
+    if isinstance(value, dict | list):
+        for inside in value.values() if isinstance(value, dict) else value:
+            _check_size(path, inside, most)
 
 
 def _fits(key: Key, value: Any) -> bool:

@@ -1,5 +1,6 @@
 """Train as a configuration says, in a folder that holds all that is needed to go on."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import torch
 
 from fxtransport.program import Program
 from fxtransport.runs.config import CONFIG, Config
+from fxtransport.runs.identity import check_same_config, describe_config
 from fxtransport.runs.recipe import Recipe
 from fxtransport.runs.settings import make_settings
 from fxtransport.runs.transfer import prepare_transfer
@@ -54,8 +56,10 @@ def fit_run(
         observers=observers,
         monitors=_monitors(recipe, program),
         transfer=transfer,
+        about={"config": describe_config(recipe.config)},
     )
     if resume:
+        check_same_config(folder, recipe.config)
         trainer.restore()
     write_config(folder, recipe.config)
     data = recipe.data
@@ -84,8 +88,14 @@ def _monitors(recipe: Recipe, program: Program) -> list[Monitor]:
 
 
 def write_config(folder: Path, config: Config) -> None:
-    """Write a run's configuration into its folder."""
+    """Write a run's configuration into its folder, unless it is there.
+
+    Raises:
+        CheckpointError: it cannot be written, or another file of that name is there.
+    """
+    text, path = config.to_toml(), folder / CONFIG
     saved = RunFolder(folder)
-    with saved.new_file(CONFIG) as beside:
-        beside.write_text(config.to_toml(), encoding="utf-8")
-        saved.put(beside, CONFIG)
+    with saved.writing():
+        if os.path.lexists(path) and path.read_bytes() == text.encode():
+            return
+    saved.write_text(CONFIG, text)

@@ -3,19 +3,21 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from fxtransport.data import Splits
 from fxtransport.errors import UsageError
 from fxtransport.names import check_trusted, resolve
 from fxtransport.origin import Origin
 from fxtransport.program import Program
-from fxtransport.runs.config import CONFIG, Config, Values, read_run
+from fxtransport.runs.config import CONFIG, Config, Values
+from fxtransport.runs.identity import read_run
 from fxtransport.runs.recipe import make_recipe
 from fxtransport.runs.settings import RunSettings, make_settings
-from fxtransport.training import Best, Exit
-from fxtransport.training.checkpoint import Checkpoint, KeptWeights, RunFolder
-from fxtransport.weights import load_weights
+from fxtransport.training import Best
+from fxtransport.training.checkpoint import CHECKPOINT, Checkpoint, KeptWeights, RunFolder
+from fxtransport.training.identity import check_same_data, describe_data
+from fxtransport.training.progress import Progress, check_progress, read_progress
+from fxtransport.weights import load_state, load_weights
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,8 @@ def load_run(
     Raises:
         UsageError: the folder does not hold a run, there are no such weights, or the model needs
             a Python file and ``trust_files`` is not given.
-        CheckpointError: the weights cannot be read.
+        CheckpointError: the weights cannot be read, or the configuration or the data is not what
+            the run began with.
     """
     run = Path(folder)
     config = read_run(run)
@@ -84,35 +87,41 @@ def load_run(
         config = config.with_changes(changes, run)
     saved = RunFolder(run)
     checkpoint = saved.read()
-    state = checkpoint.state
+    state, progress = checkpoint.state, read_progress(checkpoint.state)
     kept = None if epoch is None else _find_kept(run, checkpoint, epoch)
     if kept is None:
-        _check_weights(run, checkpoint, last=last, average=average)
+        _check_weights(run, checkpoint, progress, last=last, average=average)
     elif last or average is not None:
         raise UsageError("the weights after an epoch are one set: leave out last and average")
 
     recipe = make_recipe(config)
+    data = recipe.data
+    check_same_data(
+        checkpoint.summary.get("data") or {}, describe_data(data.train, data.validation, data.test)
+    )
     program = recipe.program(new=False)
-    averaged = state["ema"] is not None and average is not False
+    settings = make_settings(config, len(program.parts))
+    phases = settings.schedule.phases(len(settings.schedule.parts_of(program)))
+    check_progress(progress, phases, len(program.parts))
+    averaged = progress.averaged and average is not False
     if kept is not None:
         load_weights(program, saved.read_tensors(kept.weights), run / kept.weights.file)
     elif last:
-        program.load_state_dict(state["ema" if averaged else "program"])
+        load_state(program, state["ema" if averaged else "program"], run / CHECKPOINT)
     else:
         assert checkpoint.best is not None
         load_weights(program, saved.read_tensors(checkpoint.best), run / checkpoint.best.file)
-    best = _best(state)
     return Run(
         folder=run,
         config=config,
         program=program,
         data=recipe.data,
-        settings=make_settings(config, len(program.parts)),
+        settings=settings,
         origin=recipe.origin,
         input_size=recipe.shape,
-        best=best,
-        exits=_trained_exits(state) or tuple(range(len(program.parts))),
-        epochs=_epochs(state, kept, best, last=last),
+        best=progress.best,
+        exits=tuple(exit.part for exit in progress.exits) or tuple(range(len(program.parts))),
+        epochs=_epochs(progress, kept, last=last),
         averaged=averaged,
     )
 
@@ -137,33 +146,22 @@ def _find_kept(run: Path, checkpoint: Checkpoint, epoch: int) -> KeptWeights:
     )
 
 
-def _epochs(
-    state: dict[str, Any], kept: KeptWeights | None, best: Best | None, *, last: bool
-) -> int:
+def _epochs(progress: Progress, kept: KeptWeights | None, *, last: bool) -> int:
     """After how many epochs the program had the weights that are loaded."""
     if kept is not None:
         return kept.epochs
-    done: int = state["position"]["epochs"]
-    return done if last or best is None else best.epoch
+    return progress.position.epochs if last or progress.best is None else progress.best.epoch
 
 
-def _check_weights(run: Path, checkpoint: Checkpoint, *, last: bool, average: bool | None) -> None:
+def _check_weights(
+    run: Path, checkpoint: Checkpoint, progress: Progress, *, last: bool, average: bool | None
+) -> None:
     """Check that a run has the weights that are asked for."""
-    has_average = checkpoint.state["ema"] is not None
-    if average and not has_average:
+    if average and not progress.averaged:
         raise UsageError(f"{run} has no average of its weights: it was trained without one")
     if not last and checkpoint.best is None:
         raise UsageError(f"{run} has no best exit, because nothing was validated: give last=True")
-    if not last and average is False and has_average:
+    if not last and average is False and progress.averaged:
         raise UsageError(
             f"the best weights of {run} are an average: for others, give last=True average=False"
         )
-
-
-def _best(state: dict[str, Any]) -> Best | None:
-    found = state["best"]
-    return Best(Exit(**found["exit"]), found["epoch"]) if found else None
-
-
-def _trained_exits(state: dict[str, Any]) -> tuple[int, ...]:
-    return tuple(exit["part"] for exit in state["exits"])

@@ -6,8 +6,9 @@ from pathlib import Path
 import torch
 
 from fxtransport.program import Program
-from fxtransport.training.checkpoint import RunFolder, Weights
+from fxtransport.training.checkpoint import RunFolder
 from fxtransport.training.reports import Best, Exit
+from fxtransport.training.tensor_files import Weights
 from fxtransport.weights import distinct_state, load_weights
 
 

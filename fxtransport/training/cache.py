@@ -15,6 +15,7 @@ from safetensors import safe_open
 from torch import nn
 
 from fxtransport.data import OrderedStream, Samples, ShuffledStream
+from fxtransport.data.fingerprints import fingerprint
 from fxtransport.errors import UsageError
 from fxtransport.randomness import fork_rng, random_state
 from fxtransport.training.batches import Epochs
@@ -94,7 +95,8 @@ def cache_hidden_states(
     Args:
         train: Batches of inputs.
         frozen: A function from a batch of inputs to a batch of hidden states.
-        parts: The parts that it runs. A file that they made from these inputs is used again.
+        parts: The parts that it runs. A file that they made from these inputs is used again, if
+            its content still has the hash in its name.
         folder: Where to keep the file. Those of other phases are deleted.
         observe: Called after every batch.
 
@@ -103,15 +105,15 @@ def cache_hidden_states(
         UsageError: a hidden state has no row for each sample.
     """
     batches = OrderedStream(train.samples, train.batch_size, train.num_workers)
-    path = folder.path / f"hidden-{_key(batches, parts)[:16]}.safetensors"
-    for other in folder.path.glob("hidden-*.safetensors"):
-        if other != path:
-            other.unlink()
-    if not path.exists():
+    kind = f"hidden-{_key(batches, parts)[:16]}"
+    path = folder.find_tensors(kind)
+    if path is None:
         rows = _rows(batches, frozen, observe)
-        with folder.new_file(path.name) as beside:
+        with folder.new_file() as beside:
             write_rows(beside, rows, len(train.samples))
-            folder.put(beside, path.name)
+            path = folder.path / folder.put_tensors(beside, kind).file
+    with folder.writing():
+        folder.manifest.delete("hidden-", {path.name})
     return replace(train, samples=HiddenSamples(path), num_workers=0)
 
 
@@ -126,10 +128,14 @@ def _is_random(samples: Samples) -> bool:
 
 
 def _key(batches: OrderedStream, parts: Sequence[nn.Module]) -> str:
-    """A hash of what hidden states depend on: the parts, the number of samples, the first batch."""
-    digest = hashlib.sha256(str(len(batches.samples)).encode())
+    """A hash of what hidden states depend on: the parts and the samples.
+
+    Of samples that do not tell what they are, it is of their number and of the first batch.
+    """
+    known = fingerprint(batches.samples)
+    digest = hashlib.sha256(f"{len(batches.samples)} {known}".encode())
     states = [tensor for part in parts for tensor in part.state_dict().values()]
-    for tensor in (*next(iter(batches)), *states):
+    for tensor in states if known else (*next(iter(batches)), *states):
         digest.update(_bytes(tensor))
     return digest.hexdigest()
 

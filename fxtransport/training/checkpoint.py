@@ -1,15 +1,17 @@
 """The folder of a run: checkpoints that stay complete through a crash at any moment.
 
-``checkpoint.json`` is the last checkpoint. It names the file of the tensors, that of the best
-weights, and those of weights kept along the run, with their hashes; no other file counts. Every
-file is written under a temporary name, flushed to the disk, and renamed. ``checkpoint.json`` is
-renamed last, and the files that it no longer names are deleted after that, so it describes a
-complete checkpoint at any moment.
+``checkpoint.json`` is the last checkpoint. It holds a hash of itself, and names the file of the
+tensors, that of the best weights, and those of weights kept along the run, with their sizes and
+hashes; no other file counts. Every file is written under a temporary name, flushed to the disk,
+and renamed. ``checkpoint.json`` is renamed last, and the files that it no longer names are deleted
+after that, so it describes a complete checkpoint at any moment. What the run did not write is
+neither deleted nor replaced.
 """
 
+import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,25 +21,25 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from fxtransport.errors import CheckpointError
-from fxtransport.files import file_hash, library_versions, path_beside, put, read_json
-from fxtransport.training.flatten import Flattened, unflatten
-
-FORMAT = 2
-CHECKPOINT = "checkpoint.json"
-_OLDER = (
-    "the run was made by fxtransport 0.1, whose settings had other names; export its weights with "
-    "that version, or train again"
+from fxtransport.errors import CheckpointError, first_line
+from fxtransport.files import (
+    file_hash,
+    has_content,
+    library_versions,
+    put,
+    read_json,
 )
-_OURS = ("last-*.safetensors", "best-*.safetensors", "epoch-*.safetensors", "*.new")
+from fxtransport.training.flatten import Flattened, unflatten
+from fxtransport.training.manifest import FILES, Manifest
+from fxtransport.training.tensor_files import Weights, find_tensors, write_errors
 
-
-@dataclass(frozen=True)
-class Weights:
-    """A file of tensors in a run's folder."""
-
-    file: str
-    sha256: str
+FORMAT = 3
+CHECKPOINT = "checkpoint.json"
+_HASH = "sha256"
+_OLDER = (
+    "the run was made by fxtransport 0.1, or by a version between that and this one; export its "
+    "weights with that version, or train again"
+)
 
 
 @dataclass(frozen=True)
@@ -70,11 +72,24 @@ class RunFolder:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
+        self.manifest = Manifest(self.path)
 
     @property
     def has_checkpoint(self) -> bool:
         """Whether there is a checkpoint, complete or damaged."""
-        return (self.path / CHECKPOINT).exists()
+        return os.path.lexists(self.path / CHECKPOINT)
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether all in the folder is of a run that ended before its first checkpoint.
+
+        Raises:
+            CheckpointError: it cannot be read.
+        """
+        with self.writing():
+            names = {path.name for path in self.path.iterdir()}
+            ours = {FILES, *self.manifest.names(), *self.manifest.leftovers()}
+            return CHECKPOINT not in names and names <= ours
 
     def write(self, checkpoint: Checkpoint) -> None:
         """Make this the last checkpoint, and delete the files that it does not need.
@@ -93,9 +108,11 @@ class RunFolder:
             "kept": [asdict(kept) for kept in checkpoint.kept],
             "state": flat.tree,
         }
-        self.write_json(CHECKPOINT, content)
+        self.write_json(CHECKPOINT, {**content, _HASH: content_hash(content)})
         named = {last.file, *(kept.weights.file for kept in checkpoint.kept)}
-        self._delete_all_but(named | ({checkpoint.best.file} if checkpoint.best else set()))
+        named |= {checkpoint.best.file} if checkpoint.best else set()
+        with self.writing():
+            self.manifest.delete("last-|best-|epoch-", named)
 
     def write_tensors(self, kind: str, tensors: dict[str, torch.Tensor]) -> Weights:
         """Write a safetensors file, named by its hash, so that it never overwrites another.
@@ -103,11 +120,19 @@ class RunFolder:
         Raises:
             CheckpointError: it cannot be written.
         """
-        with self.new_file(f"{kind}.safetensors") as beside:
+        with self.new_file() as beside:
             save_file(tensors, beside)
-            sha256 = file_hash(beside)
-            weights = Weights(f"{kind}-{sha256[:16]}.safetensors", sha256)
-            self.put(beside, weights.file)
+            return self.put_tensors(beside, kind)
+
+    def put_tensors(self, beside: Path, kind: str) -> Weights:
+        """Put a safetensors file that was written, under a name with its hash.
+
+        Raises:
+            CheckpointError: there is another file of that name.
+        """
+        size, sha256 = beside.stat().st_size, file_hash(beside)
+        weights = Weights(f"{kind}-{sha256[:16]}.safetensors", size, sha256)
+        self.put(beside, weights.file)
         return weights
 
     def write_json(self, name: str, content: Any) -> None:
@@ -116,41 +141,67 @@ class RunFolder:
         Raises:
             CheckpointError: it cannot be written.
         """
-        with self.new_file(name) as beside:
-            beside.write_text(json.dumps(content) + "\n", encoding="utf-8")
+        self.write_text(name, json.dumps(content) + "\n")
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a file of text. A file of that name that the run wrote is replaced atomically.
+
+        Raises:
+            CheckpointError: it cannot be written, or the run did not write the file that is there.
+        """
+        with self.new_file() as beside:
+            beside.write_text(text, encoding="utf-8")
             self.put(beside, name)
 
     @contextmanager
-    def new_file(self, name: str) -> Iterator[Path]:
+    def new_file(self) -> Iterator[Path]:
         """A temporary path to write a file at, for :meth:`put`; deleted if it is not put.
 
         Raises:
             CheckpointError: the file cannot be written.
         """
-        try:
-            with path_beside(self.path / name) as beside:
-                yield beside
-        except (OSError, SafetensorError) as error:
-            reason = getattr(error, "strerror", None) or error
-            left = "; the last checkpoint there is complete" if self.has_checkpoint else ""
-            raise CheckpointError(f"cannot write into {self.path}: {reason}{left}") from error
+        with self.writing(), self.manifest.new_file() as beside:
+            yield beside
 
-    def put(self, beside: Path, name: str) -> None:
-        """Flush a file to the disk and rename it to its name in the folder."""
-        put(beside, self.path / name)
-
-    def check_format(self) -> None:
-        """See that this version reads the last checkpoint, if there is one.
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Turn errors of the system into one that says whether the last checkpoint is complete.
 
         Raises:
-            CheckpointError: it does not, or the checkpoint is damaged.
+            CheckpointError: the folder, or a file in it, cannot be written or read.
         """
-        if self.has_checkpoint:
-            self._read_description()
+        left = "; the last checkpoint there is complete" if self.has_checkpoint else ""
+        with write_errors(self.path, left):
+            yield
+
+    def put(self, beside: Path, name: str) -> None:
+        """Flush a file to the disk and rename it to its name in the folder.
+
+        Raises:
+            CheckpointError: there is a file of that name that the run did not write.
+        """
+        self.manifest.claim(name)
+        put(beside, self.path / name)
+
+    def summary(self) -> dict[str, Any] | None:
+        """What the last checkpoint says of the run; None if there is none.
+
+        Raises:
+            CheckpointError: this version does not read it, or it is damaged.
+        """
+        if not self.has_checkpoint:
+            return None
+        found = self._read_description().get("summary")
+        if not isinstance(found, dict):
+            raise CheckpointError(f"{self.path / CHECKPOINT} is damaged: it has no summary")
+        return found
 
     def _read_description(self) -> dict[str, Any]:
         path = self.path / CHECKPOINT
-        return read_json(path, "checkpoint", FORMAT, CheckpointError, older=_OLDER)
+        found = read_json(path, "checkpoint", FORMAT, CheckpointError, older=_OLDER)
+        if found.pop(_HASH, None) != content_hash(found):
+            raise CheckpointError(f"{path} is damaged, or was edited: it is not what was written")
+        return found
 
     def read(self) -> Checkpoint:
         """The last checkpoint.
@@ -161,17 +212,33 @@ class RunFolder:
         path = self.path / CHECKPOINT
         found = self._read_description()
         try:
-            last = Weights(**found["tensors"])
-            best = Weights(**found["best"]) if found["best"] else None
-            # folders that an earlier version wrote have none
+            last = Weights.read(found["tensors"])
+            best = None if found["best"] is None else Weights.read(found["best"])
             kept = tuple(
-                KeptWeights(int(each["epochs"]), Weights(**each["weights"]))
-                for each in found.get("kept", ())
+                KeptWeights(int(each["epochs"]), Weights.read(each["weights"]))
+                for each in found["kept"]
             )
-            summary, tree = dict(found["summary"]), found["state"]
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{path} is damaged: {error}") from error
-        return Checkpoint(summary, unflatten(tree, self.read_tensors(last)), best, kept)
+            state = unflatten(found["state"], self.read_tensors(last))
+            return Checkpoint(dict(found["summary"]), state, best, kept)
+        except (KeyError, RecursionError, RuntimeError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{path} is damaged: {first_line(error)}") from error
+
+    def adopt(self, checkpoint: Checkpoint, *names: str) -> None:
+        """Take files for those of the run, if the list of its files is lost.
+
+        Args:
+            checkpoint: The last one, which is the run's.
+            names: Of further files.
+
+        Raises:
+            CheckpointError: the list cannot be written.
+        """
+        named = [checkpoint.best, *(kept.weights for kept in checkpoint.kept)]
+        tensors = self._read_description()["tensors"]["file"]
+        with self.writing():
+            if not self.manifest.names():
+                files = [weights.file for weights in named if weights is not None]
+                self.manifest.note(CHECKPOINT, tensors, *files, *names)
 
     def read_tensors(self, weights: Weights) -> dict[str, torch.Tensor]:
         """The tensors of a file that a checkpoint names.
@@ -191,18 +258,27 @@ class RunFolder:
         Raises:
             CheckpointError: it is missing, or its hash is another.
         """
-        # the name alone, so that it stays within the folder
-        path = self.path / Path(weights.file).name
+        path = self.path / weights.file
         try:
-            found = file_hash(path)
+            same = has_content(path, weights.size, weights.sha256)
         except OSError as error:
             raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
-        if found != weights.sha256:
+        if not same:
             raise CheckpointError(f"{path} is damaged, or not the file that {CHECKPOINT} describes")
         return path
 
-    def _delete_all_but(self, kept: set[str]) -> None:
-        for pattern in _OURS:
-            for path in self.path.glob(pattern):
-                if path.name not in kept:
-                    path.unlink(missing_ok=True)
+    def find_tensors(self, kind: str) -> Path | None:
+        """A file that :meth:`put_tensors` put and that is as it was; None if there is none.
+
+        Args:
+            kind: The beginning of its name.
+
+        Raises:
+            CheckpointError: a link, a pipe, a device or a folder is in its place.
+        """
+        return find_tensors(self.path, kind)
+
+
+def content_hash(content: Mapping[str, Any]) -> str:
+    """The hash that ``checkpoint.json`` holds of its other entries."""
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()

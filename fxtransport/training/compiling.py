@@ -10,7 +10,10 @@ from unittest import mock
 
 import torch
 from torch._dynamo.backends.registry import lookup_backend
+from torch._dynamo.exc import InvalidBackend
 from torch.utils._pytree import tree_leaves
+
+from fxtransport.errors import UsageError
 
 _STARTING_PROCESSES = (
     "torch._inductor.cpp_builder",
@@ -30,6 +33,9 @@ class Compiled:
         function: The function.
         name: What logs of torch call it.
         backend: Of ``torch.compile``.
+
+    Raises:
+        UsageError: torch has no such backend.
     """
 
     graphs: int
@@ -38,7 +44,7 @@ class Compiled:
     def __init__(self, function: Callable[..., Any], name: str, backend: str) -> None:
         self.graphs = 0
         self._function = function
-        self._backend = lookup_backend(backend)
+        self._backend = _backend(backend)
         self._compiled = torch.compile(
             own_code(function, name), backend=self._counted, fullgraph=True, dynamic=False
         )
@@ -61,6 +67,20 @@ class Compiled:
         # not where torch begins again, for numbers that it wants as constants
         self.graphs += 1
         return compiled
+
+
+def _backend(name: str) -> Callable[..., Any]:
+    """A backend by its name.
+
+    Raises:
+        UsageError: torch has no such backend.
+    """
+    try:
+        found: Callable[..., Any] = lookup_backend(name)
+    except InvalidBackend as error:
+        known = ", ".join(torch.compiler.list_backends())
+        raise UsageError(f"torch.compile has no backend {name!r}: it has {known}") from error
+    return found
 
 
 def _rows(shapes: tuple[torch.Size, ...]) -> int:

@@ -18,6 +18,7 @@ from fxtransport.training.compiling import own_sessions
 from fxtransport.training.devices import move_to, peak_memory, reset_peak_memory
 from fxtransport.training.engine import Engine
 from fxtransport.training.evaluate import evaluate
+from fxtransport.training.identity import describe_data
 from fxtransport.training.interrupts import SignalWatch
 from fxtransport.training.monitors import Monitor
 from fxtransport.training.reports import (
@@ -152,6 +153,7 @@ class Fit:
                 f"{steps}; resume with the data and the batch size that it began with"
             )
         self._state.steps_per_epoch = steps
+        self._saver.check_data(describe_data(self._train, self._validation, self._test))
         if not restored and self._settings.seed is not None:
             seed_all(self._settings.seed)
         plan = Plan(self._engine.phases, len(self._train), self._state.position)

@@ -120,7 +120,11 @@ class Learner:
 
 
 def compile_part(part: Part, settings: TrainerSettings) -> Callable[..., PartOutput]:
-    """The forward of a part, compiled if the settings ask for it."""
+    """The forward of a part, compiled if the settings ask for it.
+
+    Raises:
+        UsageError: torch has no such backend.
+    """
     if settings.compile is None:
         return part
     return Compiled(part, f"part_{part.index}", settings.compile)

@@ -1,11 +1,17 @@
 """Observers that write metrics: ``metrics.csv`` always, TensorBoard if asked for."""
 
 import csv
-from collections.abc import Sequence
+import io
+import itertools
+import os
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fxtransport.errors import CheckpointError, UsageError
+from fxtransport.errors import UsageError, first_line
+from fxtransport.files import append_text, read_text
+from fxtransport.training.checkpoint import RunFolder
 from fxtransport.training.reports import EpochReport, Exit, Observer, PartEpoch, Plan
 
 METRICS = "metrics.csv"
@@ -25,6 +31,12 @@ COLUMNS = (
     "samples_per_second",
     "peak_memory",
 )
+_LIMIT = 2**30
+"""The most bytes of the file: of more rows than any run has."""
+
+
+class LostMetricsWarning(UserWarning):
+    """The rows of earlier epochs could not be read."""
 
 
 class MetricsFile(Observer):
@@ -39,31 +51,86 @@ class MetricsFile(Observer):
     """
 
     def __init__(self, folder: Path, columns: Sequence[str] = ()) -> None:
+        self._folder = RunFolder(folder)
         self.path = folder / METRICS
         self._columns = (*COLUMNS, *columns)
 
     def on_start(self, plan: Plan) -> None:
-        """Keep the rows of the epochs that are done."""
-        rows = []
-        if plan.position.epochs and self.path.is_file():
-            with self.path.open(newline="", encoding="utf-8") as file:
-                rows = [r for r in csv.DictReader(file) if int(r["epoch"]) <= plan.position.epochs]
-        self._write("w", rows, header=True)
+        """Keep the rows of the epochs that are done.
+
+        A file that cannot be read is kept under another name.
+        """
+        done = plan.position.epochs
+        rows: list[dict[str, str]] = []
+        if done:
+            header, found = self._read(done)
+            self._columns = tuple(dict.fromkeys((*header, *self._columns)))
+            rows = [row for row in found if int(row["epoch"]) <= done]
+        with self._folder.writing():
+            self._folder.write_text(METRICS, self._text(rows, header=True))
 
     def on_epoch(self, epoch: EpochReport) -> None:
         """Add the epoch's rows."""
-        self._write("a", _rows(epoch), header=False)
+        with self._folder.writing():
+            append_text(self.path, self._text(_rows(epoch), header=not self.path.exists()))
 
-    def _write(self, mode: str, rows: list[dict[str, Any]], *, header: bool) -> None:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open(mode, newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, self._columns, extrasaction="ignore")
-                if header:
-                    writer.writeheader()
-                writer.writerows(rows)
-        except OSError as error:
-            raise CheckpointError(f"cannot write {self.path}: {error.strerror}") from error
+    def _text(self, rows: Sequence[Mapping[str, Any]], *, header: bool) -> str:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self._columns, lineterminator="\n")
+        if header:
+            writer.writeheader()
+        writer.writerows(rows)
+        return text.getvalue()
+
+    def _read(self, done: int) -> tuple[Sequence[str], list[dict[str, str]]]:
+        """The columns and rows of the file; what is lost of the first epochs is said."""
+        header: Sequence[str] = ()
+        rows: list[dict[str, str]] = []
+        last = 0
+        with self._folder.writing():
+            try:
+                text = read_text(self.path, limit=_LIMIT)
+                header, rows = read_rows(text)
+                last = max((int(row["epoch"]) for row in rows), default=0)
+                said = f"has no rows of epochs {last + 1} to {done}"
+            except FileNotFoundError:
+                said = "is gone"
+            except (csv.Error, ValueError) as error:
+                said = f"is damaged ({first_line(error)}) and is kept as {self._set_aside()}"
+        if last < done:
+            message = f"{self.path} {said}; it goes on with epoch {done + 1}"
+            warnings.warn(message, LostMetricsWarning, stacklevel=2)
+        return header, rows
+
+    def _set_aside(self) -> str:
+        for number in itertools.count(1):
+            name = f"metrics-damaged-{number}.csv"
+            if not os.path.lexists(self.path.with_name(name)):
+                self.path.rename(self.path.with_name(name))
+                return name
+        raise AssertionError("numbers do not end")
+
+
+def read_rows(text: str) -> tuple[Sequence[str], list[dict[str, str]]]:
+    """The columns and rows of a ``metrics.csv``.
+
+    Raises:
+        ValueError: it is not one of ours, or it is damaged.
+    """
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    header = list(reader.fieldnames or ())
+    if len({*header}) < len(header) or not {"epoch", "part"} <= {*header}:
+        raise ValueError("its first line does not name its columns")
+    rows = list(reader)
+    if not text.endswith("\n"):
+        raise ValueError("its last line is cut")
+    for number, row in enumerate(rows, 2):
+        if None in row or None in row.values():
+            raise ValueError(f"line {number} has too many or too few values")
+        int(row["epoch"])
+        for value in filter(None, row.values()):
+            float(value)
+    return header, rows
 
 
 class TensorBoard(Observer):

@@ -1,16 +1,22 @@
 """Save a run and restore it."""
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from fxtransport.errors import CheckpointError, TrainingError, UsageError
+from fxtransport.errors import CheckpointError, TrainingError, UsageError, first_line
 from fxtransport.randomness import restore_random_state
 from fxtransport.training.checkpoint import CHECKPOINT, Checkpoint, KeptWeights, RunFolder
+from fxtransport.training.identity import check_same_data, check_same_run
 from fxtransport.training.reports import Position
+from fxtransport.training.schedules import Phase
 from fxtransport.training.state import RunState
 from fxtransport.training.steps import LossError
 from fxtransport.weights import distinct_state
+
+_WRITTEN = ("config.toml", "metrics.csv", "results.json")
+"""Files of a run that its checkpoint does not name."""
 
 
 class Saver:
@@ -20,8 +26,10 @@ class Saver:
         folder: The folder of the run; None: nothing is written.
         state: The state of the run.
         description: What must be the same when the run is resumed, as JSON.
+        phases: The phases of its schedule.
         keep_every: Keep the weights after every so many epochs, and those of the beginning;
             None: only the last checkpoint and the best weights are kept.
+        about: What else is kept in checkpoints, as JSON; None: what the last one says.
     """
 
     def __init__(
@@ -29,12 +37,17 @@ class Saver:
         folder: RunFolder | None,
         state: RunState,
         description: dict[str, Any],
+        phases: Sequence[Phase],
         keep_every: int | None = None,
+        about: Mapping[str, Any] | None = None,
     ) -> None:
         self.folder = folder
         self._state = state
         self._description = description
+        self._phases = phases
         self._keep_every = keep_every
+        self._about = about
+        self._data: Mapping[str, Any] = {}
         self._kept: tuple[KeptWeights, ...] = ()
         self._random: dict[str, Any] | None = None
         self._saved_at = time.monotonic()
@@ -60,6 +73,8 @@ class Saver:
         best = self._state.best
         summary = {
             "run": self._description,
+            "data": self._data,
+            "about": self._about or {},
             "position": asdict(self._state.position),
             "best": best.record and asdict(best.record),
         }
@@ -67,6 +82,16 @@ class Saver:
         state = self._state.state_dict()
         self.folder.write(Checkpoint(summary, state, best.weights, self._kept))
         self.saved, self._saved_at = self._state.position, time.monotonic()
+
+    def check_data(self, data: Mapping[str, Any]) -> None:
+        """Note what the run trains and is measured on; see that it is what the run began with.
+
+        Raises:
+            CheckpointError: it is other data.
+        """
+        check_same_data(self._data, data)
+        # a run that goes on with batches that do not tell keeps what it knows
+        self._data = {name: now or self._data.get(name) for name, now in data.items()}
 
     def _keep(self, folder: RunFolder) -> None:
         """Keep the present weights, if an epoch of which they are kept has just ended."""
@@ -89,11 +114,18 @@ class Saver:
         if self.folder is None:
             raise UsageError("the trainer has no run folder to restore from; give it run=…")
         checkpoint = self.folder.read()
-        _check_same_run(checkpoint.summary, self._description)
+        summary = checkpoint.summary
+        check_same_run(_table(summary, "run"), self._description)
         if checkpoint.best is not None:
             # now, not at the end of the run, where it would be too late
             self.folder.verify(checkpoint.best)
-        self._state.load_checkpoint(checkpoint)
+        for kept in checkpoint.kept:
+            self.folder.verify(kept.weights)
+        self._state.load_checkpoint(checkpoint, self._phases)
+        self.folder.adopt(checkpoint, *_WRITTEN)
+        self._data = _table(summary, "data")
+        if self._about is None:
+            self._about = _table(summary, "about")
         self._kept = checkpoint.kept
         self._random = checkpoint.state["random"]
         self.saved = self._state.position
@@ -105,7 +137,12 @@ class Saver:
             CheckpointError: it was not, and the folder holds another run.
         """
         if self._random is not None:
-            restore_random_state(self._random, self._state.device)
+            try:
+                restore_random_state(self._random, self._state.device)
+            except (LookupError, RuntimeError, TypeError, ValueError) as error:
+                raise CheckpointError(
+                    f"the checkpoint is damaged: its random generators: {first_line(error)}"
+                ) from error
             self._random = None
             return True
         if self.saved is None and self.folder is not None and self.folder.has_checkpoint:
@@ -130,11 +167,13 @@ class Saver:
         )
 
 
-def _check_same_run(summary: dict[str, Any], present: dict[str, Any]) -> None:
-    saved = summary.get("run", {})
-    for name, value in present.items():
-        if saved.get(name) != value:
-            said = "" if name == "program" else f": {saved.get(name)}; this run has {value}"
-            if name == "teacher":
-                said += " (the SHA-256 of its weights); resume with the teacher as it was"
-            raise CheckpointError(f"the checkpoint is of a run with another {name}{said}")
+def _table(summary: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A table of a checkpoint's summary.
+
+    Raises:
+        CheckpointError: it is not there.
+    """
+    found = summary.get(name)
+    if not isinstance(found, dict):
+        raise CheckpointError(f"the checkpoint is damaged: it does not say {name!r} of its run")
+    return found

@@ -2,8 +2,9 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,13 +16,15 @@ from fxtransport.objectives import Objective
 from fxtransport.program import Program
 from fxtransport.randomness import random_state
 from fxtransport.training.best import BestExit
-from fxtransport.training.checkpoint import Checkpoint
+from fxtransport.training.checkpoint import CHECKPOINT, Checkpoint
 from fxtransport.training.learner import Learner
 from fxtransport.training.meter import Meter
-from fxtransport.training.reports import Best, Exit, Position
-from fxtransport.training.schedules import Schedule
+from fxtransport.training.progress import check_progress, read_progress
+from fxtransport.training.reports import Exit, Position
+from fxtransport.training.schedules import Phase, Schedule
 from fxtransport.training.settings import OptimizerSettings, TrainerSettings
 from fxtransport.training.transfer import Transfer
+from fxtransport.weights import load_state
 
 _NUMBERS = (
     "amp",
@@ -31,6 +34,7 @@ _NUMBERS = (
     "ema_warmup",
     "update_frozen_bn",
     "cache_hidden",
+    "seed",
 )
 """The settings that change the numbers of a run. Others may differ when it is resumed."""
 
@@ -118,36 +122,38 @@ class RunState:
             **({} if self.regularizer is None else {"regularizer": self.regularizer.state_dict()}),
         }
 
-    def load_checkpoint(self, checkpoint: Checkpoint) -> None:
+    def load_checkpoint(self, checkpoint: Checkpoint, phases: Sequence[Phase]) -> None:
         """Resume from a checkpoint, except for the random number generators.
+
+        Args:
+            checkpoint: The checkpoint.
+            phases: The phases of the schedule.
 
         Raises:
             CheckpointError: it is damaged, or of another run.
         """
+        progress = read_progress(checkpoint.state)
+        check_progress(progress, phases, len(self.program.parts))
         try:
             self._load(checkpoint.state)
         except (AttributeError, KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise CheckpointError(f"the checkpoint does not fit this run: {reason}") from error
         self.best.weights = checkpoint.best
+        self.best.record = progress.best
+        self.position, self.steps_per_epoch = progress.position, progress.steps_per_epoch
+        self.exits, self.test, self.finished = progress.exits, progress.test, progress.finished
 
     def _load(self, state: dict[str, Any]) -> None:
-        self.program.load_state_dict(state["program"])
+        load_state(self.program, state["program"], Path(CHECKPOINT))
         self.objective.load_state_dict(state["objective"])
         if self.regularizer is not None:
             self.regularizer.load_state_dict(state["regularizer"])
         for key, learner in self.learners.items():
             learner.load_state_dict(state["learners"][key])
         if self.ema is not None:
-            self.ema.module.load_state_dict(state["ema"])
+            load_state(self.validated, state["ema"], Path(CHECKPOINT))
         self.meter.load_state_dict(state["meter"])
-        self.position = Position(**state["position"])
-        self.steps_per_epoch = state["steps_per_epoch"]
-        best = state["best"]
-        self.best.record = Best(Exit(**best["exit"]), best["epoch"]) if best else None
-        self.exits = tuple(Exit(**exit) for exit in state["exits"])
-        self.test = Exit(**state["test"]) if state["test"] else None
-        self.finished = state["finished"]
 
 
 def describe_run(

@@ -1,8 +1,9 @@
 """Keep what a teacher says of the training set on disk, computed once.
 
-A file is named by the hash of the teacher's weights and of how it is asked; its rows are found by
-the hash of each image. So runs with other seeds or weights of regularizers share it, and an image
-that it does not hold is never taken for another one.
+A file is named by the hash of the teacher's weights and of how it is asked, and by that of its
+content, without which it is not used. Its rows are found by the hash of each image. So runs with
+other seeds or weights of regularizers share it, and an image that it does not hold is never taken
+for another one.
 """
 
 import hashlib
@@ -15,10 +16,11 @@ from safetensors import SafetensorError, safe_open
 
 from fxtransport.data import OrderedStream, ShuffledStream
 from fxtransport.errors import CheckpointError, UsageError
+from fxtransport.files import file_hash, path_beside, put
 from fxtransport.objectives.transfer import Reference
 from fxtransport.training.cache import write_rows
-from fxtransport.training.checkpoint import RunFolder
 from fxtransport.training.teacher import Teacher
+from fxtransport.training.tensor_files import find_tensors, write_errors
 
 _IMAGES, _LOGITS = "images", "logits"
 _HASH_BYTES = 16
@@ -34,7 +36,7 @@ class CachedTeacher:
 
     def __init__(self, teacher: Teacher, folder: Path) -> None:
         self.teacher = teacher
-        self._folder = RunFolder(folder)
+        self._folder = folder
         self._rows: dict[bytes, int] = {}
         self._tensors: dict[str, torch.Tensor] = {}
 
@@ -52,11 +54,14 @@ class CachedTeacher:
             CheckpointError: the file cannot be written, or is damaged.
         """
         batches = OrderedStream(train.samples, train.batch_size, train.num_workers)
-        path = self._folder.path / f"teacher-{self._key(batches)[:16]}.safetensors"
-        if not path.exists():
-            with self._folder.new_file(path.name) as beside:
+        kind = f"teacher-{self._key(batches)[:16]}"
+        path = find_tensors(self._folder, kind)
+        if path is None:
+            path = self._folder / kind
+            with write_errors(self._folder), path_beside(path) as beside:
                 write_rows(beside, self._answers(batches, device, observe), len(train.samples))
-                self._folder.put(beside, path.name)
+                path = self._folder / f"{kind}-{file_hash(beside)[:16]}.safetensors"
+                put(beside, path)
         self._read(path)
 
     def __call__(self, images: torch.Tensor) -> Reference:

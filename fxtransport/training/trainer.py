@@ -1,7 +1,7 @@
 """The trainer: trains a program under an objective by a schedule."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -48,6 +48,8 @@ class Trainer:
         transfer: A regularizer with its teacher, whose penalties are added to what each part
             minimizes; None: without one. See :func:`fxtransport.pair`.
         monitors: Measure the program after every epoch, for ``metrics.csv``.
+        about: What else checkpoints say of the run, as JSON: its configuration, say. None: what
+            the checkpoint says that is restored.
 
     Raises:
         UsageError: parts share parameters, or one has no head or nothing to train; the
@@ -83,6 +85,7 @@ class Trainer:
         observers: Sequence[Observer] = (),
         transfer: Transfer | None = None,
         monitors: Sequence[Monitor] = (),
+        about: Mapping[str, Any] | None = None,
     ) -> None:
         optimizer, settings = optimizer or OptimizerSettings(), settings or TrainerSettings()
         parts = schedule.parts_of(program)
@@ -108,7 +111,7 @@ class Trainer:
             offload = Offload(device, place, parts, learners)
         self._engine = Engine(state, parts, phases, settings, guide, offload)
         description = describe_run(program, objective, schedule, optimizer, settings, transfer)
-        self._saver = Saver(folder, state, description, settings.keep_checkpoints)
+        self._saver = Saver(folder, state, description, phases, settings.keep_checkpoints, about)
 
     @property
     def program(self) -> Program:
@@ -202,7 +205,8 @@ class Trainer:
 
         Raises:
             CheckpointError: there is none, it is damaged, or it is of another run: another
-                program, schedule, optimizer or objective.
+                program, schedule, optimizer or objective. Whether the data is the same is seen by
+                :meth:`fit`.
             UsageError: the trainer has no folder.
         """
         self._saver.restore()

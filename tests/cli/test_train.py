@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fxtransport.runs.config import read_run
+from fxtransport.runs.identity import read_run
 from fxtransport.training.monitors import DegenerateFeaturesWarning
 from tests.cli.running import SMALL, Command, in_process, last_weights, state_of, trained, write_net
 

@@ -45,3 +45,41 @@ def test_what_cannot_be_held_out_says_why(hold_out: HoldOut, message: str) -> No
 def test_shares_are_below_one(share: float) -> None:
     with pytest.raises(UsageError, match="validation is a share, from 0 to below 1"):
         HoldOut(0, validation=share)
+
+
+HASHES = [bytes([i]) * 16 for i in range(200)]
+
+
+def test_splits_by_content_stay_what_they_were() -> None:
+    rest, held_out = HoldOut(3, test=0.1).by_content(HASHES[:60], range(60), "test")
+    assert held_out == [7, 8, 12, 14, 29, 59]
+    assert sorted(rest + held_out) == list(range(60))
+
+
+@given(seed=st.integers(0, 2**40), hidden=st.sets(st.integers(0, 199), max_size=50))
+def test_by_content_each_sample_stays_where_it_is(seed: int, hidden: set[int]) -> None:
+    hold_out = HoldOut(seed, validation=0.4, test=0.4)
+    for what in ("test", "validation"):
+        _, every = hold_out.by_content(HASHES, range(200), what)
+        there = [i for i in range(200) if i not in hidden]
+        _, fewer = hold_out.by_content(HASHES, there, what)
+        assert fewer == [i for i in every if i not in hidden]
+        _, reverse = hold_out.by_content(HASHES[::-1], range(200), what)
+        assert sorted(199 - i for i in reverse) == every
+
+
+def test_the_share_by_content_holds_on_average() -> None:
+    counts = [
+        len(HoldOut(seed, test=0.2).by_content(HASHES, range(200), "test")[1]) for seed in range(50)
+    ]
+    # 40, with a standard deviation of 5.7 / √50
+    assert 37 < sum(counts) / 50 < 43
+    assert len(set(counts)) > 5
+
+
+def test_what_cannot_be_held_out_by_content_says_why() -> None:
+    with pytest.raises(UsageError, match="test must be above 0"):
+        HoldOut(0, test=0).by_content(HASHES, range(200), "test")
+    with pytest.raises(UsageError, match=r"of 3 samples, a share of 0\.001 by their content is 0"):
+        HoldOut(0, validation=0.001).by_content(HASHES, range(3), "validation")
+    assert HoldOut(0, validation=0).by_content(HASHES, range(3), "validation") == ([0, 1, 2], [])

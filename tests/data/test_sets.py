@@ -1,5 +1,7 @@
 """Folders and sets of torchvision are opened with the splits that they have, offline."""
 
+import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +9,15 @@ import pytest
 
 from fxtransport.data import Splits, load
 from fxtransport.errors import UsageError
-from tests.data.making import CIFAR_CLASSES, IDENTITY, classes, levels, write_folder, write_stl
+from tests.data.making import (
+    CIFAR_CLASSES,
+    IDENTITY,
+    classes,
+    gray,
+    levels,
+    write_folder,
+    write_stl,
+)
 
 
 def trained_on(splits: Splits) -> list[int]:
@@ -42,6 +52,7 @@ def test_a_folder_like_imagenet(tmp_path: Path) -> None:
     splits = load(
         "imagefolder",
         seed=0,
+        validation=0.3,
         batch_size=4,
         root=tmp_path,
         input_size=(3, 8, 8),
@@ -73,20 +84,109 @@ def test_a_folder_with_all_three(tmp_path: Path) -> None:
     assert levels(swapped.test) == [4, 5, 6, 7]
 
 
+PLAIN: dict[str, Any] = {"batch_size": 4, "input_size": (3, 8, 8), "transform": IDENTITY}
+
+
+def split_of(splits: Splits) -> dict[int, str]:
+    """The split of each image, by its level."""
+    found = dict.fromkeys(trained_on(splits), "train")
+    found |= dict.fromkeys(levels(splits.test), "test")
+    if splits.validation is not None:
+        found |= dict.fromkeys(levels(splits.validation), "validation")
+    return found
+
+
 def test_a_folder_without_splits_is_split(tmp_path: Path) -> None:
-    write_folder(tmp_path, {"ant": 20, "bee": 20})
-    splits = load(
-        str(tmp_path),
-        seed=0,
-        batch_size=4,
-        input_size=(3, 8, 8),
-        transform=IDENTITY,
-        validation=0.25,
+    write_folder(tmp_path, {"ant": 40, "bee": 40})
+    splits = load(str(tmp_path), seed=0, validation=0.25, **PLAIN)
+    found = split_of(splits)
+    assert sorted(found) == list(range(80))
+    counts = Counter(found.values())
+    # 16 for the test, 16 for validation, on average
+    assert 8 <= counts["test"] <= 24
+    assert 8 <= counts["validation"] <= 24
+    assert split_of(load(str(tmp_path), seed=0, validation=0.25, **PLAIN)) == found
+    assert split_of(load(str(tmp_path), seed=1, validation=0.25, **PLAIN)) != found
+
+
+def test_an_image_that_is_added_moves_no_other_one(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"ant": 30, "bee": 30})
+    before = split_of(load(str(tmp_path), seed=0, **PLAIN))
+    # first, last and in the middle, in both classes, and a class of its own
+    for name, level in (("ant/!", 100), ("ant/015b", 101), ("bee/zzz", 102), ("bee/!", 103)):
+        gray(level).save(tmp_path / f"{name}.png")
+        after = split_of(load(str(tmp_path), seed=0, **PLAIN))
+        assert {level: after[level] for level in before} == before
+    write_folder(tmp_path, {"cat": 12}, first_level=110)
+    after = split_of(load(str(tmp_path), seed=0, **PLAIN))
+    assert {level: after[level] for level in before} == before
+    (tmp_path / "ant" / "003.png").unlink()
+    (tmp_path / "ant" / "004.png").rename(tmp_path / "ant" / "renamed.png")
+    after = split_of(load(str(tmp_path), seed=0, **PLAIN))
+    assert {level: after[level] for level in before if level != 3} == {
+        level: split for level, split in before.items() if level != 3
+    }
+
+
+def test_an_image_that_is_there_twice_is_in_one_split(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"ant": 30, "bee": 30})
+    for path in sorted(tmp_path.glob("*/*.png")):
+        shutil.copy(path, path.with_name(f"copy-{path.name}"))
+    splits = load(str(tmp_path), seed=0, **PLAIN)
+    together = [trained_on(splits), levels(splits.validation), levels(splits.test)]
+    assert sum(map(len, together)) == 120
+    assert sum(len({*each}) for each in together) == 60
+
+
+@pytest.mark.parametrize("place", ["val/bee/copy.png", "test/ant/copy.png"])
+def test_an_image_in_two_splits_is_counted_and_refused(place: str, tmp_path: Path) -> None:
+    for i, name in enumerate(("train", "val", "test")):
+        write_folder(tmp_path / name, {"ant": 3, "bee": 3}, first_level=6 * i)
+    assert "two splits" not in load(str(tmp_path), seed=0, **PLAIN).description
+    shutil.copy(tmp_path / "train/ant/000.png", tmp_path / place)
+    with pytest.raises(UsageError) as caught:
+        load(str(tmp_path), seed=0, **PLAIN)
+    split = "test" if "test" in place else "validation"
+    assert str(caught.value) == (
+        f"1 image is in two splits, such as {tmp_path}/train/ant/000.png (train) and "
+        f"{tmp_path / place} ({split}): take them out of one of the two, or give "
+        "allow_duplicates=True"
     )
-    test, validation = levels(splits.test), levels(splits.validation)
-    assert (len(test), len(validation), splits.train.num_samples) == (8, 8, 24)
-    assert sorted(trained_on(splits) + validation + test) == list(range(40))
-    assert sorted(classes(splits.test)) == [0] * 4 + [1] * 4
+    allowed = load(str(tmp_path), seed=0, allow_duplicates=True, **PLAIN)
+    assert allowed.description.endswith("2 classes; 1 of them in two splits")
+    # what is not trained on is in one split only
+    (tmp_path / "train/ant/000.png").unlink()
+    assert "two splits" not in load(str(tmp_path), seed=0, **PLAIN).description
+
+
+@pytest.mark.parametrize("how", ["named twice", "a link", "inside", "a link to a class"])
+def test_two_splits_that_share_a_folder_are_refused(how: str, tmp_path: Path) -> None:
+    for i, name in enumerate(("train", "test")):
+        write_folder(tmp_path / name, {"ant": 3, "bee": 3}, first_level=6 * i)
+    options: dict[str, Any] = {}
+    match how:
+        case "named twice":
+            options = {"validation_split": "train"}
+        case "a link":
+            (tmp_path / "val").symlink_to("train")
+        case "inside":
+            shutil.copytree(tmp_path / "test", tmp_path / "train/ant/more")
+            options = {"validation_split": "train/ant"}
+        case _:
+            (tmp_path / "val").mkdir()
+            (tmp_path / "val/ant").symlink_to(tmp_path / "train/ant")
+    words = "3 images are in two splits" if "class" in how else "share their images: .*train"
+    with pytest.raises(UsageError, match=words):
+        load(str(tmp_path), seed=0, **PLAIN, **options)
+
+
+def test_a_class_of_which_nothing_is_trained_on_is_named(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"ant": 30})
+    write_folder(tmp_path, {"bee": 1}, first_level=50)
+    seeds = range(40)
+    with pytest.raises(UsageError, match="no image of the class bee is left to train on"):
+        for seed in seeds:
+            load(str(tmp_path), seed=seed, test=0.3, **PLAIN)
 
 
 @pytest.mark.parametrize("workers", [0, 1])

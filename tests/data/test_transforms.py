@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from fxtransport.data import load
+from fxtransport.data.transforms import make_mixup
 from fxtransport.errors import UsageError
 from tests.data.making import write_folder
 
@@ -67,3 +68,11 @@ def test_options_that_cannot_be_say_why(
     write_folder(tmp_path, {"ant": 10, "bee": 10})
     with pytest.raises(UsageError, match=message):
         load(str(tmp_path), seed=0, batch_size=2, **options)
+
+
+@pytest.mark.parametrize("options", [{"mixup_alpha": ".3"}, {"prob": "often"}])
+def test_a_mixup_that_cannot_mix_is_refused_at_once(options: dict[str, Any]) -> None:
+    before = torch.get_rng_state()
+    with pytest.raises(UsageError, match=f"timm cannot mix with .*{next(iter(options))}="):
+        make_mixup({"mixup_alpha": 0.2, **options}, 10, (3, 8, 8))
+    assert torch.equal(torch.get_rng_state(), before)

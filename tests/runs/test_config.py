@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from fxtransport.errors import CheckpointError, UsageError
+from fxtransport.errors import UsageError
 from fxtransport.runs.config import (
     RENAMED,
     complete_config,
@@ -13,7 +13,6 @@ from fxtransport.runs.config import (
     parse_assignments,
     parse_pair,
     read_config,
-    read_run,
 )
 from fxtransport.runs.keys import METHODS
 
@@ -31,7 +30,7 @@ def test_the_file_of_a_configuration_is_read_as_the_same(method: str, tmp_path: 
         }
     )
     (tmp_path / "config.toml").write_text(config.to_toml())
-    assert read_run(tmp_path) == config
+    assert complete_config(read_config(tmp_path / "config.toml")) == config
 
 
 @pytest.mark.parametrize(
@@ -198,8 +197,6 @@ def test_a_file_that_cannot_be_used(tmp_path: Path, text: str, words: str) -> No
 def test_files_that_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="No such file"):
         read_config(tmp_path / "no.toml")
-    with pytest.raises(UsageError, match="does not hold a run of fxtransport train"):
-        read_run(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -257,9 +254,24 @@ def test_a_run_goes_on_with_the_same_numbers(changes: dict[str, Any], words: str
     assert words in str(raised.value)
 
 
-def test_a_run_of_an_older_version_is_refused_as_a_whole(tmp_path: Path) -> None:
-    """Not key by key, since its checkpoint could not be read either."""
-    (tmp_path / "config.toml").write_text("[model]\nimage_size = 8\n")
-    (tmp_path / "checkpoint.json").write_text('{"format": 1}')
-    with pytest.raises(CheckpointError, match=r"format 1; .*made by fxtransport 0\.1.*train again"):
-        read_run(tmp_path)
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("schedule.epochs", 10**29),
+        ("data.batch_size", 2**31),
+        ("trainer.seed", 2**63),
+        ("trainer.grad_clip", 1e300),
+        ("model.options", {"blocks": 10**29}),
+        ("model.options", {"widths": [1, {"a": -(10**29)}]}),
+    ],
+)
+def test_huge_numbers_are_refused(path: str, value: Any) -> None:
+    with pytest.raises(UsageError, match=f"^{path} is at most ") as raised:
+        complete_config({**MODEL, path: value})
+    assert len(str(raised.value)) < 200
+
+
+def test_large_numbers_are_not_huge() -> None:
+    large = {"trainer.seed": 2**63 - 1, "model.options": {"a": 2**31 - 1}}
+    config = complete_config({**MODEL, **large})
+    assert config["trainer.seed"] == 2**63 - 1

@@ -1,5 +1,6 @@
 """A small network, its data, and runs of it: alone, and in a process that is killed."""
 
+import json
 import multiprocessing
 import os
 import signal
@@ -26,6 +27,7 @@ from fxtransport.training import (
     Trainer,
     TrainerSettings,
 )
+from fxtransport.training.checkpoint import content_hash
 from fxtransport.training.monitors import Monitor
 from tests import networks
 
@@ -98,6 +100,7 @@ def trainer_of(
     observers: Sequence[Observer] = (),
     monitors: Sequence[Monitor] = (),
     optimizer: OptimizerSettings | None = None,
+    about: dict[str, Any] | None = None,
     **settings: Any,
 ) -> Trainer:
     return Trainer(
@@ -109,6 +112,7 @@ def trainer_of(
         run=run,
         observers=observers,
         monitors=monitors,
+        about=about,
     )
 
 
@@ -119,6 +123,15 @@ def finish(run: Path, name: str, observers: Sequence[Observer] = (), **options: 
         trainer.restore()
     trainer.fit(train_stream(), validation_stream(), validation_stream())
     return trainer
+
+
+def rewrite_checkpoint(run: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change what a checkpoint says, and let its hash of itself be right."""
+    found = json.loads((run / "checkpoint.json").read_text())
+    del found["sha256"]
+    change(found)
+    found["sha256"] = content_hash(found)
+    (run / "checkpoint.json").write_text(json.dumps(found))
 
 
 class Signaller(Observer):

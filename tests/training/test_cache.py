@@ -8,13 +8,19 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from fxtransport.data import ShuffledStream
 from fxtransport.data.streams import Batch
 from fxtransport.errors import UsageError
 from fxtransport.training import MultiLap, Observer, Parallel, Phase, Position, Sequential
-from fxtransport.training.cache import HiddenSamples, check_cacheable, write_rows
+from fxtransport.training.cache import (
+    HiddenSamples,
+    cache_hidden_states,
+    check_cacheable,
+    write_rows,
+)
+from fxtransport.training.checkpoint import RunFolder
 from tests.training.runs import (
     calm,
     program_of,
@@ -109,6 +115,33 @@ def test_a_resumed_phase_uses_its_file(tmp_path: Path) -> None:
     alone.fit(train_stream())
     for name, value in alone.program.state_dict().items():
         assert torch.equal(resumed.program.state_dict()[name], value), name
+
+
+def test_damaged_hidden_states_are_computed_again(tmp_path: Path) -> None:
+    folder, parts, made = RunFolder(tmp_path), [nn.Identity()], []
+
+    def states(inputs: Tensor) -> Tensor:
+        made.append(len(inputs))
+        return inputs * 2
+
+    def hidden(train: ShuffledStream) -> Tensor:
+        cached = cache_hidden_states(train, states, parts, folder)
+        assert isinstance(cached, ShuffledStream)
+        inputs, _ = cached.samples.batch(range(len(cached.samples)))
+        assert isinstance(inputs, Tensor)
+        return inputs
+
+    expected = train_stream().samples.batch(range(22))[0] * 2
+    assert torch.equal(hidden(train_stream()), expected)
+    assert torch.equal(hidden(train_stream()), expected)
+    assert made == [8, 8, 6]
+    [path] = tmp_path.glob("hidden-*")
+    path.write_bytes(path.read_bytes()[:-200] + bytes(200))
+    assert torch.equal(hidden(train_stream()), expected)
+    assert len(made) == 6
+    # samples of which the last is another
+    assert not torch.equal(hidden(replace(train_stream(), samples=samples(22, seed=8))), expected)
+    assert len(list(tmp_path.glob("hidden-*"))) == 1
 
 
 @dataclass(frozen=True)

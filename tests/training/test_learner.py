@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from fxtransport import Program
+from fxtransport.errors import UsageError
 from fxtransport.training.learner import Learner, compile_part
 from fxtransport.training.settings import OptimizerSettings, TrainerSettings
 from tests.training.runs import calm, program_of, samples
@@ -122,3 +123,8 @@ def test_a_part_is_compiled_if_the_settings_say_so() -> None:
     compiled = compile_part(part, TrainerSettings(compile="eager"))
     assert compiled is not part
     assert torch.equal(compiled(hidden).logits, part(hidden).logits)
+
+
+def test_a_backend_that_torch_does_not_have() -> None:
+    with pytest.raises(UsageError, match=r"no backend 'nonsense': it has .*inductor"):
+        compile_part(program_of(calm).parts[0], TrainerSettings(compile="nonsense"))

@@ -7,10 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from fxtransport.errors import UsageError
+from fxtransport.errors import CheckpointError, UsageError
 from fxtransport.objectives import vangl
-from fxtransport.training import EndToEnd, EpochReport, Observer, Parallel, Plan, Sequential
-from fxtransport.training.metrics import COLUMNS, MetricsFile
+from fxtransport.training import (
+    EndToEnd,
+    EpochReport,
+    Observer,
+    Parallel,
+    Plan,
+    Position,
+    Sequential,
+)
+from fxtransport.training.manifest import HEADER
+from fxtransport.training.metrics import COLUMNS, LostMetricsWarning, MetricsFile, read_rows
 from tests.training.runs import train_stream, trainer_of, validation_stream
 
 
@@ -113,9 +122,49 @@ def test_with_tensorboard(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
-    from fxtransport.errors import CheckpointError
-    from fxtransport.training import Position
-
     (tmp_path / "metrics.csv").mkdir()
     with pytest.raises(CheckpointError, match="cannot write"):
         MetricsFile(tmp_path).on_start(Plan((), 1, Position()))
+
+
+def damaged(text: str) -> list[str]:
+    lines = text.splitlines(keepends=True)
+    head, row = lines[0], lines[1]
+    return [
+        "",
+        "\n",
+        "a,b\n1,2\n",
+        text[: len(text) // 2],
+        head + row.replace(",", ";"),
+        head + row.replace("1", "one", 1),
+        head + row.rstrip() + ",3\n",
+        head.replace("loss", "part", 1) + row,
+        head + "\0" + row,
+        head + '"' + row,
+    ]
+
+
+@pytest.mark.parametrize("number", range(10))
+def test_what_is_damaged_is_kept_and_said(number: int, tmp_path: Path) -> None:
+    text = ",".join(COLUMNS) + "\n1,0,0,0,3,0.1,1.0,1.0,,,0.5,1.5,100.0,9\n"
+    (tmp_path / "files.txt").write_text(f"{HEADER}\nmetrics.csv\n")
+    path = tmp_path / "metrics.csv"
+    path.write_text(damaged(text)[number])
+    (tmp_path / "metrics-damaged-1.csv").write_text("mine")
+    plan = Plan((), 1, Position(epochs=1))
+    with pytest.warns(LostMetricsWarning, match=r"is damaged \(.*kept as metrics-damaged-2\.csv"):
+        MetricsFile(tmp_path).on_start(plan)
+    assert (tmp_path / "metrics-damaged-2.csv").read_text() == damaged(text)[number]
+    assert (tmp_path / "metrics-damaged-1.csv").read_text() == "mine"
+    assert rows(tmp_path) == []
+    with pytest.warns(LostMetricsWarning, match="has no rows of epochs 1 to 1; it goes on"):
+        MetricsFile(tmp_path).on_start(plan)
+    path.unlink()
+    with pytest.warns(LostMetricsWarning, match=r"is gone; it goes on with epoch 2"):
+        MetricsFile(tmp_path).on_start(plan)
+
+
+def test_columns_of_another_time_are_kept() -> None:
+    header, found = read_rows("epoch,part,loss,pl_ratio\n1,0,0.5,\n1,1,,2\n")
+    assert header == ["epoch", "part", "loss", "pl_ratio"]
+    assert found[1] == {"epoch": "1", "part": "1", "loss": "", "pl_ratio": "2"}

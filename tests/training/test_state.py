@@ -21,7 +21,7 @@ def test_everything_is_loaded_but_the_generators() -> None:
     kept = copy.deepcopy(state.state_dict())
     other = trainer_of(Parallel(1), ema=0.5)._engine.state
     generator = torch.get_rng_state()
-    other.load_checkpoint(Checkpoint({}, kept, None))
+    other.load_checkpoint(Checkpoint({}, kept, None), Parallel(1).phases(2))
     assert torch.equal(torch.get_rng_state(), generator)
     assert other.position == state.position
     assert other.finished
@@ -37,7 +37,7 @@ def test_a_state_with_a_gap_does_not_fit(key: str) -> None:
     state = trainer_of(Parallel(1))._engine.state
     kept = {name: value for name, value in state.state_dict().items() if name != key}
     with pytest.raises(CheckpointError, match=f"does not fit this run: KeyError: '{key}'"):
-        state.load_checkpoint(Checkpoint({}, kept, None))
+        state.load_checkpoint(Checkpoint({}, kept, None), Parallel(1).phases(2))
 
 
 def test_a_parameter_that_is_not_finite_is_named() -> None:

@@ -73,12 +73,17 @@ def test_an_image_that_is_not_there_is_refused(tmp_path: Path) -> None:
         cached(images)
 
 
-def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
+def test_a_damaged_file_is_computed_again(tmp_path: Path) -> None:
     teacher = pair_of("penultimate").teacher
     filled(teacher, tmp_path)
     [path] = tmp_path.iterdir()
-    path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(CheckpointError, match=r"is damaged .*; delete it"):
+    content = path.read_bytes()
+    path.write_bytes(content[:-100] + bytes(100))
+    filled(teacher, tmp_path)
+    assert path.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [path]
+    path.symlink_to(path.rename(tmp_path / "elsewhere"))
+    with pytest.raises(CheckpointError, match="a link is in the place of"):
         filled(teacher, tmp_path)
 
 

@@ -71,6 +71,14 @@ KEYS = (
         "Train on this many samples only.",
         least=1,
     ),
+    Key(
+        "data.allow_duplicates",
+        bool,
+        "--allow-duplicates",
+        "Train even where the file of an image is in two splits.",
+        False,
+        may_change=always,
+    ),
     Key("data.drop_last", bool, "--drop-last", "Drop the last batch if it is smaller.", False),
     Key(
         "data.num_workers",
@@ -79,6 +87,7 @@ KEYS = (
         "Processes that prepare batches; except for wds/ sets the batches are the same.",
         0,
         least=0,
+        most=1024,
         # each process shuffles the shards that it reads, so their number decides the order
         may_change=lambda values: not values["data.name"].startswith("wds/"),
     ),

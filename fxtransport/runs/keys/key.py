@@ -51,6 +51,8 @@ class Key:
     """A value, or :class:`DefaultBy`; None: it is not set by default."""
     choices: tuple[str, ...] = ()
     least: float | None = None
+    most: float = 2**31 - 1
+    """The largest number; larger ones are mistakes, and would take for ever."""
     metavar: str | None = None
     short_forms: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """Options that take no value, each with the value that it stands for and its help."""

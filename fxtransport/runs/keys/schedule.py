@@ -38,6 +38,7 @@ KEYS = (
         "How often to go from the first part to the last.",
         DefaultBy("schedule.name", {"multi-lap": 5}),
         least=1,
+        most=10_000,
         metavar="R",
     ),
 )

@@ -10,6 +10,7 @@ KEYS = (
         "The seed of weights, splits, order and augmentation.",
         0,
         least=0,
+        most=2**63 - 1,
         basic=True,
     ),
     Key(

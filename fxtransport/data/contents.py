@@ -1,0 +1,41 @@
+"""What images contain, as hashes: by them images are split, compared and known again."""
+
+import hashlib
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from fxtransport.data.fingerprints import combined
+from fxtransport.data.sets import Images, ReaderImages, classes_of
+
+
+def content_hashes(images: Images) -> tuple[bytes, ...] | None:
+    """A hash of each image's file, which is read once; None where images are not files.
+
+    Raises:
+        UsageError: a file cannot be read.
+    """
+    return images.hashes if isinstance(images, ReaderImages) else None
+
+
+def images_hash(images: Images) -> str | None:
+    """A hash of images and their classes, in order; None where nothing tells it.
+
+    Of a set of torchvision that keeps its images in files, it is of their names alone.
+    """
+    hashes = content_hashes(images)
+    if hashes is not None:
+        return combined(hashlib.sha256(b"".join(hashes)).hexdigest(), classes_of(images))
+    digest = hashlib.sha256()
+    if isinstance(images, list):
+        for image, target in images:
+            digest.update(f"{image.mode} {image.size} {target}\0".encode() + image.tobytes())
+        return digest.hexdigest()
+    held: Any = getattr(images, "data", None)
+    if held is not None and not isinstance(held, Image.Image):
+        array = np.ascontiguousarray(held)
+        digest.update(f"{array.dtype} {array.shape}".encode() + array.tobytes())
+        return combined(digest.hexdigest(), classes_of(images))
+    files = getattr(images, "samples", None)
+    return None if files is None else combined(*files)

@@ -1,0 +1,76 @@
+"""What a run's configuration was when it began, and whether it still is."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fxtransport.errors import CheckpointError, UsageError
+from fxtransport.runs.config import CONFIG, Config, complete_config, default_of, read_config
+from fxtransport.runs.keys import all_keys
+from fxtransport.training.checkpoint import RunFolder
+
+
+def describe_config(config: Config) -> dict[str, Any]:
+    """Every key that decides what is computed, with its value: what checkpoints keep."""
+    values = config.values
+    return {path: v for path, v in values.items() if not all_keys()[path].may_change(values)}
+
+
+def read_run(run: Path) -> Config:
+    """The configuration that is saved with a run.
+
+    Raises:
+        UsageError: the folder does not hold a run.
+        CheckpointError: the run is of a version that this one does not read, it is damaged, or
+            its configuration was changed after it began.
+    """
+    path = run / CONFIG
+    if not os.path.lexists(path):
+        raise UsageError(f"{run} does not hold a run of fxtransport train: it has no {CONFIG}")
+    # before its keys, whose names may have changed since
+    RunFolder(run).summary()
+    values = read_config(path, follow=False)
+    if "model.name" not in values:
+        raise UsageError(f"{path} names no model: it is empty, or not what a run wrote")
+    config = complete_config(values)
+    check_same_config(run, config)
+    return config
+
+
+def check_same_config(run: Path, config: Config) -> None:
+    """Check that a configuration is the one that a run began with, if it has a checkpoint.
+
+    Args:
+        run: The run's folder.
+        config: What ``config.toml`` in it says, or what the run is to go on with.
+
+    Raises:
+        CheckpointError: a key has another value, or the checkpoint is damaged.
+    """
+    summary = RunFolder(run).summary()
+    if summary is None:
+        return
+    about = summary.get("about")
+    saved = about.get("config") if isinstance(about, dict) else None
+    if not isinstance(saved, dict):
+        raise CheckpointError(f"{run} was not trained from a configuration, or it is damaged")
+    present = describe_config(config)
+    for path in dict.fromkeys((*present, *saved)):
+        before, now = _value(saved, path), _value(present, path)
+        if before != now:
+            raise CheckpointError(
+                f"{run / CONFIG} was changed after the run began: {path} is {_said(now)}, and was "
+                f"{_said(before)}; set it back, or train another run in another folder"
+            )
+
+
+def _value(values: Mapping[str, Any], path: str) -> Any:
+    """A value; of a key that did not exist yet when the run began, the default."""
+    if path in values:
+        return values[path]
+    return default_of(path) if path in all_keys() else None
+
+
+def _said(value: Any) -> str:
+    return "not set" if value is None else repr(value)

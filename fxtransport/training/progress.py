@@ -1,0 +1,124 @@
+"""How far a run is, as a checkpoint says it, and whether that can be."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
+
+from fxtransport.errors import CheckpointError
+from fxtransport.training.reports import Best, Exit, Position
+from fxtransport.training.schedules import Phase
+
+Record = TypeVar("Record", Position, Exit)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a checkpoint says of how far its run is."""
+
+    position: Position
+    steps_per_epoch: int | None
+    """None before the first epoch."""
+    best: Best | None
+    exits: tuple[Exit, ...]
+    """At the last validation."""
+    test: Exit | None
+    finished: bool
+    averaged: bool
+    """Whether there is a moving average of the weights."""
+
+
+def read_progress(state: Any) -> Progress:
+    """How far a run is.
+
+    Args:
+        state: The state in its checkpoint.
+
+    Raises:
+        CheckpointError: it is not the state of a run.
+    """
+    try:
+        best, test, steps = state["best"], state["test"], state["steps_per_epoch"]
+        finished: Any = state["finished"]
+        if type(finished) is not bool or type(state["random"]) is not dict:
+            raise TypeError("'finished' or 'random' is of another kind")
+        found = Progress(
+            position=_record(Position, state["position"]),
+            steps_per_epoch=None if steps is None else _whole(steps, 1),
+            best=None if best is None else Best(_exit(best["exit"]), _whole(best["epoch"])),
+            exits=tuple(_exit(exit) for exit in state["exits"]),
+            test=None if test is None else _exit(test),
+            finished=finished,
+            averaged=state["ema"] is not None,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise CheckpointError(f"the checkpoint does not fit this run: {reason}") from error
+    return found
+
+
+def check_progress(progress: Progress, phases: Sequence[Phase], exits: int) -> None:
+    """Check that a run can be where it is said to be.
+
+    Args:
+        progress: Where.
+        phases: The phases of its schedule.
+        exits: The number of exits of its program.
+
+    Raises:
+        CheckpointError: the schedule does not lead there, or there is no such exit.
+    """
+    position = progress.position
+    done = position.phase == len(phases)
+    if position.phase > len(phases) or (progress.finished and not done):
+        _refuse(f"it is in phase {position.phase} of {len(phases)}", finished=progress.finished)
+    length = 0 if done else phases[position.phase].epochs
+    if position.epoch >= max(length, 1):
+        _refuse(f"it has done {position.epoch} epochs of a phase of {length}")
+    before = sum(phase.epochs for phase in phases[: position.phase])
+    if position.epochs != before + position.epoch:
+        _refuse(f"it has done {position.epochs} epochs, not {before + position.epoch}")
+    if position.batch > (0 if done else progress.steps_per_epoch or 0):
+        _refuse(f"it has done {position.batch} of {progress.steps_per_epoch} batches of an epoch")
+    best = progress.best
+    if best is not None and best.epoch > position.epochs + 1:
+        _refuse(f"its best exit is of epoch {best.epoch}, and it has done {position.epochs}")
+    measured = [*progress.exits, *([best.exit] if best else []), *filter(None, [progress.test])]
+    for exit in measured:
+        if exit.part >= exits:
+            _refuse(f"it has an exit {exit.part}, and its program has {exits}")
+
+
+def _refuse(what: str, *, finished: bool = False) -> None:
+    ended = " and has ended" if finished else ""
+    raise CheckpointError(f"the checkpoint does not fit this run: {what}{ended}")
+
+
+def _exit(found: Any) -> Exit:
+    return _record(Exit, found)
+
+
+def _record(kind: type[Record], found: Any) -> Record:
+    """A record of numbers: whole ones that are not negative, and others.
+
+    Raises:
+        KeyError: one is missing.
+        TypeError: there is another entry, or one of another type.
+        ValueError: one is negative.
+    """
+    if not isinstance(found, Mapping):
+        raise TypeError(f"{kind.__name__} is of another kind")
+    for field in fields(kind):
+        value = found[field.name]
+        if field.type is float and type(value) is not float:
+            raise TypeError(f"{field.name} is {value!r:.40}, not a number")
+        if field.type is int:
+            _whole(value)
+    return kind(**found)
+
+
+def _whole(value: Any, least: int = 0) -> int:
+    if type(value) is not int:
+        raise TypeError(f"{value!r:.40} is not a whole number")
+    if value < least:
+        raise ValueError(f"{value} is below {least}")
+    return value
