@@ -29,6 +29,9 @@ ITEMS: dict[type, type] = {list: str, tuple: float}
 LIMIT = 2**20
 """The most bytes of a configuration file."""
 
+LARGEST = 3e38
+"""The largest number that is not whole, nearly that of float32."""
+
 CONFIG = "config.toml"
 """The file in a run's folder."""
 
@@ -257,8 +260,9 @@ def _check(key: Key, value: Any) -> Any:
 
 def _check_size(path: str, value: Any, most: float) -> None:
     """Check that a number, or each number in a list or table, is not huge."""
-    if isinstance(value, int | float) and abs(value) > most:
-        raise UsageError(f"{path} is at most {most}, not {value!s:.40}")
+    largest = LARGEST if isinstance(value, float) else most
+    if isinstance(value, int | float) and abs(value) > largest:
+        raise UsageError(f"{path} is at most {largest}, not {value!s:.40}")
     if isinstance(value, dict | list):
         for inside in value.values() if isinstance(value, dict) else value:
             _check_size(path, inside, most)

@@ -337,7 +337,7 @@ def test_a_checkpoint_of_another_run(run: Command, tmp_path: Path) -> None:
     result = run("train", "--resume", str(folder), "--trust-files")
     assert result.exit_code == 2
     [line] = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    assert "the checkpoint is of a run with another schedule" in line
+    assert "changed after the run began: schedule.epochs is 2, and was 1; set it back" in line
 
 
 def test_a_full_disk(run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,7 +52,7 @@ class Key:
     choices: tuple[str, ...] = ()
     least: float | None = None
     most: float = 2**31 - 1
-    """The largest number; larger ones are mistakes, and would take for ever."""
+    """The largest whole number; larger ones are mistakes, and would take for ever."""
     metavar: str | None = None
     short_forms: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """Options that take no value, each with the value that it stands for and its help."""
