@@ -231,12 +231,8 @@ def _value(option: KeyOption, value: Any) -> Any:
 
 def _default_text(key: Key) -> str:
     default = key.default
-    if isinstance(default, DefaultBy) and all(v is None for v in default.values.values()):
-        # with some values of the other key it may be set, and is not by default
-        return ""
     if default is None or default is False:
         return ""
-    default = key.default
     if isinstance(default, DefaultBy) and all(value is None for value in default.values.values()):
         return f"  [for {', '.join(map(str, default.values))}]"
     return f"  [default: {_describe(default, ',' if key.kind is tuple else ' ')}]"

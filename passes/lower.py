@@ -39,6 +39,9 @@ from fxtransport.runtime import (
 from fxtransport.unit import Unit
 from fxtransport.watched import Watched
 
+CHECKPOINTED = " checkpointed"
+"""Ends the name of the function of a part that checkpoints its blocks."""
+
 
 @dataclass(frozen=True)
 class Lower(Pass):
@@ -190,7 +193,7 @@ class _Functions:
         def made(name: str, regions: Sequence[Region]) -> Function:
             return measuring_function(name, inputs, body, returned, self._taps, kept, regions)
 
-        checkpointing = made(f"{name} checkpointed", [*regions, *blocks]) if blocks else None
+        checkpointing = made(f"{name}{CHECKPOINTED}", [*regions, *blocks]) if blocks else None
         flags = {region.flag for region in regions if region.flag is not None}
         return _Made(made(name, regions), checkpointing, flags)
 
@@ -392,7 +395,11 @@ def measuring_function(
             output = at.get(tap.output, total)
             flags = (tap.residue in kept, output is not total)
             block = (measure, tap.kind.value, terms, at[tap.skip], output, *flags)
-            found.append(graph.call_function(measured, (*block, *_start(tap, at, name))))
+            found.append(
+                graph.call_function(
+                    measured, (*block, *_start(tap, at, name.removesuffix(CHECKPOINTED)))
+                )
+            )
         for name in activations.get(node.name, ()):
             found.append(graph.call_function(tapped, (measure, name, copies[node])))
     graph.output((fx.map_arg(returned, copies.__getitem__), found))

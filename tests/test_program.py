@@ -142,7 +142,8 @@ def test_on_cuda(name: str) -> None:
 def test_bad_options_say_what_is_wrong(net: OverwritingNet) -> None:
     """One line each."""
     with pytest.raises(
-        UsageError, match="balance is one of depth, activations, parameters, flops, not 'width'"
+        UsageError,
+        match="balance is one of depth, activations, parameters, flops, memory, not 'width'",
     ):
         transportify(net, IMAGES, balance="width")
     with pytest.raises(PartitionError, match="at least 1"):

@@ -16,7 +16,7 @@ def test_a_plan_counts_all_phases() -> None:
 
 def test_an_observer_need_not_override_anything() -> None:
     methods = [name for name in vars(Observer) if name.startswith("on_")]
-    assert len(methods) == 6
+    assert len(methods) == 8
     for name in methods:
         method = getattr(Observer(), name)
         arguments = [None] * len(inspect.signature(method).parameters)

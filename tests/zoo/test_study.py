@@ -18,7 +18,7 @@ def test_a_record_says_what_was_found(nets: Path) -> None:
     assert record.parameters == 112 + 4 * 156 + 25
     assert record.residuals == {"identity": 4}
     assert record.layers == 0
-    assert record.boundaries == 3
+    assert record.boundaries == 6
     assert record.imbalances.keys() == {"2", "4", "8"}
     assert record.imbalances["2"] is not None
     assert record.imbalances["8"] is None, "it has four blocks"

@@ -15,7 +15,7 @@ def test_every_option_of_programs_has_a_key_of_its_help_and_range() -> None:
 
 def test_training_has_all_of_them_but_those_that_data_and_objective_say() -> None:
     names = {key.path.removeprefix("program.") for key in program_keys()}
-    assert names == {*program_settings()} - {*SET_ELSEWHERE} | {"blockwise", "verify"}
+    assert names == {*program_settings()} - {*SET_ELSEWHERE} | {"blockwise", "fit", "verify"}
 
 
 def test_parts_that_train_have_heads() -> None:
