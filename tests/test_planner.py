@@ -19,7 +19,6 @@ from fxtransport.planning import make_training
 from fxtransport.submodule import Target
 from tests.networks import VectorBlock
 
-
 GENERATED = (Phase.explicit, Phase.generate)
 """Shrinking would take minutes."""
 

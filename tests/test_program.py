@@ -142,13 +142,14 @@ def test_on_cuda(name: str) -> None:
 def test_bad_options_say_what_is_wrong(net: OverwritingNet) -> None:
     """One line each."""
     with pytest.raises(
-        UsageError, match="balance is one of depth, activations, parameters, flops, not 'width'"
+        UsageError,
+        match="balance is one of depth, activations, parameters, flops, memory, not 'width'",
     ):
         transportify(net, IMAGES, balance="width")
     with pytest.raises(PartitionError, match="at least 1"):
         transportify(net, IMAGES, modules=0)
-    with pytest.raises(PartitionError, match="at most 4 parts"):
-        transportify(net, IMAGES, modules=5)
+    with pytest.raises(PartitionError, match=r"make at most \d+ parts"):
+        transportify(net, IMAGES, modules=50)
     with pytest.raises(UsageError, match="give example_inputs"):
         transportify(net)
     with pytest.raises(UsageError, match=r"not 'resnet18'; .* fxtransport\.compile_named"):

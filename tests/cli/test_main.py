@@ -108,7 +108,7 @@ BAD = {
     "no size": (["split", "{nets}:Sizeless"], "give --input-size, such as 3,224,224"),
     "K = 0": (["split", "{nets}:Net", "--modules", "0"], "0 is not in the range x>=1"),
     "K < 0": (["split", "{nets}:Net", "-k", "-2"], "-2 is not in the range x>=1"),
-    "K too large": (["split", "{nets}:Net", "-k", "9"], "at most 4 parts"),
+    "K too large": (["split", "{nets}:Net", "-k", "9"], "at most 6 parts"),
     "old weight": (["split", "{nets}:Net", "--weight", "flops"], "--balance"),
     "bad balance": (["split", "{nets}:Net", "--balance", "x"], "'x' is not one of"),
     "both balances": (["split", "x", "--equal-weight", "--equal-depth"], "contradict one another"),
