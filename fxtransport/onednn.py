@@ -44,7 +44,7 @@ def _forward(x: torch.Tensor, weight: torch.Tensor, stride: Any, *, groups: int)
     if _is_channels_last(x):
         return 2 * _bytes(weight)
     positions = math.prod(-(-n // s) for n, s in zip(x.shape[2:], stride, strict=False))
-    out = x.shape[0] * weight.shape[0] * positions * x.element_size()
+    out: int = x.shape[0] * weight.shape[0] * positions * x.element_size()
     return max(_copied(x) + _bytes(weight), out)
 
 

@@ -40,9 +40,9 @@ def configure_passes(options: Mapping[str, Any]) -> tuple[Pass, ...]:
             raise UsageError(_unknown(name, settings))
         found = settings[name]
         by_pass[found.pass_name][name] = option_value(found, value)
-    found = [pass_class(name)(**given) for name, given in by_pass.items()]
-    needed = {fact for step in found for fact in step.needed}
-    return tuple(s for s in found if not s.on_demand or needed.intersection(s.provides))
+    steps = [pass_class(name)(**given) for name, given in by_pass.items()]
+    needed = {fact for step in steps for fact in step.needed}
+    return tuple(s for s in steps if not s.on_demand or needed.intersection(s.provides))
 
 
 def option_value(setting: ProgramSetting, value: Any) -> Any:

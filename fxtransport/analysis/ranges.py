@@ -89,8 +89,8 @@ class Ranges:
         changes = np.zeros(self._end + 2, dtype=np.int64)
         here = (self._born <= last) & (self._freed >= first) & self._backward
         made: dict[int, list[int]] = {}
-        for k in np.flatnonzero(here):
-            made.setdefault(int(self._born[k]), []).append(int(k))
+        for k in np.flatnonzero(here).tolist():
+            made.setdefault(int(self._born[k]), []).append(k)
         idle: set[int] = set()
         for time in sorted(made, reverse=True):
             needed = False

@@ -117,7 +117,7 @@ class Step:
                 continue
             self._stretch_of[key_of(node)] = stretch
             node.register_prehook(lambda _, stretch=stretch: self._enter(stretch))
-            trained = getattr(node, "variable", None)
+            trained: Any = getattr(node, "variable", None)
             if id(trained) in self._names:
                 size = trained.numel() * trained.element_size()
                 self.parameters[stretch][self._names[id(trained)]] = size
@@ -138,7 +138,8 @@ class Step:
 
     def backwards(self) -> list[tuple[int, int]]:
         """The first and last operator of each stretch's backward."""
-        end, found = self._log.time, []
+        end = self._log.time
+        found: list[tuple[int, int]] = []
         for stretch in range(len(self.forwards)):
             start = min(self._starts.get(stretch, end + 1), end + 1)
             found.append((start, end))
@@ -147,7 +148,8 @@ class Step:
 
     def held(self) -> tuple[list[HeldStorage], dict[int, int]]:
         """All storages that the step made, and their numbers by the identity of their entries."""
-        found, numbers = [], {}
+        found: list[HeldStorage] = []
+        numbers: dict[int, int] = {}
         for held in self._log.found:
             if held.kind == _BEFORE:
                 continue
