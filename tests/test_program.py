@@ -148,8 +148,8 @@ def test_bad_options_say_what_is_wrong(net: OverwritingNet) -> None:
         transportify(net, IMAGES, balance="width")
     with pytest.raises(PartitionError, match="at least 1"):
         transportify(net, IMAGES, modules=0)
-    with pytest.raises(PartitionError, match="at most 4 parts"):
-        transportify(net, IMAGES, modules=5)
+    with pytest.raises(PartitionError, match=r"make at most \d+ parts"):
+        transportify(net, IMAGES, modules=50)
     with pytest.raises(UsageError, match="give example_inputs"):
         transportify(net)
     with pytest.raises(UsageError, match=r"not 'resnet18'; .* fxtransport\.compile_named"):

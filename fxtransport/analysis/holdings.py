@@ -8,6 +8,7 @@ from timm.optim import create_optimizer_v2  # type: ignore[attr-defined]
 from torch import nn
 
 from fxtransport.analysis.stepping import classification_loss
+from fxtransport.errors import UsageError
 from fxtransport.fakes import without_data
 from fxtransport.heads import build_head, dtype_of
 from fxtransport.ir import HeadKind, HeadMemory, HeadSpec
@@ -118,9 +119,12 @@ def _stepped(name: str, shapes: Sequence[Shape], device: torch.device) -> torch.
         module.register_parameter(
             f"weight{k}", nn.Parameter(torch.empty(shape, dtype=dtype, device=device))
         )
-    optimizer: torch.optim.Optimizer = create_optimizer_v2(
-        module, opt=name, lr=0.01, weight_decay=1e-4, momentum=0.9
-    )
+    try:
+        optimizer: torch.optim.Optimizer = create_optimizer_v2(
+            module, opt=name, lr=0.01, weight_decay=1e-4, momentum=0.9
+        )
+    except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"timm cannot make the optimizer {name!r}: {error}") from error
     with MemoryLog():
         for parameter in module.parameters():
             parameter.grad = torch.empty_like(parameter)
