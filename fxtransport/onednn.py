@@ -11,6 +11,10 @@ import torch
 
 _CONVOLUTION = torch.ops.aten.convolution.default
 _BACKWARD = torch.ops.aten.convolution_backward.default
+_VECTOR = 16
+"""float32 numbers in a vector register."""
+_FEW_PER_GROUP = 8
+"""With fewer channels in a group, the gradient is not copied."""
 _FEW_CHANNELS = 8
 """Inputs of fewer channels are read as they are."""
 _WIDE = 5
@@ -57,8 +61,17 @@ def _backward(
         return copied
     wide = groups > 1 and weight.shape[1] == 1 and weight.shape[-1] >= _WIDE
     if last:
-        return copied + _bytes(weight) * (_PARTIAL_SUMS if wide else 3)
-    return copied + _copied(x) + (0 if wide else _bytes(gradient))
+        return copied + _bytes(weight) * (_PARTIAL_SUMS if wide else 2 + _padding(weight, groups))
+    few = groups > 1 and 1 < weight.shape[1] < _FEW_PER_GROUP
+    return copied + _copied(x) + (0 if wide or few else _bytes(gradient))
+
+
+def _padding(weight: torch.Tensor, groups: int) -> int:
+    """How many times larger a copy of the weights is whose groups are filled up to a vector."""
+    sizes = weight.shape[1], weight.shape[0] // groups
+    if groups == 1 or sizes[0] == 1:
+        return 1
+    return math.prod(-(-_VECTOR // size) if size < _VECTOR else 1 for size in sizes)
 
 
 def _is_pointwise(weight: torch.Tensor, stride: Any, groups: int) -> bool:

@@ -26,7 +26,9 @@ def taken(arguments: tuple[object, ...]) -> int:
     not torch.backends.mkldnn.is_available() or torch.backends.cpu.get_cpu_capability() != "AVX512",
     reason="another processor has other kernels",
 )
-@pytest.mark.parametrize(("kernel", "groups"), [(1, 1), (3, 1), (3, 16)])
+@pytest.mark.parametrize(
+    ("kernel", "groups"), [(1, 1), (3, 1), (3, 4), (3, 8), (3, 16), (7, 32), (3, 64)]
+)
 @pytest.mark.parametrize("last", [False, True])
 def test_the_workspace_is_that_of_the_kernel(kernel: int, groups: int, last: bool) -> None:
     layout = torch.channels_last if last else torch.contiguous_format
