@@ -126,15 +126,23 @@ class Planner:
         """The largest number of parts."""
         return self._chooser.most(balance)
 
-    def rows(self, balances: Sequence[Balance] = tuple(Balance)) -> Iterator[Row]:
-        """Every number of parts and every balance."""
-        for modules in range(2, self.most() + 1):
-            for balance in balances:
+    def rows(
+        self, modules: int | None = None, balances: Sequence[Balance] = tuple(Balance)
+    ) -> Iterator[Row]:
+        """Every number of parts, or one, and every balance.
+
+        Raises:
+            PartitionError: there are too few places to cut into so many parts.
+        """
+        most = self.most()
+        for count in range(2, most + 1) if modules is None else range(modules, modules + 1):
+            for balance in balances if count > 1 else ():
                 try:
-                    yield self.row(modules, balance)
+                    yield self.row(count, balance)
                 except PartitionError:
+                    if count > most:
+                        raise
                     # there are fewer places for this balance
-                    continue
 
     def row(self, modules: int, balance: Balance) -> Row:
         """The best partition into so many parts by a balance.

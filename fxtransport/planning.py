@@ -161,7 +161,7 @@ def plan(
         planner = planner.at(chosen.batch_size)
     elif budget is not None:
         chosen = fit_modules(planner, budget, modules)
-    rows = [row for row in planner.rows() if modules in (None, row.modules)]
+    rows = [*planner.rows(modules)]
     timing = time_steps(planner, rows) if measure else None
     whole = planner.end_to_end
     return MemoryPlan(

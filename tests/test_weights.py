@@ -57,7 +57,7 @@ def test_the_models_own_state_has_every_name_and_no_head() -> None:
 def test_dtypes_follow_the_tensors() -> None:
     program = program_of(VectorNet())
     state = {"0.linear.weight": torch.zeros(6, 6, dtype=torch.bfloat16)}
-    match_dtypes(program, state)
+    match_dtypes(program, state, "weights")
     assert program.get_parameter("0.linear.weight").dtype == torch.bfloat16
     assert program.get_parameter("1.linear.weight").dtype == torch.float32
 

@@ -156,10 +156,10 @@ BAD = {
 def test_bad_usage_is_one_clear_line(
     run: Command, tmp_path: Path, arguments: list[str], words: str
 ) -> None:
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-        for number in range(10):
-            Image.new("L", (8, 8), number).save(tmp_path / name / f"{number}.png")
+    for gray in range(80):
+        folder = tmp_path / "ab"[gray % 2]
+        folder.mkdir(exist_ok=True)
+        Image.new("L", (8, 8), gray).save(folder / f"{gray}.png")
     arguments = [each.replace("{folder}", str(tmp_path)) for each in arguments]
     result = run("detect", "evaluate", str(saved()), *FEW, *arguments)
     assert result.exit_code == 2

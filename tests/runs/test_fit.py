@@ -9,6 +9,7 @@ from fxtransport.errors import CheckpointError
 from fxtransport.runs.config import CONFIG, complete_config
 from fxtransport.runs.fit import fit_run, write_config
 from fxtransport.runs.recipe import Recipe, make_recipe
+from fxtransport.training.manifest import FILES
 
 
 def recipe_of(nets: Path, epochs: int = 1) -> Recipe:
@@ -41,11 +42,11 @@ def test_a_run_of_another_configuration_is_not_resumed(nets: Path, tmp_path: Pat
     fit_run(tmp_path, recipe, recipe.program(new=True), resume=False)
     before = (tmp_path / CONFIG).read_text()
     other = recipe_of(nets, epochs=2)
-    with pytest.raises(CheckpointError, match="of a run with another schedule"):
+    with pytest.raises(CheckpointError, match=r"schedule\.epochs is 2, and was 1; set it back"):
         fit_run(tmp_path, other, other.program(new=False), resume=True)
     assert (tmp_path / CONFIG).read_text() == before
 
 
 def test_a_configuration_is_written_whole(nets: Path, tmp_path: Path) -> None:
     write_config(tmp_path, recipe_of(nets).config)
-    assert [path.name for path in tmp_path.iterdir()] == [CONFIG]
+    assert {path.name for path in tmp_path.iterdir()} == {CONFIG, FILES}
