@@ -20,7 +20,7 @@ def parse_bytes(size: int | str) -> int:
     (8589934592, 1500000, 4096)
 
     Raises:
-        UsageError: it is no size, or none above 0.
+        UsageError: it is not a size, or not above 0.
     """
     match = _SIZE.fullmatch(str(size))
     unit = None if match is None else _UNITS.get(match["unit"].lower())

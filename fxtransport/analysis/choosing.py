@@ -46,7 +46,7 @@ class Chooser:
         self._unit = unit
 
     def choose(self, modules: int, balance: Balance) -> Choice:
-        """The best cuts into so many parts.
+        """The best cuts into a number of parts.
 
         Raises:
             PartitionError: there are too few places to cut.

@@ -168,7 +168,7 @@ class Step:
 
 
 def classification_loss(logits: torch.Tensor) -> torch.Tensor:
-    """The cross-entropy of B×classes, or the mean of what is no such tensor."""
+    """The cross-entropy of logits, B×classes; the mean of other outputs."""
     if logits.dim() < 2 or not logits.is_floating_point():
         return logits.float().mean()
     targets = logits.new_zeros((logits.shape[0], *logits.shape[2:]), dtype=torch.int64)

@@ -52,7 +52,7 @@ class AdaptiveSettings:
         descents: How many steps along gradients.
 
     Raises:
-        UsageError: a value is out of range, or there is no such attack.
+        UsageError: a value is out of range, or an attack is unknown.
     """
 
     only: str = ""
@@ -78,7 +78,7 @@ class AdaptiveSettings:
         """From values by name.
 
         Raises:
-            UsageError: there is no such setting, or see :class:`AdaptiveSettings`.
+            UsageError: a setting is unknown; see also :class:`AdaptiveSettings`.
         """
         known = [field.name for field in fields(cls)]
         for name in values:
