@@ -4,6 +4,7 @@ import hashlib
 import linecache
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib import import_module
 from types import ModuleType
 from typing import Any, NamedTuple, Self
@@ -78,6 +79,32 @@ def _unpickled(name: str, source: str, inputs: tuple[str, ...], named: dict[str,
     return Function.compile(name, source, inputs, found)
 
 
+class Deferred:
+    """A function that few programs run: it is generated when it is first asked for.
+
+    Args:
+        make: Generates it.
+    """
+
+    def __init__(self, make: Callable[[], Function]) -> None:
+        self._make = make
+
+    @cached_property
+    def function(self) -> Function:
+        """The function."""
+        return self._make()
+
+    def __deepcopy__(self, memo: object) -> "Deferred":
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _generated, (self.function,)
+
+
+def _generated(function: Function) -> Deferred:
+    return Deferred(lambda: function)
+
+
 @dataclass(frozen=True)
 class LoweredPart:
     """One part of a program."""
@@ -95,7 +122,7 @@ class LoweredPart:
     """The attributes of modules that the function depends on."""
     called: frozenset[str] = frozenset()
     """Of the paths, those of modules that are called, and of which only attributes were read."""
-    checkpointing: Function | None = None
+    checkpointing: Deferred | None = field(default=None, compare=False)
     """The same function, which computes its residual blocks again in the backward pass; None
     where it has no block that can be."""
 

@@ -12,7 +12,7 @@ from torch.utils import _pytree
 from fxtransport.copies import copied_wholly
 from fxtransport.errors import GuardError
 from fxtransport.hooks import hook_error, hook_of
-from fxtransport.lowered import Function, LoweredPart
+from fxtransport.lowered import LoweredPart
 from fxtransport.opened import opened_modules
 from fxtransport.origin import Provenance
 from fxtransport.residue import Measure, Measures, costs_of, mean_square_branch
@@ -81,11 +81,6 @@ class Part(nn.Module):
             knows.
     """
 
-    checkpoint_activations: bool
-    """Whether each residual block keeps its input alone for the backward pass, which computes
-    the rest again. Outputs, gradients and buffers stay the same, bit for bit; where the model
-    itself checkpoints, it does as before."""
-
     def __init__(
         self,
         source: nn.Module,
@@ -104,7 +99,8 @@ class Part(nn.Module):
         self._around = (source, model)
         self._root = (Root(model, self),)
         self._head = (head,)
-        self.checkpoint_activations = False
+        self._checkpoints = False
+        self._function = lowered.function
         self._kinds = {path: type(model.get_submodule(path)) for path in lowered.entered}
         self._hold()
 
@@ -185,10 +181,9 @@ class Part(nn.Module):
             head: Whether the auxiliary head is run, if there is one.
         """
         self.prepare()
-        function = self._function
         # the last argument is the measure
-        state = (hidden,) if len(function.inputs) == 2 else hidden
-        returned, found = function.call(self._root[0], *state, measure)
+        state = (hidden,) if len(self._function.inputs) == 2 else hidden
+        returned, found = self._function.call(self._root[0], *state, measure)
         costs = costs_of([value for value in found if value is not None], state)
         if self.is_last:
             return PartOutput(returned, returned, costs)
@@ -226,10 +221,20 @@ class Part(nn.Module):
         return self._lowered.checkpointing is not None
 
     @property
-    def _function(self) -> Function:
-        """What runs."""
-        own = self._lowered.checkpointing if self.checkpoint_activations else None
-        return own or self._lowered.function
+    def checkpoint_activations(self) -> bool:
+        """Whether each residual block keeps its input alone for the backward pass.
+
+        It then computes the rest again. Outputs, gradients and buffers stay the same, bit for bit;
+        where the model itself checkpoints, it does as before.
+        """
+        return self._checkpoints
+
+    @checkpoint_activations.setter
+    def checkpoint_activations(self, value: bool) -> None:
+        self._checkpoints = value
+        lowered = self._lowered
+        again = lowered.checkpointing if value else None
+        self._function = lowered.function if again is None else again.function
 
     @property
     def is_last(self) -> bool:

@@ -3,6 +3,7 @@
 import operator
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -22,7 +23,7 @@ from fxtransport.ir import (
     Taps,
     WatchedAttributes,
 )
-from fxtransport.lowered import Function, Lowered, LoweredPart
+from fxtransport.lowered import Deferred, Function, Lowered, LoweredPart
 from fxtransport.module_settings import settings_hash
 from fxtransport.passes.base import Pass
 from fxtransport.runtime import (
@@ -160,7 +161,7 @@ class _Made(NamedTuple):
     """The functions of a part."""
 
     function: Function
-    checkpointing: Function | None
+    checkpointing: Deferred | None
     flags: set[str]
     """The modes that decide whether the model checkpoints something in it."""
 
@@ -193,7 +194,8 @@ class _Functions:
         def made(name: str, regions: Sequence[Region]) -> Function:
             return measuring_function(name, inputs, body, returned, self._taps, kept, regions)
 
-        checkpointing = made(f"{name}{CHECKPOINTED}", [*regions, *blocks]) if blocks else None
+        again = partial(made, f"{name}{CHECKPOINTED}", [*regions, *blocks])
+        checkpointing = Deferred(again) if blocks else None
         flags = {region.flag for region in regions if region.flag is not None}
         return _Made(made(name, regions), checkpointing, flags)
 

@@ -7,7 +7,7 @@ import traceback
 import pytest
 import torch
 
-from fxtransport.lowered import Function, Lowered, LoweredPart
+from fxtransport.lowered import Deferred, Function, Lowered, LoweredPart
 
 SOURCE = "def forward(self, x):\n    return torch.relu(x) + offset\n"
 
@@ -34,6 +34,21 @@ def test_a_function_comes_back_from_a_pickle_with_its_modules() -> None:
     assert (found.source, found.inputs, found.name) == (SOURCE, ("x",), "part 0")
     assert found.globals["torch"] is torch
     assert copy.deepcopy(original) is original
+
+
+def test_a_deferred_function_is_generated_once_and_when_asked_for() -> None:
+    made = []
+
+    def make() -> Function:
+        made.append(function())
+        return made[-1]
+
+    deferred = Deferred(make)
+    assert copy.deepcopy(deferred) is deferred and not made
+    found = pickle.loads(pickle.dumps(deferred))
+    assert found.function == deferred.function == made[0]
+    assert found.function.call(None, torch.ones(1)).item() == 3
+    assert len(made) == 1
 
 
 def test_tracebacks_show_the_generated_line() -> None:

@@ -91,6 +91,8 @@ class _Finder:
         inside = {n.name for n in self._nodes[span[0] : span[1]]}
         if any(target_of(n) in (assign, set_mode) for n in self._nodes[span[0] : span[1]]):
             return False
+        if not self._writes:
+            return True
         given = {i.name for n in self._nodes[span[0] : span[1]] for i in n.all_input_nodes}
         runs = self._origins.op_nodes
         last = max((i for i, name in enumerate(runs) if name in inside), default=-1)
