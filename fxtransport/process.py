@@ -4,6 +4,7 @@ Passes run the model's own code, seed generators and switch what is global in to
 put back where they end, however they end.
 """
 
+import gc
 import random
 import sys
 import warnings
@@ -66,6 +67,22 @@ def preserve_process(model: nn.Module) -> Iterator[None]:
             quiet = torch._dynamo.config.patch(error_on_nested_fx_trace=False)
             restored.enter_context(quiet)
         yield
+
+
+@contextmanager
+def without_collections() -> Iterator[None]:
+    """Let Python look for garbage in cycles later.
+
+    A pass makes a graph of many small objects, nearly all of which stay. To look through them,
+    and through all that is imported, takes up to as long as the pass.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 _State = tuple[Any, Any, torch.Tensor, tuple[tuple[torch.device, torch.Tensor], ...]]

@@ -48,6 +48,8 @@ class Pass(ABC):
     """Whether, of the passes that options configure, it runs only where another needs it."""
     rewrites: ClassVar[bool] = False
     """Whether it returns another graph; if not, it only reads the graph."""
+    holds_data: ClassVar[bool] = False
+    """Whether it computes with real tensors, whose memory must be given back as it goes."""
 
     @classmethod
     def as_requirement(cls) -> Self:

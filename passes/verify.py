@@ -38,6 +38,7 @@ class Verify(Pass):
     name: ClassVar[str] = "verify"
     requires: ClassVar[tuple[type, ...]] = (Lowered,)
     provides: ClassVar[tuple[type, ...]] = (VerificationReport,)
+    holds_data: ClassVar[bool] = True
 
     batch_sizes: tuple[int, ...] = (1, 2)
     seed: int = 0

@@ -1,6 +1,7 @@
 """A compile leaves the caller's process as it was, also where it is refused or interrupted."""
 
 import builtins
+import gc
 import random
 import warnings
 from typing import Any
@@ -15,7 +16,13 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from fxtransport import transportify
 from fxtransport.errors import FxTransportError
-from fxtransport.process import device_of, devices_of, preserve_process, seed_generators
+from fxtransport.process import (
+    device_of,
+    devices_of,
+    preserve_process,
+    seed_generators,
+    without_collections,
+)
 from tests.networks import VectorNet
 
 NAMES = [name for name in sorted(dir(torch)) if name.islower() and name != "manual_seed"]
@@ -57,6 +64,7 @@ def flags() -> list[Any]:
         torch.backends.mha.get_fastpath_enabled(),
         torch.are_deterministic_algorithms_enabled(),
         torch.is_anomaly_enabled(),
+        gc.isenabled(),
         torch.cuda.is_initialized(),
         len(torch.cuda._queued_calls),
         list(warnings.filters),
@@ -178,3 +186,16 @@ def test_the_generators_of_accelerators() -> None:
     assert torch.equal(torch.cuda.get_rng_state(), before)
     transportify(model, torch.zeros(2, 6), modules=2, head="none")
     assert torch.equal(torch.cuda.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_garbage_is_collected_later(enabled: bool) -> None:
+    before = gc.isenabled()
+    (gc.enable if enabled else gc.disable)()
+    try:
+        with pytest.raises(ValueError, match="told"), without_collections():
+            assert not gc.isenabled()
+            raise ValueError("as it was told")
+        assert gc.isenabled() is enabled
+    finally:
+        (gc.enable if before else gc.disable)()

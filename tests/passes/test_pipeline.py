@@ -1,5 +1,6 @@
 """Pipelines: their text form, their errors, and the order in which passes run."""
 
+import gc
 import string
 import subprocess
 import sys
@@ -188,6 +189,32 @@ class Reverse(Pass):
         graph = fx.Graph()
         graph.output(graph.graph_copy(unit.traced(), {}))
         return unit.with_graph(graph)
+
+
+@dataclass(frozen=True)
+class Watch(Pass):
+    """Notes whether garbage in cycles is looked for."""
+
+    name: ClassVar[str] = "watch"
+    seen: ClassVar[list[bool]] = []
+
+    def run(self, unit: Unit) -> Unit:
+        self.seen.append(gc.isenabled())
+        return unit
+
+
+@dataclass(frozen=True)
+class WatchWithData(Watch):
+    """The same, where it computes with data."""
+
+    holds_data: ClassVar[bool] = True
+
+
+def test_garbage_is_looked_for_where_a_pass_holds_data() -> None:
+    Watch.seen.clear()
+    run_passes(unit_of(MODEL, 4), [Watch(), WatchWithData()])
+    assert Watch.seen == [False, True]
+    assert gc.isenabled()
 
 
 def test_a_rewrite_drops_what_it_does_not_preserve() -> None:
