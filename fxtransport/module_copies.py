@@ -11,13 +11,13 @@ from typing import Any
 
 from torch import nn
 
-_ATOMS = frozenset(
+ATOMS = frozenset(
     {
         *(int, float, bool, complex, str, bytes, type(None), type, range),
         *(types.FunctionType, types.BuiltinFunctionType),
     }
 )
-"""What a deep copy keeps as it is."""
+"""What a deep copy keeps as it is, and holds no tensors."""
 _HOOKS = (
     *("__deepcopy__", "__getnewargs__", "__getnewargs_ex__"),
     *("__reduce__", "__reduce_ex__", "__getstate__", "__new__"),
@@ -38,7 +38,10 @@ def copy_module(root: nn.Module, memo: dict[int, Any]) -> nn.Module:
         memo[id(module)] = type(module).__new__(type(module))
     for module in reversed(modules):
         # submodules come first, as in a deep copy
-        state = {name: _copied(value, memo) for name, value in module.__getstate__().items()}
+        state = {
+            name: value if type(value) in ATOMS else _copied(value, memo)
+            for name, value in module.__getstate__().items()
+        }
         memo[id(module)].__setstate__(state)
     made: nn.Module = copy.deepcopy(root, memo)
     return made
@@ -55,7 +58,7 @@ def is_plain(cls: type[nn.Module]) -> bool:
 
 def _copied(value: Any, memo: dict[int, Any]) -> Any:
     kind = type(value)
-    if kind in _ATOMS:
+    if kind in ATOMS:
         return value
     known = memo.get(id(value))
     if known is not None:

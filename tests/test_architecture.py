@@ -66,7 +66,8 @@ MAY_IMPORT = {
     "objectives": "ir errors ot outputs residue",
     "training": f"{RUNS} objectives ot data {WITHOUT_DATA}",
     "detection": f"{RUNS} objectives ot data",
-    "tracing": "casts copies functions hooks ir errors example process unit runtime watched",
+    "tracing": "casts copies functions hooks ir errors example module_copies process unit runtime "
+    "watched",
     "analysis": "ir errors example lowered outputs process regions runtime unit heads tracing "
     f"residue {WITHOUT_DATA}",
     "passes": f"{RUNS} tracing analysis fakes",

@@ -87,8 +87,9 @@ class _Writer:
 
     def rename(self, name: str, inputs: Sequence[int]) -> None:
         """The operation itself, by another name and on other operands."""
-        suffix = "_" if self.op.name.endswith("_") else ""
-        self.ops.append(replace(self.op, name=name + suffix, inputs=tuple(inputs)))
+        op, named = self.op, f"{name}_" if self.op.name.endswith("_") else name
+        is_same = named == op.name and tuple(inputs) == op.inputs
+        self.ops.append(op if is_same else replace(op, name=named, inputs=tuple(inputs)))
         self.sources.append(self.current)
 
     def add(self, summands: Sequence[Summand]) -> bool:

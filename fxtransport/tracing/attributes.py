@@ -19,7 +19,7 @@ from fxtransport.runtime import ITSELF, assign
 from fxtransport.tracing.caches import Uncached
 from fxtransport.tracing.draws import GENERATORS
 from fxtransport.tracing.error_context import describe_module
-from fxtransport.tracing.identities import Step, tensors_with_steps
+from fxtransport.tracing.identities import Step, holding_attributes, tensors_with_steps
 from fxtransport.tracing.interface import Tracer
 from fxtransport.tracing.repetition import unsteady
 from fxtransport.tracing.value_proxy import is_proxy, proxy_of
@@ -297,7 +297,7 @@ def _tensor_places(root: nn.Module) -> dict[int, tuple[str, tuple[Step, ...]]]:
     for name, tensor in (*root.named_parameters(), *root.named_buffers()):
         places.setdefault(id(tensor), (name, ()))
     for path, module in root.named_modules():
-        for name, value in vars(module).items():
+        for name, value in holding_attributes(module):
             if name not in _INTERNAL:
                 for steps, tensor in tensors_with_steps(value):
                     places.setdefault(id(tensor), (f"{path}.{name}".lstrip("."), steps))

@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils._python_dispatch import _disable_current_modes
 
 from fxtransport.tracing.error_context import describe_module
+from fxtransport.tracing.identities import holding_attributes
 from fxtransport.tracing.interface import Tracer
 
 GENERATORS = (random.Random, np.random.Generator, np.random.RandomState)
@@ -83,7 +84,7 @@ def _generators_of(root: nn.Module) -> dict[str, torch.Generator]:
     return {
         f"self.{name} of {describe_module(root, path)}": value
         for path, module in root.named_modules()
-        for name, value in vars(module).items()
+        for name, value in holding_attributes(module)
         if isinstance(value, torch.Generator)
     }
 

@@ -78,6 +78,8 @@ class GlobalVariables:
         self._reader = ""
         self.watched: dict[tuple[Any, ...], Watched] = {}
         self._seen: set[Any] = set()
+        self._ran: dict[int, CodeType] = {}
+        """The code of frames, by identity: to hash it takes long."""
         self._path = ""
         self._kept: list[Any] = []
 
@@ -101,8 +103,11 @@ class GlobalVariables:
         """
         self._path = path
         while frame is not None and frame.f_code is not outermost:
-            if frame.f_code not in self._seen and is_own(frame):
-                self._note_frame(frame)
+            code = frame.f_code
+            if id(code) not in self._ran:
+                self._ran[id(code)] = code
+                if code not in self._seen and is_own(frame):
+                    self._note_frame(frame)
             frame = frame.f_back
 
     def _note_frame(self, frame: FrameType) -> None:

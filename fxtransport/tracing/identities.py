@@ -1,6 +1,7 @@
 """Which node computes a tensor or another object: found by the object's identity."""
 
 import operator
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from types import FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple
@@ -8,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import fx, nn
 
+from fxtransport.module_copies import ATOMS
 from fxtransport.tracing.value_proxy import is_proxy
 
 Step = tuple[Callable[[Any, Any], Any], Any]
@@ -70,6 +72,14 @@ class Identities:
 
     def __contains__(self, value: object) -> bool:
         return id(value) in self._nodes or id(value) in self._held
+
+
+def holding_attributes(module: nn.Module) -> Iterator[tuple[str, Any]]:
+    """The attributes of a module, without most: flags, numbers, and registries that are empty."""
+    for name, value in vars(module).items():
+        kind = type(value)
+        if kind not in ATOMS and (kind not in (dict, OrderedDict) or value):
+            yield name, value
 
 
 def tensors_with_steps(

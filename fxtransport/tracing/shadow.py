@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from fxtransport.copies import copy_model
 from fxtransport.tracing.caches import without_caches
 from fxtransport.tracing.checkpoints import without_checkpoints
-from fxtransport.tracing.identities import tensors_with_steps
+from fxtransport.tracing.identities import holding_attributes, tensors_with_steps
 
 
 def shadow_of(
@@ -60,7 +60,7 @@ def _without_data(
 def _tensors(model: nn.Module) -> Iterator[torch.Tensor]:
     """Every tensor that a module holds, also in plain attributes, containers and objects."""
     for module in model.modules():
-        for value in vars(module).values():
+        for _, value in holding_attributes(module):
             for _, tensor in tensors_with_steps(value):
                 yield tensor
 
