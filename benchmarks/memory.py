@@ -5,7 +5,10 @@ The library's own training step runs on fake tensors, which have shapes and no d
 temporary tensors. Nothing is allocated, so the figures are exact and the same on every machine.
 They do not include the workspaces of kernels.
 
-    python benchmarks/memory.py [--quick]
+With ``--device cpu`` real processes train ResNet-110, and their memory stands beside: what torch's
+allocator holds at most, and what the system says is resident, above imports (``resident.py``).
+
+    python benchmarks/memory.py [--quick] [--device cpu]
 """
 
 import copy
@@ -17,6 +20,7 @@ import click
 import timm
 import torch
 from common import write
+from resident import SIZE, allocators, measured
 from rich.console import Console
 from rich.table import Table
 from torch import nn
@@ -158,11 +162,72 @@ def show(console: Console, result: dict[str, Any], published: bool) -> bool:
     return all_met
 
 
+PROCESSES = (*TARGETS, ("memory", 4))
+"""The cuts of which real processes are measured."""
+POINTS_RESIDENT = 5
+"""How many points less resident memory may save than tensors do."""
+
+
+def processes(quick: bool) -> list[dict[str, Any]]:
+    """For end to end and each cut, the MiB of tensors, of torch's allocator and of processes."""
+    build = lambda: resnet110(num_classes=CLASSES)  # noqa: E731
+    cuts = [("depth", 1), *(cut for cut in PROCESSES if cut[1] == 4 or not quick)]
+    rows = []
+    for balance, modules in cuts:
+        program = compile_model(build, SIZE, modules, balance)
+        schedule: Schedule = EndToEnd(1) if modules == 1 else Parallel(1)
+        objective = OBJECTIVES["VanGL" if modules == 1 else "TRGL"]
+        row: dict[str, Any] = {"balance": balance, "modules": modules}
+        row["tensors"] = {"mib": peak(program, schedule, objective, SIZE) / MIB}
+        found = measured(modules, balance, None)
+        row["torch's allocator"] = {"mib": found["allocator_mib"]}
+        for allocator in allocators():
+            found = measured(modules, balance, allocator)
+            assert found["jemalloc"] == allocator.startswith("jemalloc")
+            row[allocator] = {"mib": found["resident_mib"], "seconds": found["step_seconds"]}
+        rows.append(row)
+    for row in rows:
+        for kind, figures in row.items():
+            if isinstance(figures, dict):
+                figures["saved"] = 100 * (1 - figures["mib"] / rows[0][kind]["mib"])
+    return rows
+
+
+def show_processes(console: Console, rows: list[dict[str, Any]]) -> bool:
+    """Print what processes take; returns whether they save as much as tensors do."""
+    kinds = [kind for kind, figures in rows[0].items() if isinstance(figures, dict)]
+    title = f"resnet110, {SIZE}×{SIZE}, batch {BATCH}: MiB, saved, seconds of a step"
+    table = Table("balance", "K", *kinds, "met", title=title)
+    all_met = True
+    for row in rows:
+        least = row["tensors"]["saved"] - POINTS_RESIDENT
+        met = row[kinds[-1]]["saved"] >= least
+        all_met &= met
+        cells = [_cell(row[kind]) for kind in kinds]
+        table.add_row(row["balance"], str(row["modules"]), *cells, "✓" if met else "✗")
+    console.print(table)
+    return all_met
+
+
+def _cell(figures: dict[str, float]) -> str:
+    seconds = f", {figures['seconds']:.1f} s" if "seconds" in figures else ""
+    return f"{figures['mib']:.0f}, -{figures['saved']:.0f} %{seconds}"
+
+
 @click.command()
 @click.option("--quick", is_flag=True, help="ResNet-110 in 4 modules only.")
-def main(quick: bool) -> None:
+@click.option("--device", default="fake", type=click.Choice(["fake", "cpu"]), show_default=True)
+def main(quick: bool, device: str) -> None:
     """Measure, print and write the peak memory of training."""
     console = Console(width=160)
+    if device == "cpu":
+        rows = processes(quick)
+        met = show_processes(console, rows)
+        last = f"with {allocators()[-1]} processes save what tensors do, but for"
+        click.echo(f"{last} {POINTS_RESIDENT} points: {'yes' if met else 'no'}")
+        path = write("memory", "cpu", {"results": rows, "met": met})
+        click.echo(f"written to {path.relative_to(path.parent.parent.parent)}")
+        return
     cuts = [cut for cut in TARGETS if cut[1] == 4] if quick else list(TARGETS)
     results = [measure("resnet110", lambda: resnet110(num_classes=CLASSES), 96, cuts)]
     met = show(console, results[0], published=True)

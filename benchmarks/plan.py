@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import click
 import torch
+from allocated import allocated_peak
 from common import write
 from rich.console import Console
 from rich.table import Table
@@ -23,7 +24,6 @@ from rich.table import Table
 from fxtransport.ir import Balance, Boundary
 from fxtransport.planner import Planner
 from fxtransport.planning import make_training
-from fxtransport.program import Program
 from fxtransport.targets import open_target
 from fxtransport.training import EndToEnd, Trainer
 
@@ -76,38 +76,13 @@ def real_peak(case: Case, device: str, cuts: tuple[str, ...]) -> int:
         torch.cuda.reset_peak_memory_stats()
         trainer.step(images, targets)
         return int(torch.cuda.max_memory_allocated())
-    return profiled(trainer, images, targets, held(program, trainer, images, targets))
+    return allocated_peak(program, trainer, images, targets)
 
 
 def _boundaries(planner: Planner, cuts: tuple[str, ...]) -> tuple[Boundary, ...]:
     from fxtransport.analysis.hand_cuts import place_cuts
 
     return place_cuts(planner.unit, cuts)
-
-
-def held(program: Program, trainer: Trainer, *batch: torch.Tensor) -> int:
-    """Bytes of what is there before a step."""
-    tensors = [*program.parameters(), *program.buffers(), *batch]
-    for learner in trainer._engine.state.learners.values():
-        for state in learner.optimizer.state.values():
-            tensors += [v for v in state.values() if isinstance(v, torch.Tensor)]
-    sizes = {t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in tensors}
-    return sum(sizes.values())
-
-
-def profiled(trainer: Trainer, images: torch.Tensor, targets: torch.Tensor, before: int) -> int:
-    """The peak of a step on the CPU, by the events of its allocator."""
-    with torch.profiler.profile(
-        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
-    ) as profile:
-        trainer.step(images, targets)
-    found = profile.profiler.kineto_results.events()  # type: ignore[union-attr]
-    events = [(event.start_ns(), event.nbytes()) for event in found if event.name() == "[memory]"]
-    now = peak = 0
-    for _, size in sorted(events, key=lambda event: event[0]):
-        now += size
-        peak = max(peak, now)
-    return before + peak
 
 
 def measure(case: Case, device: str) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from fxtransport.cli.allocator import start_with_jemalloc
 from fxtransport.cli.common import report
 from fxtransport.errors import FxTransportError
 
@@ -80,6 +81,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             # a terminal that cannot show × or ⊕ shows a question mark
             stream.reconfigure(errors="replace")
+    start_with_jemalloc(sys.argv)
     try:
         cli(prog_name="fxtransport")
     except SystemExit as done:

@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "files": "",
     "randomness": "",
     "names": "errors",
+    "allocators": "",
     "origin": "",
     "outputs": "",
     "process": "",
@@ -64,7 +65,7 @@ MAY_IMPORT = {
     "nets": "errors heads",
     "ot": "errors ir modes outputs program residue",
     "objectives": "ir errors ot outputs residue",
-    "training": f"{RUNS} objectives ot data {WITHOUT_DATA}",
+    "training": f"{RUNS} objectives ot data allocators {WITHOUT_DATA}",
     "detection": f"{RUNS} objectives ot data",
     "tracing": "casts copies functions hooks ir errors example module_copies process unit runtime "
     "watched",

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fxtransport.training.allocator import MALLOC_SETTINGS, trim_memory
+from fxtransport.allocators import GLIBC_SETTINGS, JEMALLOC_SETTINGS
+from fxtransport.training.allocator import trim_memory
 
 FAULTS = """
 import resource, torch
@@ -29,7 +30,8 @@ faults()
 print(kept, before, faults())
 """
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="is told to glibc")
-PLAIN = {name: value for name, value in os.environ.items() if name not in MALLOC_SETTINGS}
+CHOSEN = (*GLIBC_SETTINGS, *JEMALLOC_SETTINGS)
+PLAIN = {name: value for name, value in os.environ.items() if name not in CHOSEN}
 
 
 def faults(**environment: str) -> tuple[bool, int, int]:
