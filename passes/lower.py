@@ -1,16 +1,27 @@
 """Turn the graph into Python functions: the forward, the measured one, and each part's."""
 
-import operator
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
-import torch
-from torch import fx, nn
+from torch import fx
 
 from fxtransport.analysis.blocks import block_regions
-from fxtransport.analysis.regions import Region, compile_function, fold, model_regions
+from fxtransport.analysis.measuring import (
+    CHECKPOINTED,
+    function,
+    kept_residues,
+    measuring_function,
+)
+from fxtransport.analysis.owning import (
+    attribute_of,
+    opened_paths,
+    owned_paths,
+    targets_of,
+    writes_attribute,
+)
+from fxtransport.analysis.regions import Region, model_regions
 from fxtransport.errors import PartitionError
 from fxtransport.ir import (
     Checkpoints,
@@ -19,29 +30,14 @@ from fxtransport.ir import (
     PartitionPlan,
     Recording,
     Shapes,
-    Tap,
     Taps,
     WatchedAttributes,
 )
 from fxtransport.lowered import Deferred, Function, Lowered, LoweredPart
 from fxtransport.module_settings import settings_hash
 from fxtransport.passes.base import Pass
-from fxtransport.runtime import (
-    ITSELF,
-    Conditional,
-    assign,
-    copied,
-    displaced,
-    measured,
-    scaled,
-    set_mode,
-    tapped,
-)
 from fxtransport.unit import Unit
 from fxtransport.watched import Watched
-
-CHECKPOINTED = " checkpointed"
-"""Ends the name of the function of a part that checkpoints its blocks."""
 
 
 @dataclass(frozen=True)
@@ -83,18 +79,13 @@ class Lower(Pass):
 def _settings(unit: Unit) -> str:
     """A hash of the settings of the modules, without what the graph writes."""
     nodes = unit.traced().nodes
-    written = set[str]().union(*(_attribute_of(n) for n in nodes if _writes(n)))
+    written = set[str]().union(*(attribute_of(n) for n in nodes if writes_attribute(n)))
     return settings_hash(
         unit.model,
         unit.fact(Origins).opened,
         unit.fact(WatchedAttributes).found,
         [(path.rpartition(".")[0], path.rpartition(".")[2]) for path in written],
     )
-
-
-def _writes(node: fx.Node) -> bool:
-    target = node.target
-    return (target.function if isinstance(target, Conditional) else target) is assign
 
 
 def lower_whole(unit: Unit) -> LoweredPart:
@@ -104,7 +95,7 @@ def lower_whole(unit: Unit) -> LoweredPart:
     inputs = [n for n in nodes if n.op == "placeholder"]
     returned = graph.output_node().args[0]
     name = f"{type(model).__name__} whole"
-    kept = _kept(taps, nodes, (), unit.fact(Costs))
+    kept = kept_residues(taps, nodes, (), unit.fact(Costs))
     made = _Functions(unit).of(name, inputs, nodes, returned, kept)
     part = LoweredPart(
         made.function,
@@ -136,7 +127,7 @@ def lower_parts(unit: Unit) -> tuple[LoweredPart, ...]:
         body = [n for n in order if n.op == "get_attr" and n in used] + body
         inputs = [nodes[i] for i in segment.inputs]
         name = f"{type(model).__name__} part {k}"
-        kept = _kept(taps, body, () if last else segment.outputs, unit.fact(Costs))
+        kept = kept_residues(taps, body, () if last else segment.outputs, unit.fact(Costs))
         made.append(functions.of(name, inputs, body, returned, kept))
         targets.append(targets_of(body) | made[k].flags)
         start = end
@@ -219,42 +210,6 @@ def _with_called(unit: Unit, part: LoweredPart) -> LoweredPart:
     return replace(part, called=frozenset(part.entered) - unit.fact(Origins).opened)
 
 
-def targets_of(nodes: Iterable[fx.Node]) -> set[str]:
-    """What some nodes refer to by path, also what they write."""
-    found = set()
-    for node in nodes:
-        if node.op in ("get_attr", "call_module"):
-            found.add(str(node.target))
-            if _is_handed_on(node):
-                found.add(str(node.target).removesuffix(ITSELF).rstrip("."))
-        else:
-            found |= _attribute_of(node)
-    return found
-
-
-def _is_handed_on(node: fx.Node) -> bool:
-    """Whether a module whose code is in the graph is given to what may call it."""
-    if node.op != "get_attr" or not str(node.target).endswith(ITSELF):
-        return False
-    targets = (
-        u.target.function if isinstance(u.target, Conditional) else u.target for u in node.users
-    )
-    return any(target not in (assign, getattr, set_mode) for target in targets)
-
-
-def _attribute_of(node: fx.Node) -> set[str]:
-    """The attribute that a node reads in its place, or writes; perhaps in one mode only."""
-    target, args = node.target, node.args
-    if isinstance(target, Conditional):
-        target, args = target.function, args[1:]
-    if target not in (assign, getattr):
-        return set()
-    holder, name = args[:2]
-    if not isinstance(holder, fx.Node) or not str(holder.target).endswith(ITSELF):
-        return set()
-    return {f"{str(holder.target).removesuffix(ITSELF)}{name}"}
-
-
 def _watched(unit: Unit, own: set[str], called: set[str]) -> tuple[Watched, ...]:
     """The attributes that the code of a part depends on.
 
@@ -274,203 +229,6 @@ def _watched(unit: Unit, own: set[str], called: set[str]) -> tuple[Watched, ...]
         elif entry.is_elsewhere:
             found.append(replace(entry, path=""))
     return tuple(found)
-
-
-def opened_paths(targets: Iterable[str]) -> tuple[str, ...]:
-    """The paths of the modules around what a function refers to, without the root."""
-    found = set()
-    for path in targets:
-        itself = path.endswith(ITSELF)
-        around = path.removesuffix(ITSELF).rstrip(".") if itself else path.rpartition(".")[0]
-        names = around.split(".") if around else []
-        found |= {".".join(names[: depth + 1]) for depth in range(len(names))}
-    return tuple(sorted(found))
-
-
-def owned_paths(model: nn.Module, targets: Sequence[set[str]]) -> list[tuple[str, ...]]:
-    """For each part of a partition, the outermost paths of what it uses of the model.
-
-    Args:
-        model: The model.
-        targets: For each part, the paths that its nodes refer to.
-    """
-    users: dict[str, set[int]] = {}
-    for k, paths in enumerate(targets):
-        for path in paths:
-            if path.endswith(ITSELF):
-                continue
-            names = path.split(".")
-            for depth in range(1, len(names) + 1):
-                users.setdefault(".".join(names[:depth]), set()).add(k)
-
-    def owned(k: int, module: nn.Module, prefix: str) -> Iterator[str]:
-        for name in [*module._modules, *module._parameters, *module._buffers]:
-            path = f"{prefix}{name}"
-            if k not in users.get(path, ()):
-                continue
-            child = module._modules.get(name)
-            if child is None or users[path] == {k} or path in targets[k]:
-                yield path
-            else:
-                yield from owned(k, child, f"{path}.")
-
-    return [tuple(owned(k, model, "")) for k in range(len(targets))]
-
-
-def function(
-    name: str,
-    inputs: Sequence[fx.Node],
-    body: Iterable[fx.Node],
-    returned: Any,
-    regions: Sequence[Region] = (),
-) -> Function:
-    """A function of some nodes of a graph.
-
-    Args:
-        name: What tracebacks call it.
-        inputs: The nodes whose values are its arguments.
-        body: What it computes, in order.
-        returned: What it returns, made of nodes.
-        regions: What is computed again in the backward pass.
-    """
-    graph = fx.Graph()
-    copies = {node: graph.placeholder(node.name) for node in inputs}
-    for node in body:
-        if node.op != "placeholder":
-            copies[node] = graph.node_copy(node, copies.__getitem__)
-    graph.output(fx.map_arg(returned, copies.__getitem__))
-    fold(graph, copies, regions)
-    return compile_function(name, graph)
-
-
-def measuring_function(
-    name: str,
-    inputs: Sequence[fx.Node],
-    body: Sequence[fx.Node],
-    returned: Any,
-    taps: Taps,
-    kept: Collection[str],
-    regions: Sequence[Region] = (),
-) -> Function:
-    """A function of some nodes, and of a measure, last, which is given the blocks in them.
-
-    It returns a pair, whose second is what was measured of each block in ``body`` and of each
-    named activation. A block is measured as soon as its output is there, before anything can
-    overwrite it.
-
-    Args:
-        name: What tracebacks call it.
-        inputs: The nodes whose values are its arguments.
-        body: What it computes, in order.
-        returned: What it returns, made of nodes.
-        taps: The residual blocks.
-        kept: The residues of the blocks whose x_m and x_{m+1} are kept for backward anyway.
-        regions: What is computed again in the backward pass.
-    """
-    graph = fx.Graph()
-    copies = {node: graph.placeholder(node.name) for node in inputs}
-    measure = graph.placeholder("measure")
-    ready, sums = _ready(taps, body), _sums(taps)
-    activations: dict[str, list[str]] = {}
-    for activation in taps.activations:
-        activations.setdefault(activation.node, []).append(activation.name)
-    found: list[fx.Node] = []
-    at = {node.name: copy for node, copy in copies.items()}
-    branches: dict[str, tuple[fx.Node, ...]] = {}
-    for node in body:
-        if node.op == "placeholder":
-            continue
-        if node.name not in taps.added:
-            copies[node] = graph.node_copy(node, copies.__getitem__)
-        elif node.target in _LOWERED:
-            values = fx.map_arg(node.args, copies.__getitem__)
-            copies[node] = graph.call_function(_LOWERED[node.target], (measure, *values))
-        if node in copies:
-            at[node.name] = copies[node]
-        for tap in sums.get(node.name, ()):
-            difference = graph.call_function(displaced, (measure, at[tap.sum], at[tap.skip]))
-            branches[tap.residue] = (difference,)
-        for tap in ready.get(node.name, ()):
-            at = {n.name: copy for n, copy in copies.items()}
-            terms = branches.get(tap.residue) or tuple(at[name] for name in tap.branch)
-            total = at[tap.sum]
-            output = at.get(tap.output, total)
-            flags = (tap.residue in kept, output is not total)
-            block = (measure, tap.kind.value, terms, at[tap.skip], output, *flags)
-            found.append(
-                graph.call_function(
-                    measured, (*block, *_start(tap, at, name.removesuffix(CHECKPOINTED)))
-                )
-            )
-        for name in activations.get(node.name, ()):
-            found.append(graph.call_function(tapped, (measure, name, copies[node])))
-    graph.output((fx.map_arg(returned, copies.__getitem__), found))
-    fold(graph, copies, regions)
-    return compile_function(name, graph)
-
-
-def _start(tap: Tap, at: Mapping[str, fx.Node], name: str) -> tuple[Any, ...]:
-    """The input of a block and the dimensions of channels; nothing where it is not handed on.
-
-    Raises:
-        PartitionError: a cut parts the block from its input.
-    """
-    if tap.input is None:
-        return ()
-    if tap.input.node not in at:
-        raise PartitionError(
-            f"a cut of {name} lies inside the residual block that ends in {tap.sum!r}, whose input "
-            f"{tap.input.node!r} is not handed on; cut elsewhere, or compile with "
-            "projection_inputs=False"
-        )
-    return at[tap.input.node], (tap.input.channels, tap.input.output_channels)
-
-
-_LOWERED: dict[Any, Callable[..., Any]] = {torch.clone: copied, operator.mul: scaled}
-"""What the nodes that were added for residues do if something is to be measured."""
-
-
-def _sums(taps: Taps) -> dict[str, list[Tap]]:
-    """The blocks whose residue is y - skip and that go on after y, by the node of y.
-
-    Where they end in y, the residue follows from their ends.
-    """
-    sums: dict[str, list[Tap]] = {}
-    for tap in taps.found:
-        if not tap.branch and tap.output != tap.sum:
-            sums.setdefault(tap.sum, []).append(tap)
-    return sums
-
-
-def _ready(taps: Taps, body: Sequence[fx.Node]) -> dict[str, list[Tap]]:
-    """The blocks among some nodes, by the node after which all values of each are there."""
-    names = {n.name for n in body}
-    ready: dict[str, list[Tap]] = {}
-    for tap in taps.found:
-        if tap.sum in names:
-            # a cut by hand may part the sum from its activation; the block then ends in the sum
-            last = tap.output if tap.output in names else tap.sum
-            ready.setdefault(last, []).append(tap)
-    return ready
-
-
-def _kept(
-    taps: Taps, body: Sequence[fx.Node], left: Collection[str], costs: Costs
-) -> frozenset[str]:
-    """The residues of the blocks whose x_m and x_{m+1} are kept for backward anyway.
-
-    Args:
-        taps: The residual blocks.
-        body: The nodes that run in a part.
-        left: Those whose values leave it: whoever takes them keeps them.
-        costs: What each node keeps for backward.
-    """
-    values = {name: cost.value for name, cost in costs.nodes.items() if cost.value is not None}
-    kept = {values[name] for name in left if name in values}
-    for node in body:
-        kept |= costs.nodes[node.name].kept if node.name in costs.nodes else frozenset()
-    ends = {tap.residue: {values.get(tap.skip), values.get(tap.output)} for tap in taps.found}
-    return frozenset(residue for residue, pair in ends.items() if pair <= kept)
 
 
 def _nodes_in(returned: Any) -> list[fx.Node]:
