@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 MODULES = 4
 """K where neither ``--modules`` nor ``--cut`` is given."""
-OF_HEADS = ("head", "num_classes", "head_width")
+OF_HEADS = ("head", "num_classes", "head_width", "head_budget")
 FIRST = ("modules", "balance", "batch_size")
 """The options that come first in the help."""
 

@@ -39,7 +39,13 @@ def file_hash(path: Path) -> str:
 
 
 def read_json(
-    path: Path, kind: str, formats: int, error: Error, *, older: str = ""
+    path: Path,
+    kind: str,
+    formats: int,
+    error: Error,
+    *,
+    older: str = "",
+    also: tuple[int, ...] = (),
 ) -> dict[str, Any]:
     """The object in a JSON file of ours, which says its ``format``.
 
@@ -49,6 +55,7 @@ def read_json(
         formats: The format that this version reads.
         error: Raised where there is no such file, or it is damaged or describes something else.
         older: What to do about a file of an older format.
+        also: Older formats that this version reads as well.
     """
     if not path.is_file():
         raise error(f"{path.parent} does not hold a {kind}: it has no {path.name}")
@@ -58,7 +65,7 @@ def read_json(
         raise error(f"{path} is damaged: {cause}") from cause
     if not isinstance(found, dict) or "format" not in found:
         raise error(f"{path} does not describe a {kind} of fxtransport")
-    if found["format"] != formats:
+    if found["format"] not in (formats, *also):
         is_older = isinstance(found["format"], int) and found["format"] < formats
         advice = f": {older}" if older and is_older else ""
         raise error(f"{path} has format {found['format']!r}; this version reads {formats}{advice}")

@@ -157,13 +157,17 @@ class Partition(Pass):
         Cuts by hand may separate any two nodes; others only what lies on both sides of a
         legal boundary. Each of these needs a head, and so as many heads as there are cuts.
         """
+        from fxtransport.analysis.head_sizes import sizes_of
         from fxtransport.analysis.line import balanced, cost_of, legal_line
 
         every = legal_line(unit)
         total = int(every.cost(self.balance)[0, -1])
         boundaries = unit.fact(Boundaries)
         if not boundaries.cuts:
-            heads = sorted(balanced(head.cost, self.balance) for head in every.heads)
+            heads = sorted(
+                min(balanced(size.cost, self.balance) for size in sizes_of(head))
+                for head in every.heads
+            )
             mean = -(-(total + sum(heads[: parts - 1])) // parts)
             return max(mean, *every.stretch_costs(self.balance))
         mean = -(-total // parts)

@@ -3,7 +3,7 @@
 Facts live here, never in strings on nodes. This package imports nothing of the library.
 """
 
-from fxtransport.ir.choices import TAPPED_KINDS, Balance, HeadKind, Kind, Layout
+from fxtransport.ir.choices import PUBLISHED, TAPPED_KINDS, Balance, HeadKind, Kind, Layout
 from fxtransport.ir.constructs import Constructs, WatchedAttributes
 from fxtransport.ir.graph import (
     Activation,
@@ -44,6 +44,7 @@ from fxtransport.ir.verification import Check, VerificationReport
 
 __all__ = [
     "ALIAS",
+    "PUBLISHED",
     "TAPPED_KINDS",
     "Activation",
     "Activations",

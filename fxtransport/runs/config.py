@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fxtransport.errors import UsageError
+from fxtransport.ir import PUBLISHED, HeadKind
 from fxtransport.runs import toml
 from fxtransport.runs.keys import DefaultBy, Key, all_keys
 from fxtransport.runs.keys.transfer import ONLY_START
@@ -169,7 +170,12 @@ def read_run(run: Path) -> Config:
         raise UsageError(f"{run} does not hold a run of fxtransport train: it has no {CONFIG}")
     # before its keys, whose names may have changed since
     RunFolder(run).check_format()
-    return complete_config(read_config(path))
+    values = read_config(path)
+    if "program.head_budget" not in values:
+        # of an earlier version, since a run's file has every key
+        head = values.get("program.head", HeadKind.AUTO)
+        values["program.head"] = str(PUBLISHED.get(head, head))
+    return complete_config(values)
 
 
 def parse_assignments(texts: Iterable[str]) -> dict[str, Any]:

@@ -34,6 +34,16 @@ def test_the_file_of_a_configuration_is_read_as_the_same(method: str, tmp_path: 
     assert read_run(tmp_path) == config
 
 
+@pytest.mark.parametrize(("before", "now"), [("auto", "dgl"), ("conv", "dgl_conv"), ("token",) * 2])
+def test_a_run_of_before_heads_had_a_budget_keeps_those_of_dgl(
+    tmp_path: Path, before: str, now: str
+) -> None:
+    config = complete_config({**MODEL, "program.head": before, "program.head_width": 256})
+    text = "".join(line for line in config.to_toml().splitlines(True) if "budget" not in line)
+    (tmp_path / "config.toml").write_text(text)
+    assert read_run(tmp_path) == complete_config({**config.values, "program.head": now})
+
+
 @pytest.mark.parametrize(
     ("method", "path", "value"),
     [
@@ -98,7 +108,10 @@ def test_defaults_follow_what_they_depend_on() -> None:
         ({"objective.method": "trgl", "objective.tau": "a"}, "objective.tau: write a number"),
         ({"objective.method": "trgl", "objective.tau": [True]}, "tau is a list of numbers"),
         ({"objective.method": "trgl", "objective.tau": "nan"}, "tau is a list of numbers"),
-        ({"program.head": "none"}, "program.head is one of auto, conv, token, not 'none'"),
+        (
+            {"program.head": "none"},
+            "program.head is one of auto, conv, token, dgl, dgl_conv, not 'none'",
+        ),
         ({"program.balance": "weight"}, "depth, activations, parameters, flops, not 'weight'"),
     ],
 )
