@@ -139,7 +139,8 @@ def average_windows(x: torch.Tensor, dim: int, count: int) -> torch.Tensor:
     after = -(-(step + 1) * size // count)
     inside = ((places >= first[:, None]) & (places < after[:, None])).to(x.dtype)
     weights = inside / inside.sum(1, keepdim=True)
-    return (x.movedim(dim, -1) @ weights.t()).movedim(-1, dim)
+    averaged: torch.Tensor = x.movedim(dim, -1) @ weights.t()
+    return averaged.movedim(-1, dim)
 
 
 class DglHead(nn.Module):
