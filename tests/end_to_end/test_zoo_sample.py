@@ -40,6 +40,8 @@ TORCHVISION = (
 MODULES = 4
 MOST = 0.05
 """What a head may cost of its part's FLOPs, and of what it saves for backward."""
+CLASSES = {"torchvision:lraspp_mobilenet_v3_large": 21}
+"""Of models that return no logits."""
 EVERY = Options(verify_below=10**9)
 
 
@@ -71,7 +73,8 @@ def compile_on_meta(name: str) -> Program:
     """A program in as many parts as the model allows, four at most."""
     target = open_target(resolve(name), device="meta")
     unit = Unit(target.model, target.example)
-    most = most_parts(legal_line(run_passes(unit, [PlanHeads()])).steps)
+    classes = CLASSES.get(name)
+    most = most_parts(legal_line(run_passes(unit, [PlanHeads(num_classes=classes)])).steps)
     assert most > 1
-    passes = compile_passes(modules=min(most, MODULES), verify=False)
+    passes = compile_passes(modules=min(most, MODULES), num_classes=classes, verify=False)
     return compile_target(target, passes)
