@@ -139,7 +139,13 @@ def has_content(path: Path, size: int, sha256: str) -> bool:
 
 
 def read_json(
-    path: Path, kind: str, formats: int, error: Error, *, older: str = ""
+    path: Path,
+    kind: str,
+    formats: int,
+    error: Error,
+    *,
+    older: str = "",
+    also: tuple[int, ...] = (),
 ) -> dict[str, Any]:
     """The object in a JSON file of ours, which says its ``format``.
 
@@ -149,6 +155,7 @@ def read_json(
         formats: The format that this version reads.
         error: Raised where there is no such file, or it is damaged or describes something else.
         older: What to do about a file of an older format.
+        also: Older formats that this version reads as well.
     """
     try:
         found = json.loads(read_text(path))
@@ -160,7 +167,7 @@ def read_json(
         raise error(f"{path} is damaged: {cause}") from cause
     if not isinstance(found, dict) or "format" not in found:
         raise error(f"{path} does not describe a {kind} of fxtransport")
-    if found["format"] != formats or type(found["format"]) is not int:
+    if found["format"] not in (formats, *also) or type(found["format"]) is not int:
         is_older = isinstance(found["format"], int) and found["format"] < formats
         advice = f": {older}" if older and is_older else ""
         raise error(

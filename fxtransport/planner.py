@@ -155,12 +155,11 @@ class Planner:
 
     def _row(self, cuts: tuple[Boundary, ...], balance: Balance) -> Row:
         memory, ranges = self.memory, self._ranges
-        points = points_of(memory, cuts)
-        pairs = list(pairwise(points))
+        pairs = list(pairwise(points_of(memory, cuts)))
         peaks = [ranges.peak(i, j) for i, j in pairs]
         heaviest = max(range(len(peaks)), key=lambda k: peaks[k].size)
         peak = peaks[heaviest]
-        fees = sum(head_fees(memory)[p - 1] for p in points[1:-1])
+        fees = head_fees(memory, pairs)
         pieces = self.training.settings.accumulate
         kinds = {
             MemoryKind.PARAMETERS: memory.model,

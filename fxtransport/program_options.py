@@ -69,6 +69,8 @@ def _single_value(setting: ProgramSetting, value: Any) -> Any:
         return None
     if setting.kind is int and hasattr(value, "__index__"):
         return operator.index(value)
+    if setting.kind is float and type(value) is int:
+        return float(value)
     if not isinstance(value, setting.kind):
         raise UsageError(f"{setting.name} takes {setting.kind.__name__}, not {value!r}")
     return value

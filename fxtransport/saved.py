@@ -4,7 +4,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -16,14 +16,19 @@ from fxtransport.building import check_numbers, limited
 from fxtransport.errors import MODEL_ERRORS, FxTransportError, SavedProgramError
 from fxtransport.example import Example, example_from
 from fxtransport.files import check_place, file_hash, has_content, library_versions, read_json
+from fxtransport.ir import PUBLISHED
 from fxtransport.models import resolve
 from fxtransport.names import ModelSpec, check_trusted
 from fxtransport.origin import Origin, Provenance
+from fxtransport.passes.base import Pass
+from fxtransport.passes.heads import PlanHeads
 from fxtransport.passes.pipeline import Pipeline
 from fxtransport.program import Program
 from fxtransport.targets import compile_target, open_target
 
-FORMAT = 3
+FORMAT = 4
+BEFORE_SMALL_HEADS = 3
+"""The format of a folder whose pipeline means DGL's head where it says ``auto`` or ``conv``."""
 WEIGHTS, CODE = "weights.safetensors", "graph.py"
 
 _OLDER = (
@@ -66,7 +71,9 @@ class Description:
         Raises:
             SavedProgramError: there is none, or it is damaged, or describes something else.
         """
-        text = read_json(path, cls.kind, FORMAT, SavedProgramError, older=_OLDER)
+        text = read_json(
+            path, cls.kind, FORMAT, SavedProgramError, older=_OLDER, also=(BEFORE_SMALL_HEADS,)
+        )
         for field in fields(cls):
             kind = getattr(field.type, "__origin__", field.type)
             assert isinstance(kind, type)
@@ -230,8 +237,18 @@ def _compile(
         target = open_target(spec, options=saved.options, example=example)
     for dtype in {x.dtype for x in example.tensors if x.is_floating_point()}:
         target.model.to(dtype)
+    return compile_target(target, _passes_of(saved))
+
+
+def _passes_of(saved: Description) -> list[Pass]:
+    """The passes of a pipeline, with the heads that it had when it was saved."""
     passes = [p for p in Pipeline.parse(saved.pipeline).passes if p.name != "verify"]
-    return compile_target(target, passes)
+    if saved.format > BEFORE_SMALL_HEADS:
+        return passes
+    return [
+        replace(p, head=PUBLISHED.get(p.head, p.head)) if isinstance(p, PlanHeads) else p
+        for p in passes
+    ]
 
 
 def read_weights(path: Path, saved: Description) -> dict[str, torch.Tensor]:

@@ -15,6 +15,7 @@ from fxtransport.ir import (
     Crossing,
     HeadMemory,
     Heads,
+    HeadSpec,
     Layers,
     OptimizerMemory,
     Origins,
@@ -103,7 +104,7 @@ class CountMemory(Pass):
                 backwards=tuple(step.backwards()),
                 crossing=((), *crossing, ()),
                 parameters=tuple(step.parameters),
-                heads=tuple(self._head(unit, b, device) for b in boundaries),
+                heads=self._heads(unit, boundaries, device),
                 optimizer=self._optimizer(unit, device),
             )
         )
@@ -131,11 +132,27 @@ class CountMemory(Pass):
         step.backward(state)
         return step, batch
 
-    def _head(self, unit: Unit, boundary: Boundary, device: torch.device) -> HeadMemory:
-        """What the head of a boundary holds."""
+    def _heads(
+        self, unit: Unit, boundaries: Sequence[Boundary], device: torch.device
+    ) -> tuple[tuple[HeadMemory, ...], ...]:
+        """What the heads of all parts hold, by where the part ends, then by where it begins."""
+        from fxtransport.analysis.head_sizes import sizes_of
+        from fxtransport.analysis.line import Line
+
+        line = Line(unit, boundaries)
+        found = []
+        for j, (boundary, head) in enumerate(zip(boundaries, line.heads, strict=True), start=1):
+            sizes, chosen = sizes_of(head), line.sizes(j).tolist()
+            held = {k: self._head(unit, boundary, sizes[k].spec, device) for k in {*chosen}}
+            found.append(tuple(held[k] for k in chosen))
+        return tuple(found)
+
+    def _head(
+        self, unit: Unit, boundary: Boundary, spec: HeadSpec, device: torch.device
+    ) -> HeadMemory:
+        """What a head of a boundary holds."""
         from fxtransport.analysis.holdings import head_memory
 
-        spec = unit.fact(Heads).planned[boundary.after].spec
         shapes, example = unit.fact(Shapes).specs, unit.fact(Costs).batch_size
         read = tuple(shapes[boundary.crossing[i]].shape[1:] for i in spec.inputs)
         amp = None if self.amp is Amp.NONE else str(self.amp)

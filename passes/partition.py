@@ -116,6 +116,7 @@ class Partition(Pass):
         memory, it is the peak of the best cuts that are legal.
         """
         from fxtransport.analysis.choosing import Chooser
+        from fxtransport.analysis.head_sizes import sizes_of
         from fxtransport.analysis.line import balanced, cost_of
         from fxtransport.analysis.ranges import partition_peaks
 
@@ -131,7 +132,10 @@ class Partition(Pass):
             return -(-len(choice.submodules) // parts)
         total = int(every.cost(self.balance)[0, -1])
         if not boundaries.cuts:
-            heads = sorted(balanced(head.cost, self.balance) for head in every.heads)
+            heads = sorted(
+                min(balanced(size.cost, self.balance) for size in sizes_of(head))
+                for head in every.heads
+            )
             mean = -(-(total + sum(heads[: parts - 1])) // parts)
             return max(mean, *every.stretch_costs(self.balance))
         mean = -(-total // parts)

@@ -73,6 +73,15 @@ def test_json_that_is_not_there(tmp_path: Path) -> None:
     assert read_json(path, "program", 2, CheckpointError) == {"format": 2, "a": 1}
 
 
+def test_older_formats_that_are_read_as_well(tmp_path: Path) -> None:
+    path = tmp_path / "program.json"
+    path.write_text('{"format": 1}')
+    assert read_json(path, "program", 3, CheckpointError, also=(1, 2)) == {"format": 1}
+    path.write_text('{"format": 0}')
+    with pytest.raises(CheckpointError, match="has format 0; this version reads 3"):
+        read_json(path, "program", 3, CheckpointError, also=(1, 2))
+
+
 def test_a_check_leaves_no_trace(tmp_path: Path) -> None:
     check_writable(tmp_path / "a" / "b", SavedProgramError)
     assert not list(tmp_path.iterdir())

@@ -29,12 +29,13 @@ def test_each_option_goes_to_the_pass_that_declares_it() -> None:
         head="token",
         num_classes=5,
         head_width=64,
+        head_budget=3,
     )
     assert set(found) >= {
         Partition(3, Balance.FLOPS),
         FindBoundaries(("a", "b")),
         CountCosts(4),
-        PlanHeads(HeadKind.TOKEN, 5, 64),
+        PlanHeads(HeadKind.TOKEN, 5, 64, 3.0),
         TapResidues((Kind.IDENTITY,)),
     }
     assert [p.name for p in found][-2:] == ["lower", "verify"]
@@ -53,12 +54,15 @@ def test_defaults_are_those_of_the_passes() -> None:
             {"balance": "width"},
             "balance is one of depth, activations, parameters, flops, memory, not 'wi",
         ),
-        ({"head": "model"}, "head is one of auto, conv, token, none, not 'model'"),
+        ({"head": "model"}, "head is one of auto, conv, token, dgl, dgl_conv, none, not 'model'"),
         ({"kinds": [Kind.INNER]}, "kinds is one of identity, projection, identity_bn, not 'inner'"),
         ({"kinds": "identity"}, r"kinds is a sequence, such as \['identity'\], not 'identity'"),
         ({"cuts": 3}, "cuts is a sequence"),
         ({"modules": "two"}, "modules takes int, not 'two'"),
         ({"modules": None}, "modules takes int, not None"),
+        ({"head_budget": "much"}, "head_budget takes float, not 'much'"),
+        ({"head_budget": -1}, "head_budget is a number of percent, 0 or more, not -1"),
+        ({"head_budget": float("nan")}, "0 or more, not nan"),
         ({"modules": 0}, "into 0 parts"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"module": 2}, "no option 'module'; did you mean modules"),

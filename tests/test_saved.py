@@ -17,6 +17,7 @@ from torch import nn
 
 from fxtransport import compile_named, load, save, transportify
 from fxtransport.errors import SavedProgramError
+from fxtransport.ir import HeadKind
 from fxtransport.models import build, resolve
 from fxtransport.saved import CODE, WEIGHTS
 from fxtransport.storage import DESCRIPTION
@@ -67,7 +68,7 @@ def test_json_of_another_shape(folder: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
-        ("format", 4, "has format 4; this version reads 3"),
+        ("format", 5, "has format 5; this version reads 4"),
         ("model", "timm:no_such_model", "no model is called"),
         ("model", "no/such/file.py:Net", "there is no such file"),
         ("model", 3, "'model' is missing or invalid"),
@@ -215,8 +216,26 @@ def test_a_folder_of_an_earlier_format_says_what_to_do(number: int, folder: Path
     description = json.loads((folder / DESCRIPTION).read_text())
     (folder / DESCRIPTION).write_text(json.dumps({**description, "format": number}))
     message = refused(folder)
-    assert f"has format {number}; this version reads 3: an earlier version saved it" in message
+    assert f"has format {number}; this version reads 4: an earlier version saved it" in message
     assert "compile the model again" in message
+
+
+@pytest.mark.parametrize(("kind", "before"), [("dgl", ""), ("dgl_conv", "{head=conv}")])
+def test_a_folder_of_the_third_format_keeps_the_heads_of_dgl(
+    tmp_path: Path, nets: Path, kind: str, before: str
+) -> None:
+    program = compile_named(f"{nets}:Net", modules=2, head=kind, verify=False)
+    save(program, tmp_path)
+    description = json.loads((tmp_path / DESCRIPTION).read_text())
+    pipeline = description["pipeline"].replace(f"{{head={kind}}}", before)
+    assert pipeline != description["pipeline"]
+    older = {**description, "format": 3, "pipeline": pipeline}
+    (tmp_path / DESCRIPTION).write_text(json.dumps(older))
+    loaded = load(tmp_path, trust_files=True)
+    assert_same(loaded, program)
+    assert loaded.facts.heads.heads[0].kind is HeadKind.DGL
+    save(loaded, tmp_path)
+    assert json.loads((tmp_path / DESCRIPTION).read_text()) == description
 
 
 def test_nothing_is_unpickled(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,11 +1,15 @@
 """The graph as a line of points, and what the parts between two of them cost."""
 
 from collections.abc import Hashable, Iterable, Sequence
+from functools import cached_property
+from itertools import combinations
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import fx
 
 from fxtransport.analysis.bottleneck import Matrix, Steps, range_costs
+from fxtransport.analysis.head_sizes import choose_sizes, sizes_of
 from fxtransport.analysis.ranges import Ranges, head_fees, points_of
 from fxtransport.ir import (
     Balance,
@@ -86,19 +90,42 @@ class Line:
         items = [cost_items(nodes, self._costs, balance) for nodes in self._stretches]
         cost = range_costs(items)
         for j, head in enumerate(self.heads, start=1):
-            cost[:j, j] += balanced(head.cost, balance)
-            for storage, size in head.hidden.items() if balance is Balance.ACTIVATIONS else ():
-                # a part that begins after the last node that saves this storage does not save it
-                start = next((i for i in range(j, 0, -1) if storage in items[i - 1]), 0)
-                cost[start:j, j] += size
+            chosen = self.sizes(j)
+            for position, size in enumerate(sizes_of(head)):
+                cost[:j, j] += np.where(chosen == position, balanced(size.cost, balance), 0)
+                for storage, bytes_ in (
+                    size.hidden.items() if balance is Balance.ACTIVATIONS else ()
+                ):
+                    # a part that begins after the last node that saves this storage does not
+                    start = next((i for i in range(j, 0, -1) if storage in items[i - 1]), 0)
+                    cost[start:j, j] += np.where(chosen[start:] == position, bytes_, 0)
         return cost
 
     def fees(self) -> Matrix:
         """What a head at the end of each part holds all along, in bytes."""
         assert self._memory is not None, "Partition needs what training holds"
-        by_end = [0, *head_fees(self._memory), 0]
-        fees = np.array([by_end[p] for p in points_of(self._memory, self.boundaries)])
-        return np.broadcast_to(fees, (len(fees), len(fees)))
+        points = points_of(self._memory, self.boundaries)
+        fees = np.zeros((len(points), len(points)), dtype=np.int64)
+        for (a, i), (b, j) in combinations(enumerate(points), 2):
+            fees[a, b] = head_fees(self._memory, [(i, j)])
+        return fees
+
+    def sizes(self, j: int) -> NDArray[np.int64]:
+        """The positions of the sizes that the head at point j has, for a part from each point."""
+        head = self.heads[j - 1]
+        if not head.larger:
+            return np.zeros(j, dtype=np.int64)
+        flops, saved = self._without_heads
+        return choose_sizes(head, flops[:j, j], saved[:j, j])
+
+    @cached_property
+    def _without_heads(self) -> tuple[Matrix, Matrix]:
+        """The FLOPs of every part, and the bytes that it saves for backward."""
+        flops, saved = (
+            range_costs([cost_items(nodes, self._costs, by) for nodes in self._stretches])
+            for by in (Balance.FLOPS, Balance.ACTIVATIONS)
+        )
+        return flops, saved
 
     def stretch_costs(self, balance: Balance) -> list[int]:
         """What lies between each two neighboring points costs, without heads."""

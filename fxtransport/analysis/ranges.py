@@ -5,7 +5,7 @@ differs are its ends: its input comes from outside and needs no gradient, its ou
 and its head begins the backward pass.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
@@ -119,12 +119,9 @@ class Ranges:
 
     def peak(self, i: int, j: int) -> RangePeak:
         """The peak of the part from point i to point j."""
-        head = self._head(j)
+        head = head_of(self.memory, i, j)
         moments = [self._forward(i, j), self._at_head(i, j, head), self._backward_pass(i, j, head)]
         return max([*moments, self._optimizer(i, j, head)], key=lambda found: found.size)
-
-    def _head(self, j: int) -> HeadMemory:
-        return self.memory.heads[j - 1] if 0 < j < self.points - 1 else HeadMemory()
 
     def parameters(self, i: int, j: int) -> Mapping[str, int]:
         """The bytes of each parameter that the part trains, by name."""
@@ -212,9 +209,9 @@ def points_of(memory: TrainingMemory, cuts: Sequence[Boundary]) -> list[int]:
 def partition_peaks(memory: TrainingMemory, cuts: Sequence[Boundary]) -> list[int]:
     """What training holds while each part trains, at its peak, in bytes."""
     points, ranges = points_of(memory, cuts), Ranges(memory)
-    fees = head_fees(memory)
-    always = static_bytes(memory) + sum(fees[p - 1] for p in points[1:-1])
-    return [always + ranges.peak(i, j).size for i, j in pairwise(points)]
+    pairs = list(pairwise(points))
+    always = static_bytes(memory) + head_fees(memory, pairs)
+    return [always + ranges.peak(i, j).size for i, j in pairs]
 
 
 def static_bytes(memory: TrainingMemory) -> int:
@@ -222,6 +219,12 @@ def static_bytes(memory: TrainingMemory) -> int:
     return memory.model + memory.state + memory.batch
 
 
-def head_fees(memory: TrainingMemory) -> list[int]:
-    """What the head of each point between stretches holds all along."""
-    return [head.parameters + head.state for head in memory.heads]
+def head_of(memory: TrainingMemory, i: int, j: int) -> HeadMemory:
+    """The head of the part from point i to point j; the last part has none of its own."""
+    return memory.heads[j - 1][i] if j <= len(memory.heads) else HeadMemory()
+
+
+def head_fees(memory: TrainingMemory, parts: Iterable[tuple[int, int]]) -> int:
+    """What the heads of parts between points hold all along."""
+    heads = [head_of(memory, i, j) for i, j in parts]
+    return sum(head.parameters + head.state for head in heads)

@@ -5,6 +5,7 @@ from itertools import pairwise
 
 from torch import fx
 
+from fxtransport.analysis.head_sizes import choose_size
 from fxtransport.analysis.line import FREE, added_by_head, balanced, cost_of
 from fxtransport.analysis.ranges import partition_peaks
 from fxtransport.ir import (
@@ -40,11 +41,16 @@ def segments_between(unit: Unit, cuts: Sequence[Boundary]) -> tuple[Segment, ...
 def plan_heads(unit: Unit, cuts: Sequence[Boundary]) -> HeadPlan:
     """The heads of the parts that cuts make, and what each adds to its part."""
     planned, costs = unit.fact(Heads).planned, unit.fact(Costs)
-    heads = [planned[cut.after] for cut in cuts]
-    added = [
-        added_by_head(head, nodes, costs)
-        for head, nodes in zip(heads, _ranges(unit, cuts)[:-1], strict=True)
+    parts = _ranges(unit, cuts)[:-1]
+    heads = [
+        choose_size(
+            planned[cut.after],
+            cost_of(nodes, costs, Balance.FLOPS),
+            cost_of(nodes, costs, Balance.ACTIVATIONS),
+        )
+        for cut, nodes in zip(cuts, parts, strict=True)
     ]
+    added = [added_by_head(head, nodes, costs) for head, nodes in zip(heads, parts, strict=True)]
     specs = [head.spec for head in heads]
     return HeadPlan((*specs, HeadSpec(HeadKind.MODEL)), (*added, HeadCost()))
 

@@ -4,7 +4,7 @@ Facts live here, never in strings on nodes. This package imports nothing of the 
 """
 
 from fxtransport.ir.checkpoints import Checkpoint, Checkpoints
-from fxtransport.ir.choices import TAPPED_KINDS, Amp, Balance, HeadKind, Kind, Layout
+from fxtransport.ir.choices import PUBLISHED, TAPPED_KINDS, Amp, Balance, HeadKind, Kind, Layout
 from fxtransport.ir.constructs import Constructs, WatchedAttributes
 from fxtransport.ir.graph import (
     Activation,
@@ -53,6 +53,7 @@ from fxtransport.ir.verification import Check, VerificationReport
 
 __all__ = [
     "ALIAS",
+    "PUBLISHED",
     "TAPPED_KINDS",
     "Activation",
     "Activations",

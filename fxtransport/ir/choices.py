@@ -49,15 +49,25 @@ class HeadKind(StrEnum):
     """The architecture of an auxiliary classifier."""
 
     AUTO = "auto"
-    """Chosen by the layout of the hidden tensor."""
+    """Chosen by the layout of the hidden tensor: ``conv`` or ``token``."""
     CONV = "conv"
-    """3×3 convolution, ReLU, average pool, batch norm, linear (DGL style)."""
+    """Average pool to a few positions, 1×1 and 3×3 convolution, each with batch norm and ReLU,
+    average pool to 2×2, linear."""
     TOKEN = "token"
     """Layer norm, mean over positions, linear."""
+    DGL = "dgl"
+    """As ``auto``, with the convolutional head of DGL: 3×3 convolution, ReLU, average pool to
+    2×2, batch norm, linear."""
+    DGL_CONV = "dgl_conv"
+    """As ``conv``, with the convolutional head of DGL."""
     NONE = "none"
     """No auxiliary classifier."""
     MODEL = "model"
     """The model's own head, at the end of the last part; not an option."""
+
+
+PUBLISHED = {HeadKind.AUTO: HeadKind.DGL, HeadKind.CONV: HeadKind.DGL_CONV}
+"""What kinds are called now that meant DGL's head in earlier versions."""
 
 
 class Layout(StrEnum):

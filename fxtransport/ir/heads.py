@@ -21,6 +21,9 @@ class HeadSpec:
     """Spatial dimensions of the map that a convolutional head reads; 0 for others."""
     width: int = 0
     """Channels inside a convolutional head; 0 for others."""
+    pooled: int = 0
+    """Positions, in each spatial dimension, that a small convolutional head pools the map to
+    before its convolutions; 0 for others."""
     num_classes: int = 0
     """Logits; 0 if there is no auxiliary head."""
     dtype: str = "float32"
@@ -48,6 +51,12 @@ class PlannedHead:
     hidden: Mapping[int, int] = field(default_factory=dict)
     """Bytes of each storage of a hidden tensor that it saves for backward, by storage number.
     Where its part saves that storage anyway, it costs nothing more."""
+    least_flops: float = 0.0
+    """The FLOPs of the smallest part that it is not too large for."""
+    least_activation_bytes: float = 0.0
+    """The bytes that this part saves for backward, without a head."""
+    larger: tuple["PlannedHead", ...] = ()
+    """Heads to prefer to it, the later the rather, where the part is large enough for them."""
 
 
 @dataclass(frozen=True)

@@ -88,8 +88,9 @@ class TrainingMemory:
     """What crosses at each point, the start and the end included."""
     parameters: tuple[Mapping[str, int], ...]
     """The bytes of each parameter that a stretch trains, by name."""
-    heads: tuple[HeadMemory, ...]
-    """The head of each point between stretches."""
+    heads: tuple[tuple[HeadMemory, ...], ...]
+    """For each point between stretches, the heads of the parts that end there, in the order of
+    the points that they begin at."""
     optimizer: OptimizerMemory
 
     @property

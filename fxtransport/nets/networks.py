@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from fxtransport.errors import UsageError
-from fxtransport.heads import ConvHead
+from fxtransport.heads import DglHead
 from fxtransport.nets.blocks import (
     BasicBlock,
     LinearBlock,
@@ -139,7 +139,7 @@ def km_resnet(
         blocks.append(nn.Conv2d(channels, 2 * channels, 1, stride=2, bias=False))
         channels *= 2
         blocks += _stage(count - count // 2, channels, batch_norm, pre_activation)
-    head = ConvHead(channels, channels, num_classes)
+    head = DglHead(channels, channels, num_classes)
     size = (in_chans, image_size, image_size)
     model = Network(encoder, blocks, head, input_size=size, num_classes=num_classes)
     return _initialized(model, init, gain)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fxtransport.errors import CheckpointError, UsageError
+from fxtransport.ir import PUBLISHED, HeadKind
 from fxtransport.runs.config import CONFIG, Config, complete_config, default_of, read_config
 from fxtransport.runs.keys import all_keys
 from fxtransport.training.checkpoint import RunFolder
@@ -33,7 +34,7 @@ def read_run(run: Path) -> Config:
     values = read_config(path, follow=False)
     if "model.name" not in values:
         raise UsageError(f"{path} names no model: it is empty, or not what a run wrote")
-    config = complete_config(values)
+    config = complete_config(_with_known_heads(values))
     check_same_config(run, config)
     return config
 
@@ -55,7 +56,7 @@ def check_same_config(run: Path, config: Config) -> None:
     saved = about.get("config") if isinstance(about, dict) else None
     if not isinstance(saved, dict):
         raise CheckpointError(f"{run} was not trained from a configuration, or it is damaged")
-    present = describe_config(config)
+    saved, present = _with_known_heads(saved), describe_config(config)
     for path in dict.fromkeys((*present, *saved)):
         before, now = _value(saved, path), _value(present, path)
         if before != now:
@@ -63,6 +64,16 @@ def check_same_config(run: Path, config: Config) -> None:
                 f"{run / CONFIG} was changed after the run began: {path} is {_said(now)}, and was "
                 f"{_said(before)}; set it back, or train another run in another folder"
             )
+
+
+def _with_known_heads(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run had as heads, by the names of today: DGL's, of before heads had a budget."""
+    if "program.head_budget" in values:
+        # what a run writes has every key
+        return dict(values)
+    head = values.get("program.head", str(HeadKind.AUTO))
+    known = str(PUBLISHED.get(HeadKind(head), head)) if head in [*HeadKind] else head
+    return {**values, "program.head": known}
 
 
 def _value(values: Mapping[str, Any], path: str) -> Any:

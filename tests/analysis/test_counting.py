@@ -16,10 +16,17 @@ BATCH, DTYPE, CPU = 5, torch.float32, torch.device("cpu")
 heads = pytest.mark.parametrize(
     ("spec", "shapes"),
     [
-        (HeadSpec(HeadKind.CONV, (FIRST,), (8,), (0,), 2, 6, 3), ((8, 7, 7),)),
-        (HeadSpec(HeadKind.CONV, (LAST,), (8,), (0,), 2, 6, 3), ((7, 7, 8),)),
-        (HeadSpec(HeadKind.CONV, (FIRST,), (4,), (0,), 1, 4, 3), ((4, 9),)),
-        (HeadSpec(HeadKind.CONV, (FIRST,), (4,), (0,), 3, 4, 3), ((4, 3, 5, 5),)),
+        *(
+            (HeadSpec(kind, (layout,), (channels,), (0,), dims, 6, pooled, 3), shapes)
+            for kind, pooled in ((HeadKind.DGL, 0), (HeadKind.CONV, 2), (HeadKind.CONV, 4))
+            for layout, channels, dims, shapes in (
+                (FIRST, 8, 2, ((8, 7, 7),)),
+                (FIRST, 8, 2, ((8, 8, 8),)),
+                (LAST, 8, 2, ((7, 7, 8),)),
+                (FIRST, 4, 1, ((4, 9),)),
+                (FIRST, 4, 3, ((4, 3, 5, 5),)),
+            )
+        ),
         (HeadSpec(HeadKind.TOKEN, (LAST,), (8,), (0,), num_classes=3), ((9, 8),)),
         (HeadSpec(HeadKind.TOKEN, (FIRST,), (8,), (0,), num_classes=3), ((8, 7, 7),)),
         (HeadSpec(HeadKind.TOKEN, (VECTOR,), (8,), (0,), num_classes=3), ((8,),)),

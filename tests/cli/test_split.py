@@ -93,17 +93,26 @@ def test_cuts_by_hand(run: Command, nets: Path) -> None:
     assert [module["residuals"] for module in found["modules"]] == [0, 3, 1]
 
 
-@pytest.mark.parametrize("head", ["conv", "token", "none"])
+@pytest.mark.parametrize("head", ["conv", "token", "dgl", "none"])
 def test_heads(run: Command, nets: Path, head: str) -> None:
     found = described(run, f"{nets}:Net", "-k", "2", "--head", head, "--num-classes", "7")
     assert [module["head"]["kind"] for module in found["modules"]] == [head, "model"]
     assert (found["modules"][0]["head"]["parameters"] == 0) == (head == "none")
 
 
-def test_the_width_of_heads(run: Command, nets: Path) -> None:
-    narrow = described(run, f"{nets}:Net", "-k", "2", "--head-width", "2", "--no-verify")
-    wide = described(run, f"{nets}:Net", "-k", "2", "--no-verify")
-    found = [each["modules"][0]["head"]["parameters"] for each in (narrow, wide)]
+@pytest.mark.parametrize(
+    ("less", "more"),
+    [
+        (["--head-width", "2"], []),
+        (["--head", "dgl", "--head-width", "2"], ["--head", "dgl"]),
+        (["--head-budget", "0"], ["--head-budget", "100000"]),
+    ],
+)
+def test_the_size_of_heads(run: Command, nets: Path, less: list[str], more: list[str]) -> None:
+    small, large = (
+        described(run, f"{nets}:Net", "-k", "2", "--no-verify", *o) for o in (less, more)
+    )
+    found = [each["modules"][0]["head"]["parameters"] for each in (small, large)]
     assert found[0] < found[1]
 
 
@@ -129,11 +138,11 @@ def test_the_table(run: Command, nets: Path) -> None:
         "input 3×8×8; FLOPs of one sample; memory saved for backward at batch 32",
         "",
         "#  blocks            residuals  in → out       params   FLOPs    memory  head",
-        "0  blocks.0                  1  3×8×8 → 4×8×8     260  32.3 k  56.0 KiB  conv 237",
-        "1  rest of blocks.0          1  4×8×8 → 4×8×8     148  18.4 k  32.0 KiB  conv 237",
-        "2  blocks.1                  1  4×8×8 → 4×8×8     148  18.4 k  32.0 KiB  conv 237",
+        "0  blocks.0                  1  3×8×8 → 4×8×8     260  32.3 k  56.0 KiB  conv 805",
+        "1  rest of blocks.0          1  4×8×8 → 4×8×8     148  18.4 k  32.0 KiB  conv 805",
+        "2  blocks.1                  1  4×8×8 → 4×8×8     148  18.4 k  32.0 KiB  conv 805",
         "3  rest of blocks.1          1  4×8×8 → 5         173  18.5 k  32.5 KiB  own",
-        "   total                     4                    729  87.6 k   152 KiB  + 711",
+        "   total                     4                    729  87.6 k   152 KiB  + 2.42 k",
         "",
         "bottleneck  1 residual in part 0, lower bound 1 residual, imbalance 0.0%",
         "cut         inside blocks.0, after add",

@@ -96,19 +96,23 @@ class Net(nn.Module):
 
 
 class PlainHead(nn.Module):
-    """3×3 convolution, ReLU, average pool to 2×2, batch norm, linear (DGL)."""
+    """Average pool to 2×2, 1×1 and 3×3 convolution with batch norm and ReLU each, linear."""
 
     def __init__(self, state: dict[str, Tensor]) -> None:
         super().__init__()
-        width, channels = state["conv.weight"].shape[:2]
-        self.conv = nn.Conv2d(channels, width, 3, padding=1, bias=False)
+        width, channels = state["reduce.weight"].shape[:2]
+        self.reduce = nn.Conv2d(channels, width, 1, bias=False)
+        self.reduce_norm = nn.BatchNorm2d(width)
+        self.conv = nn.Conv2d(width, width, 3, padding=1, bias=False)
         self.norm = nn.BatchNorm2d(width)
         self.linear = nn.Linear(4 * width, CLASSES)
         self.double().load_state_dict(state)
 
     def forward(self, x: Tensor) -> Tensor:
-        pooled = F.adaptive_avg_pool2d(self.conv(x).relu(), 2)
-        logits: Tensor = self.linear(self.norm(pooled).flatten(1))
+        pooled = F.adaptive_avg_pool2d(x, 2)
+        reduced = self.reduce_norm(self.reduce(pooled)).relu()
+        found = self.norm(self.conv(reduced)).relu()
+        logits: Tensor = self.linear(found.flatten(1))
         return logits
 
 

@@ -1,11 +1,22 @@
 """A small model of each of many families, verified in both modes: not a bit differs.
 
-The whole zoo is swept by ``fxtransport zoo --verify-below 60M``; this is its sample for every
-day, of those that take a few seconds.
+And the auxiliary heads of these models, which cost little. The whole zoo is swept by
+``fxtransport zoo --verify-below 60M``; this is its sample for every day, of those that take a few
+seconds.
 """
 
 import pytest
 
+from fxtransport import Program
+from fxtransport.analysis.bottleneck import most_parts
+from fxtransport.analysis.line import legal_line
+from fxtransport.compiler import compile_passes
+from fxtransport.ir import Balance
+from fxtransport.models import resolve
+from fxtransport.passes.heads import PlanHeads
+from fxtransport.passes.pipeline import run_passes
+from fxtransport.targets import compile_target, open_target
+from fxtransport.unit import Unit
 from fxtransport.zoo.record import Options
 from fxtransport.zoo.study import study
 
@@ -27,6 +38,11 @@ TORCHVISION = (
     "googlenet lraspp_mobilenet_v3_large mobilenet_v2 r3d_18 shufflenet_v2_x0_5 squeezenet1_1 "
     "swin_t"
 ).split()
+MODULES = 4
+MOST = 0.05
+"""What a head may cost of its part's FLOPs, and of what it saves for backward."""
+CLASSES = {"torchvision:lraspp_mobilenet_v3_large": 21}
+"""Of models that return no logits."""
 EVERY = Options(verify_below=10**9)
 
 
@@ -41,3 +57,26 @@ def test_numbers_are_the_models(name: str) -> None:
     assert record.refusal is None
     assert record.verified is not None
     assert record.verified.errors == {"train": 0.0, "eval": 0.0}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", of_library("timm", TIMM) + of_library("torchvision", TORCHVISION))
+def test_heads_cost_little(name: str) -> None:
+    facts = compile_on_meta(name).facts
+    parts = zip(facts.heads.heads[:-1], facts.heads.costs, facts.partition.segments, strict=False)
+    for head, cost, part in parts:
+        assert cost.parameters
+        assert cost.flops <= MOST * part.flops, head
+        assert cost.activation_bytes <= MOST * part.activation_bytes, head
+
+
+def compile_on_meta(name: str) -> Program:
+    """A program in as many parts as the model allows, four at most."""
+    target = open_target(resolve(name), device="meta")
+    unit = Unit(target.model, target.example)
+    classes = CLASSES.get(name)
+    line = legal_line(run_passes(unit, [PlanHeads(num_classes=classes)]))
+    most = most_parts(line.steps(Balance.DEPTH))
+    assert most > 1
+    passes = compile_passes(modules=min(most, MODULES), num_classes=classes, verify=False)
+    return compile_target(target, passes)

@@ -1,6 +1,7 @@
 """Planned heads, and the layouts of hidden tensors in the zoo's models."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -161,7 +162,8 @@ def token_net() -> nn.Module:
 
 def test_a_map_gets_a_convolutional_head_and_the_last_part_the_models() -> None:
     inner, last = heads(conv_net(), (4, 6, 6), PlanHeads())
-    assert inner == HeadSpec(HeadKind.CONV, (FIRST,), (4,), (0,), 2, 4, 144)
+    size = {"dims": 2, "width": 8, "pooled": 2, "num_classes": 144}
+    assert inner == HeadSpec(HeadKind.CONV, (FIRST,), (4,), (0,), **size)
     assert last.kind is HeadKind.MODEL
 
 
@@ -176,6 +178,12 @@ def test_a_map_gets_a_convolutional_head_and_the_last_part_the_models() -> None:
         (conv_net, (4, 1, 6), HeadKind.AUTO, HeadKind.TOKEN),
         (conv_net, (4, 1, 1), HeadKind.CONV, HeadKind.TOKEN),
         (conv_net, (4, 6, 6), HeadKind.NONE, HeadKind.NONE),
+        (conv_net, (4, 6, 6), HeadKind.DGL, HeadKind.DGL),
+        (conv_net, (4, 1, 6), HeadKind.DGL, HeadKind.TOKEN),
+        (conv_net, (4, 1, 6), HeadKind.DGL_CONV, HeadKind.DGL),
+        (token_net, (9, 4), HeadKind.DGL, HeadKind.TOKEN),
+        (token_net, (3, 3, 4), HeadKind.DGL, HeadKind.TOKEN),
+        (token_net, (3, 3, 4), HeadKind.DGL_CONV, HeadKind.DGL),
     ],
 )
 def test_the_kind_of_head(
@@ -185,8 +193,41 @@ def test_the_kind_of_head(
 
 
 def test_the_width_is_bounded_and_classes_can_be_given() -> None:
-    inner = heads(conv_net(64), (64, 4, 4), PlanHeads(num_classes=7, head_width=16))[0]
-    assert (inner.width, inner.num_classes) == (16, 7)
+    def width(size: int, **options: Any) -> int:
+        inner = heads(conv_net(size), (size, 4, 4), PlanHeads(num_classes=7, **options))[0]
+        assert inner.num_classes == 7
+        return inner.width
+
+    assert width(64, head=HeadKind.DGL, head_width=16) == 16
+    assert width(64, head=HeadKind.DGL) == 64
+    assert width(300, head=HeadKind.DGL) == 256
+    assert width(64, head_width=5) == 5
+
+
+def sizes(share: float, side: int = 8, **options: Any) -> set[tuple[int, int]]:
+    """Sizes of the heads of a network, each within a share of its part's FLOPs and bytes."""
+    options = {"modules": 4, "head_budget": share, "num_classes": 3, "verify": False, **options}
+    facts = transportify(conv_net(32), torch.zeros(2, 32, side, side), **options).facts
+    found = set()
+    for head, cost, part in zip(
+        facts.heads.heads[:-1], facts.heads.costs, facts.partition.segments, strict=False
+    ):
+        found.add((head.pooled, head.width))
+        if (head.pooled, head.width) != (2, 8):
+            assert 100 * cost.flops <= share * part.flops
+            assert 100 * cost.activation_bytes <= 2 * share * part.activation_bytes
+    return found
+
+
+def test_heads_are_as_large_as_their_budget_allows() -> None:
+    assert sizes(0) == sizes(0.01) == {(2, 8)}
+    assert sizes(1e6) == {(4, 64)}
+    assert sizes(1e6, side=3) == {(2, 32)}
+    assert sizes(1e6, head_width=32) == {(4, 32)}
+    assert sizes(20) not in ({(2, 8)}, {(4, 64)})
+    # by hand, parts are of any size
+    two = {"modules": 1, "cuts": ("add", "add_2")}
+    assert len(sizes(10, **two)) == 2
 
 
 def test_planned_heads_read_what_crosses() -> None:
@@ -246,6 +287,8 @@ def test_a_cut_that_no_head_can_read() -> None:
         ({"head": HeadKind.MODEL}, "only the last part"),
         ({"head_width": 0}, "at least 1 channel"),
         ({"num_classes": 0}, "at least 1 class"),
+        ({"head_budget": -1.0}, "0 or more, not -1.0"),
+        ({"head_budget": float("inf")}, "0 or more, not inf"),
     ],
 )
 def test_options_that_cannot_be(options: dict[str, object], message: str) -> None:
@@ -304,7 +347,7 @@ def test_a_cut_by_hand_has_a_head_or_is_refused() -> None:
 
 
 @pytest.mark.parametrize(("model", "shape"), [(conv_net, (4, 6, 6)), (token_net, (9, 4))])
-@pytest.mark.parametrize("kind", [HeadKind.AUTO, HeadKind.TOKEN])
+@pytest.mark.parametrize("kind", [HeadKind.AUTO, HeadKind.TOKEN, HeadKind.DGL])
 def test_a_part_with_its_head_costs_what_a_real_step_saves(
     model: Callable[[], nn.Module], shape: tuple[int, ...], kind: HeadKind
 ) -> None:

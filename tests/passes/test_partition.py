@@ -124,6 +124,9 @@ def test_parts_cover_the_graph_in_order() -> None:
     assert [s.flops for s in plan.segments] == [18, 30]
 
 
+ACTIVATIONS = Balance.ACTIVATIONS
+
+
 def part_cost(
     costs: Sequence[int],
     shared: int,
@@ -134,7 +137,13 @@ def part_cost(
 ) -> int:
     """What the blocks i … j-1 of a chain cost, with the head after them, by the definition."""
     last = j == len(costs)
-    head = heads[j - 1] if heads and not last else PlannedHead(HeadSpec(HeadKind.NONE))
+    head = PlannedHead(HeadSpec(HeadKind.NONE))
+    if heads and not last:
+        head = heads[j - 1]
+        alone = [part_cost(costs, shared, [], by, i, j) for by in (Balance.FLOPS, ACTIVATIONS)]
+        for size in head.larger:
+            if alone[0] >= size.least_flops and alone[1] >= size.least_activation_bytes:
+                head = size
     match balance:
         case Balance.DEPTH:
             return j - i
@@ -290,11 +299,18 @@ def chains_with_heads(draw: st.DrawFn) -> tuple[list[int], int, list[PlannedHead
     costs = draw(st.lists(st.integers(0, 9), min_size=2, max_size=7))
     shared = draw(st.integers(0, 9))
     sizes = {**dict(enumerate(costs)), -1: shared, -2: draw(st.integers(0, 9))}
-    heads = []
-    for _ in costs:
+
+    def head(*larger: PlannedHead, least: tuple[float, float] = (0, 0)) -> PlannedHead:
         cost = HeadCost(*(draw(st.integers(0, 20)) for _ in range(3)))
         stored = draw(st.sets(st.sampled_from(sorted(sizes)), max_size=3))
-        heads.append(PlannedHead(SPEC, cost, {storage: sizes[storage] for storage in stored}))
+        hidden = {storage: sizes[storage] for storage in stored}
+        return PlannedHead(SPEC, cost, hidden, *least, larger)
+
+    heads = []
+    for _ in costs:
+        least = st.tuples(st.floats(0, 60), st.floats(0, 40))
+        larger = [head(least=draw(least)) for _ in range(draw(st.integers(0, 2)))]
+        heads.append(head(*larger))
     return costs, shared, heads
 
 
@@ -365,6 +381,19 @@ def test_heads_move_the_cuts() -> None:
     assert [c.after for c in plan.cuts] == ["y1"]
     assert plan.bottleneck == 6
     assert plan.imbalance == pytest.approx(6 * 2 / 9 - 1)
+
+
+def test_a_part_has_the_last_size_of_its_head_that_it_is_large_enough_for() -> None:
+    sizes = [
+        PlannedHead(replace(SPEC, width=width), HeadCost(flops=width), {}, flops, saved)
+        for width, flops, saved in ((1, 0, 0), (2, 18, 0), (3, 27, 99), (4, 27, 0))
+    ]
+    heads = [replace(sizes[0], larger=tuple(sizes[1:]))] * 5
+    unit = with_heads(chain([1, 1, 1, 1, 1, 1]), heads)
+    for cuts, widths in ((["y0"], [1]), (["y1"], [2]), (["y2"], [4]), (["y3", "y4"], [4, 1])):
+        plan = partitioned(unit, Partition(), cuts).fact(HeadPlan)
+        assert [head.width for head in plan.heads[:-1]] == widths
+        assert [cost.flops for cost in plan.costs[:-1]] == widths
 
 
 def test_boundaries_without_a_head_are_not_chosen() -> None:

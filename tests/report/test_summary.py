@@ -10,7 +10,7 @@ from tests.patterns import PATTERNS
 def test_parts_have_their_costs_and_the_cut_its_tensors() -> None:
     pattern = PATTERNS["SharedModule"]()
     example = torch.zeros(2, *pattern.shape)
-    program = transportify(pattern, example, modules=3, head="conv", num_classes=3)
+    program = transportify(pattern, example, modules=3, head="dgl", num_classes=3)
     found = summary(program, "a model", 32)
     first, _, last = found["modules"]
     assert (found["model"], found["balance"], found["batch_size"]) == ("a model", "depth", 32)
@@ -20,7 +20,7 @@ def test_parts_have_their_costs_and_the_cut_its_tensors() -> None:
     assert [len(tensors) for tensors in found["crossing"]] == [1, 1]
     head = program.parts[0].auxiliary_head
     assert head is not None
-    assert first["head"]["kind"] == "conv"
+    assert first["head"]["kind"] == "dgl"
     assert first["head"]["parameters"] == sum(p.numel() for p in head.parameters())
     assert first["head"]["flops"] > 0
     assert last["head"] == {"kind": "model", "parameters": 0, "flops": 0, "activation_bytes": 0}

@@ -120,7 +120,10 @@ def test_defaults_follow_what_they_depend_on() -> None:
         ({"objective.method": "trgl", "objective.tau": "a"}, "objective.tau: write a number"),
         ({"objective.method": "trgl", "objective.tau": [True]}, "tau is a list of numbers"),
         ({"objective.method": "trgl", "objective.tau": "nan"}, "tau is a list of numbers"),
-        ({"program.head": "none"}, "program.head is one of auto, conv, token, not 'none'"),
+        (
+            {"program.head": "none"},
+            "program.head is one of auto, conv, token, dgl, dgl_conv, not 'none'",
+        ),
         (
             {"program.balance": "weight"},
             "depth, activations, parameters, flops, memory, not 'weight'",

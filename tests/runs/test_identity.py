@@ -10,6 +10,7 @@ from fxtransport.errors import CheckpointError, UsageError
 from fxtransport.runs.config import complete_config
 from fxtransport.runs.identity import check_same_config, describe_config, read_run
 from fxtransport.runs.load import load_run
+from fxtransport.training.checkpoint import Checkpoint, RunFolder
 from tests.cli.running import Command, in_process, trained
 from tests.data.making import gray, write_folder
 
@@ -85,6 +86,23 @@ def test_a_key_that_did_not_exist_has_its_default(copy: Path) -> None:
     edit(copy, "drop_last = false\n", "")
     assert read_run(copy)["data.drop_last"] is False
     check_same_config(copy, read_run(copy))
+
+
+@pytest.mark.parametrize(("before", "now"), [("auto", "dgl"), ("conv", "dgl_conv"), ("token",) * 2])
+def test_a_run_of_before_heads_had_a_budget_keeps_those_of_dgl(
+    tmp_path: Path, before: str, now: str
+) -> None:
+    config = complete_config(
+        {"model.name": "resnet18", "program.head": before, "program.head_width": 256}
+    )
+    text = "".join(line for line in config.to_toml().splitlines(True) if "budget" not in line)
+    (tmp_path / "config.toml").write_text(text)
+    found = read_run(tmp_path)
+    assert found == complete_config({**config.values, "program.head": now})
+    described = describe_config(config)
+    del described["program.head_budget"]
+    RunFolder(tmp_path).write(Checkpoint({"about": {"config": described}}, {}, None))
+    assert read_run(tmp_path) == found
 
 
 @pytest.mark.parametrize(

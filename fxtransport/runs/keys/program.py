@@ -15,7 +15,7 @@ SET_ELSEWHERE = (
 which blocks cost something, training reads no named activations, ``objective.projections`` says
 whether inputs of projection blocks are read, and the optimizer and the precision have sections of
 their own."""
-OF_HEADS = ("head", "num_classes", "head_width")
+OF_HEADS = ("head", "num_classes", "head_width", "head_budget")
 """Options of programs that concern heads."""
 
 EQUAL = {

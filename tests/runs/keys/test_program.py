@@ -19,9 +19,16 @@ def test_training_has_all_of_them_but_those_that_data_and_objective_say() -> Non
 
 
 def test_parts_that_train_have_heads() -> None:
-    assert setting_keys()["head"].choices == ("auto", "conv", "token", "none")
+    assert setting_keys()["head"].choices == (
+        "auto",
+        "conv",
+        "token",
+        "dgl",
+        "dgl_conv",
+        "none",
+    )
     [head] = [key for key in program_keys() if key.path == "program.head"]
-    assert head.choices == ("auto", "conv", "token")
+    assert head.choices == ("auto", "conv", "token", "dgl", "dgl_conv")
 
 
 def test_equal_weight_is_short_for_activations() -> None:

@@ -1,0 +1,214 @@
+"""The time of a step of parallel training over that of a step end to end: K, heads, methods.
+
+    python benchmarks/step_time.py [--device cuda] [--compile] [--rounds 12] [--net NAME ...]
+
+ResNet-110 on 3×32×32 images and timm's resnet18 on 3×64×64, batch 64, SGD with momentum, cut
+equally deep, with DGL's heads and with those that the library plans by default, without a
+transport cost (VanGL) and with it (TRGL). The library's trainer makes the steps. In every round
+each of them makes one step on the same batch, in a random order, and ratios are taken round by
+round, so that a busy machine slows both sides. On the CPU they are of processor time in one
+process of one thread, which keeps the memory that it frees, as ``fxtransport train`` does. The
+median over the rounds counts, and the middle half of them is its spread.
+
+``--compile`` measures the same steps with every part compiled as well, over end to end compiled.
+What is not measured stays as it was in the file of results.
+"""
+
+import copy
+import os
+import random
+import statistics
+from itertools import product
+from typing import Any, NamedTuple
+
+import click
+import timm
+import torch
+from common import merge
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+from training_cost import Times, quartiles, time_step
+
+from fxtransport import transportify
+from fxtransport.nets import resnet110
+from fxtransport.objectives import Objective, plain, trgl, vangl
+from fxtransport.training import (
+    EndToEnd,
+    Parallel,
+    Schedule,
+    Trainer,
+    TrainerSettings,
+    keep_freed_memory,
+)
+
+BATCH, CLASSES = 64, 10
+METHODS = {"VanGL": vangl, "TRGL": lambda: trgl(0.5)}
+HEADS = ("dgl", "auto")
+GOALS = {2: 1.02, 4: 1.03, 8: 1.05, 16: 1.06}
+"""What TRGL should take at most, by K, with the heads of the library."""
+PUBLISHED = {2: 1.06, 16: 1.16}
+"""TRGL on ResNet-110 (THESIS 4.5.3)."""
+
+
+class Net(NamedTuple):
+    """A network to cut."""
+
+    name: str
+    size: int
+    """Height and width of the images."""
+    modules: tuple[int, ...]
+
+    def build(self) -> nn.Module:
+        """The network with new weights."""
+        if self.name == "resnet110":
+            return resnet110(num_classes=CLASSES)
+        return timm.create_model(self.name, num_classes=CLASSES)
+
+
+NETS = {
+    net.name: net for net in (Net("resnet110", 32, (2, 4, 8, 16)), Net("resnet18", 64, (2, 4, 8)))
+}
+
+
+class Step(NamedTuple):
+    """A way to train, of which the time of a step is measured."""
+
+    modules: int
+    """K; 1: end to end, which has neither heads nor a cost."""
+    head: str
+    method: str
+    compiled: bool
+
+
+def steps_of(net: Net, modules: tuple[int, ...], compiled: bool) -> list[Step]:
+    """Everything to measure of a network."""
+    kinds = (False, True) if compiled else (False,)
+    parallel = product([k for k in net.modules if k in modules], HEADS, METHODS)
+    ways = [(1, "", ""), *parallel]
+    return [Step(*way, kind) for kind in kinds for way in ways]
+
+
+def trainer_of(model: nn.Module, net: Net, step: Step) -> Trainer:
+    """A trainer of a copy of the model."""
+    example = torch.empty(2, 3, net.size, net.size, device="meta")
+    options = {"head": step.head} if step.head else {}
+    program = transportify(
+        copy.deepcopy(model),
+        example,
+        modules=step.modules,
+        batch_size=BATCH,
+        verify=False,
+        **options,
+    )
+    objective: Objective = METHODS[step.method]() if step.method else plain()
+    schedule: Schedule = Parallel(1) if step.modules > 1 else EndToEnd(1)
+    settings = TrainerSettings(compile="inductor" if step.compiled else None)
+    return Trainer(program, objective, schedule, settings=settings)
+
+
+def time_rounds(net: Net, steps: list[Step], device: str, rounds: int) -> dict[Step, list[Times]]:
+    """The times of all steps, round by round."""
+    torch.manual_seed(0)
+    order = random.Random(0)
+    model = net.build().to(device)
+    trainers = {step: trainer_of(model, net, step) for step in steps}
+    images = torch.randn(BATCH, 3, net.size, net.size, device=device)
+    targets = torch.randint(CLASSES, (BATCH,), device=device)
+    times: dict[Step, list[Times]] = {step: [] for step in steps}
+    for count in range(-2, rounds):
+        for step in order.sample(steps, len(steps)):
+            found = time_step(trainers[step], images, targets)
+            # the first rounds allocate memory, and compile
+            if count >= 0:
+                times[step].append(found)
+    return times
+
+
+def ratios_of(times: dict[Step, list[Times]], step: Step, clock: str) -> list[float]:
+    """The time of a step over that end to end, round by round."""
+    whole = times[Step(1, "", "", step.compiled)]
+    pairs = zip(times[step], whole, strict=True)
+    return [getattr(a, clock) / getattr(b, clock) for a, b in pairs]
+
+
+def table_of(net: Net, times: dict[Step, list[Times]], clock: str, rounds: int) -> Table:
+    """The ratios of a network, eager and compiled, beside the published ones and the goals."""
+    title = (
+        f"{net.name}, {net.size}×{net.size}, batch {BATCH}: a step in parallel over one end to "
+        f"end, {clock} time, {rounds} rounds, median (middle half)"
+    )
+    columns = ("K", "head", "method", "eager", "compiled", "published", "goal", "met")
+    table = Table(*columns, title=title)
+    for step in times:
+        if step.modules == 1 or step.compiled:
+            continue
+        found = ratios_of(times, step, clock)
+        both = step._replace(compiled=True)
+        compiled = quartiles(ratios_of(times, both, clock)) if both in times else ""
+        judged = step.method == "TRGL" and step.head == "auto"
+        goal = GOALS[step.modules]
+        published = PUBLISHED.get(step.modules) if net.name == "resnet110" else None
+        table.add_row(
+            str(step.modules),
+            "DGL" if step.head == "dgl" else "small",
+            step.method,
+            quartiles(found),
+            compiled,
+            str(published) if published and step.method == "TRGL" else "",
+            f"≤ {goal}" if judged else "",
+            ("✓" if statistics.median(found) <= goal else "✗") if judged else "",
+        )
+    return table
+
+
+def describe(times: dict[Step, list[Times]], clock: str) -> list[dict[str, Any]]:
+    """What was measured, to be written."""
+    rows = []
+    for step, found in times.items():
+        seconds = [round(getattr(each, clock), 4) for each in found]
+        row: dict[str, Any] = {**step._asdict(), "seconds": seconds}
+        if step.modules > 1:
+            row["ratio"] = round(statistics.median(ratios_of(times, step, clock)), 4)
+        rows.append(row)
+    return rows
+
+
+@click.command()
+@click.option("--device", default="cpu", type=click.Choice(["cpu", "cuda"]))
+@click.option("--compile", "compiled", is_flag=True, help="Measure compiled parts as well.")
+@click.option("--rounds", default=12, show_default=True, type=click.IntRange(min=2))
+@click.option("--net", "nets", multiple=True, type=click.Choice([*NETS]), default=[*NETS])
+@click.option(
+    "--modules", multiple=True, type=click.IntRange(min=2), default=[*GOALS], show_default=True
+)
+@click.option("--quick", is_flag=True, help="Two rounds, and nothing is written.")
+def main(
+    device: str,
+    compiled: bool,
+    rounds: int,
+    nets: tuple[str, ...],
+    modules: tuple[int, ...],
+    quick: bool,
+) -> None:
+    """Measure, print and write what parallel training costs beside end to end."""
+    if device == "cpu" and not keep_freed_memory():
+        raise click.ClickException("freed memory cannot be kept: see keep_freed_memory")
+    torch.set_num_threads(1)
+    rounds, clock = 2 if quick else rounds, "processor" if device == "cpu" else "wall"
+    console = Console(width=140)
+    for name in nets:
+        net = NETS[name]
+        times = time_rounds(net, steps_of(net, modules, compiled), device, rounds)
+        console.print(table_of(net, times, clock, rounds))
+        if quick:
+            continue
+        load = f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+        for kind in {step.compiled for step in times}:
+            some = {step: found for step, found in times.items() if step.compiled == kind}
+            key = f"{name}, {net.size}×{net.size}, {'compiled' if kind else 'eager'}"
+            merge("step_time", device, {key: {"load": load, "rows": describe(some, clock)}})
+
+
+if __name__ == "__main__":
+    main()
