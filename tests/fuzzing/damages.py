@@ -193,7 +193,7 @@ def forged_entry(draw: random.Random, _: Path, folder: Folder) -> str:
 
 def forged_tensors(draw: random.Random, _: Path, folder: Folder) -> str:
     """Tensors of another type, shape, name or value, under the right hashes."""
-    return forge_tensors(folder.path, draw)
+    return forge_tensors(folder.path, folder.files, draw)
 
 
 def _text(draw: random.Random, folder: Folder) -> Path:

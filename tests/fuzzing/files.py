@@ -2,7 +2,7 @@
 
 What is damaged is a copy of a folder. A use prints numbers; they are those of the whole folder,
 or the use ends in one line of an error of ours, with its exit code. Files of the user's that lie
-in the folder stay. Each use is in a fork of this process, which has one thread.
+in the folder stay.
 """
 
 import argparse
@@ -15,11 +15,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from signal import SIGALRM
 from typing import Any
 
 from tests.fuzzing.damages import DAMAGES, FORGED, Damage, Folder
@@ -31,7 +31,7 @@ from tests.fuzzing.folders import (
     subjects,
     warm_up,
 )
-from tests.fuzzing.forks import Ended, Running, start
+from tests.fuzzing.forks import Ended, captured, ended, for_each, in_fork
 from tests.fuzzing.running import ENVIRONMENT, ROOT
 
 RIGHT = ("same", "refused", "as forged")
@@ -42,7 +42,6 @@ _WIDE = 1200
 _ERROR, _TRACEBACK = "error: ", re.compile("Traceback")
 _FOREIGN = re.compile(r"Traceback|(training|compiler) failed: \w+")
 """In errors of damages that hashes tell, also what fails later and is put into one line."""
-_TO_MAKE = 300
 
 
 @dataclass(frozen=True)
@@ -59,18 +58,6 @@ class Verdict:
     said: str
     verdict: str
     message: str
-
-
-@dataclass(frozen=True)
-class _Case:
-    """A damaged folder that is being used."""
-
-    seed: int
-    subject: Subject
-    damage: Damage
-    said: str
-    folder: Folder
-    fork: Running
 
 
 def verdicts(first: int, count: int, workers: int) -> Iterator[Verdict]:
@@ -97,80 +84,101 @@ def run(root: Path, seeds: range, workers: int = 1) -> Iterator[Verdict]:
         seeds: One for each damage.
         workers: How many forks run at once.
     """
-    for at, name in enumerate(("whole", "other")):
+    for seed, name in enumerate(("whole", "other")):
         for make in (make_folders, make_detectors):
-            ended = start(partial(make, root / name, at), root, _TO_MAKE).wait()
-            assert ended.code == 0, ended.err
+            assert ended(in_fork(partial(make, root / name, seed))) == 0, make.__name__
     found = subjects(root / "whole")
     warm_up(root / "whole")
     # what is there by now is not looked through, nor copied, by each fork
     gc.freeze()
-    expected = [_whole(root, subject) for subject in found]
-    running: deque[_Case] = deque()
-    for seed in seeds:
-        running.append(_damage(root, found[seed % len(found)], seed))
-        if len(running) == workers:
-            case = running.popleft()
-            yield _judge(case, expected[case.seed % len(found)])
-    for case in running:
-        yield _judge(case, expected[case.seed % len(found)])
+    expected: list[Any] = []
+    for subject in found:
+        # in a fork each, which may train
+        [numbers] = for_each(
+            lambda _, subject=subject: _whole(root, subject), _failed, range(1), root, 1
+        )
+        expected.append(numbers)
+
+    def died(seed: int, signal: int) -> Any:
+        draw, subject = random.Random(seed), found[seed % len(found)]
+        name = _named(draw.choice(DAMAGES))
+        shutil.rmtree(root / f"case{seed}")
+        verdict = "hang" if signal == SIGALRM else "crash"
+        return asdict(Verdict(seed, subject.name, name, "", verdict, f"signal {signal}"))
+
+    def judge(seed: int) -> Any:
+        return asdict(_judge(root, found[seed % len(found)], expected[seed % len(found)], seed))
+
+    for each in for_each(judge, died, seeds, root, workers):
+        yield Verdict(**each)
+
+
+def _failed(_: int, signal: int) -> Any:
+    raise AssertionError(f"the use of a folder that is whole ended with signal {signal}")
 
 
 def _whole(root: Path, subject: Subject) -> Any:
     """The numbers of a folder that is not damaged."""
     place = root / "case"
     folder = Path(shutil.copytree(root / "whole" / subject.folder, place / subject.folder))
-    ended = start(lambda: subject.use(folder), place, _TO_MAKE).wait()
-    assert ended.code == 0, ended.err
-    numbers = subject.numbers(folder, ended.out.replace(str(folder), "FOLDER"))
+    found = captured(lambda: subject.use(folder), place)
+    assert found.code == 0, found.err
+    numbers = _numbers(subject, folder, found)
     shutil.rmtree(place)
     return numbers
 
 
-def _damage(root: Path, subject: Subject, seed: int) -> _Case:
-    """Damage a copy of a folder, and begin to use it."""
+def _numbers(subject: Subject, folder: Path, found: Ended) -> Any:
+    return subject.numbers(folder, found.out.replace(str(folder), "FOLDER"))
+
+
+def _judge(root: Path, subject: Subject, expected: Any, seed: int) -> Verdict:
+    """Damage a copy of a folder, and use it."""
     draw, place = random.Random(seed), root / f"case{seed}"
+    damage = draw.choice(DAMAGES)
     path = Path(shutil.copytree(root / "whole" / subject.folder, place / subject.folder))
     files = tuple(p for p in sorted(path.rglob("*")) if p.is_file() and p.name not in MINE)
     folder = Folder(path, files, root / "other" / subject.folder, place / "elsewhere")
-    damage, file = draw.choice(DAMAGES), draw.choice(files)
+    file = draw.choice(files)
     said = f"{folder.named(file)} {damage(draw, file, folder)}"
-    fork = start(lambda: subject.use(path), place)
-    return _Case(seed, subject, damage, said, folder, fork)
-
-
-def _judge(case: _Case, expected: Any) -> Verdict:
-    path, elsewhere = case.folder.path, case.folder.elsewhere
-    verdict, message = _said(case, case.fork.wait(), expected)
-    copy = elsewhere.with_suffix(".copy")
-    kept = all(_is_mine(path / name) for name in MINE)
-    if not kept or (copy.exists() and copy.read_bytes() != elsewhere.read_bytes()):
+    found = captured(lambda: subject.use(path), place)
+    verdict, message = _said(found, forged=damage in FORGED)
+    if verdict == "done":
+        numbers = _numbers(subject, path, found)
+        other = "as forged" if damage in FORGED else "other numbers"
+        verdict, message = ("same", "") if numbers == expected else (other, str(numbers))
+    if not _left_alone(folder):
         verdict = "touched"
-    shutil.rmtree(path.parent)
-    name = case.damage.__name__.replace("_", " ")
-    return Verdict(case.seed, case.subject.name, name, case.said, verdict, message[:_WIDE])
+    shutil.rmtree(place)
+    return Verdict(seed, subject.name, _named(damage), said, verdict, message[:_WIDE])
+
+
+def _named(damage: Damage) -> str:
+    return damage.__name__.replace("_", " ")
+
+
+def _left_alone(folder: Folder) -> bool:
+    """Whether files of the user's, and those to which links lead, are as they were."""
+    copy = folder.elsewhere.with_suffix(".copy")
+    if copy.exists() and copy.read_bytes() != folder.elsewhere.read_bytes():
+        return False
+    return all(_is_mine(folder.path / name) for name in MINE)
 
 
 def _is_mine(path: Path) -> bool:
     return path.is_file() and path.read_text() == "mine"
 
 
-def _said(case: _Case, ended: Ended, expected: Any) -> tuple[str, str]:
-    """The verdict on how a use ended, and what it said."""
-    if ended.code < 0:
-        return ("hang" if ended.timed_out else "crash"), f"signal {-ended.code}"
-    if (_TRACEBACK if case.damage in FORGED else _FOREIGN).search(ended.err):
-        return "foreign error", ended.err[-_WIDE:]
-    if ended.code == 0:
-        path = case.folder.path
-        found = case.subject.numbers(path, ended.out.replace(str(path), "FOLDER"))
-        if found == expected:
-            return "same", ""
-        return ("as forged" if case.damage in FORGED else "other numbers"), str(found)
-    *before, last = ended.err.rstrip("\n").splitlines() or [""]
+def _said(found: Ended, *, forged: bool) -> tuple[str, str]:
+    """The verdict on how a use ended, and what it said; ``done``: it did not refuse."""
+    if (_TRACEBACK if forged else _FOREIGN).search(found.err):
+        return "foreign error", found.err[-_WIDE:]
+    if found.code == 0:
+        return "done", ""
+    *before, last = found.err.rstrip("\n").splitlines() or [""]
     one = last.startswith(_ERROR) and not any(line.startswith(_ERROR) for line in before)
-    if not one or len(last) > _WIDE or ended.code not in (1, 2, 3):
-        return "several lines", f"{ended.code}: {ended.err[-_WIDE:]}"
+    if not one or len(last) > _WIDE or found.code not in (1, 2, 3):
+        return "several lines", f"{found.code}: {found.err[-_WIDE:]}"
     return "refused", last
 
 

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from fxtransport import compile_named, load, load_detector, load_part, save, save_part
-from fxtransport.cli.main import main
+from fxtransport.cli.main import cli
 from fxtransport.data.fingerprints import tensors_hash
 from fxtransport.errors import FxTransportError
 from fxtransport.runs.config import complete_config
@@ -57,7 +57,7 @@ class _Stop(Observer):
             raise KeyboardInterrupt
 
 
-def make_folders(root: Path, seed: int) -> int:
+def make_folders(root: Path, seed: int) -> None:
     """Write a program, a part of it, a run that was interrupted, and detectors.
 
     Args:
@@ -92,10 +92,9 @@ def make_folders(root: Path, seed: int) -> int:
         fit_run(root / "run", recipe, recipe.program(), resume=False, observers=[_Stop()])
     for name in FOLDERS[:3]:
         _add_mine(root / name)
-    return 0
 
 
-def make_detectors(root: Path, seed: int) -> int:
+def make_detectors(root: Path, seed: int) -> None:
     """Train a small network on digits, and fit detectors for it on attacked images."""
     run, det = root / "watched", root / "det"
     options = ("--method", "e2e", "--epochs", "1", "--lr", "0.05", "--seed", str(seed))
@@ -108,7 +107,6 @@ def make_detectors(root: Path, seed: int) -> int:
     write_pictures(root / "pictures", images)
     assert len(found.detectors) == len(DETECTORS)
     _add_mine(det)
-    return 0
 
 
 def warm_up(root: Path) -> None:
@@ -134,9 +132,8 @@ def _command(*arguments: str) -> None:
 
 
 def _line(*arguments: str) -> int:
-    """A command line, which ends this process."""
-    sys.argv = ["fxtransport", *arguments]
-    main()
+    """A command line, which ends in SystemExit."""
+    cli(list(arguments), prog_name="fxtransport")
     return 0
 
 
@@ -194,7 +191,7 @@ def _exported(folder: Path, _: str) -> Any:
 def _finished(folder: Path, _: str) -> Any:
     # its name has the hash of all tensors
     found = json.loads((folder / CHECKPOINT).read_text())
-    return found["tensors"], found["best"], json.loads((folder / "results.json").read_text())
+    return [found["tensors"], found["best"], json.loads((folder / "results.json").read_text())]
 
 
 def subjects(root: Path) -> tuple[Subject, ...]:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +39,15 @@ def forge_entry(folder: Path, change: Callable[[Any], str], draw: random.Random)
     return f"{path.name} {said}"
 
 
-def forge_tensors(folder: Path, draw: random.Random) -> str:
-    """Change one file of tensors, and what describes it."""
-    path = draw.choice(sorted(folder.rglob("*.safetensors")))
-    if path.stat().st_size < 100 or b"mine" in path.read_bytes()[:8]:
-        return "not a file of tensors"
+def forge_tensors(folder: Path, files: Iterable[Path], draw: random.Random) -> str:
+    """Change one file of tensors, and what describes it.
+
+    Args:
+        folder: Where it is.
+        files: Those among which it is chosen.
+        draw: Chooses it, and what is changed.
+    """
+    path = draw.choice([file for file in files if file.suffix == ".safetensors"])
     before = hashlib.sha256(path.read_bytes()).hexdigest()
     tensors = load_file(path)
     said = _change(draw, tensors)
