@@ -31,6 +31,8 @@ TEXT_LIMIT = 64 * 2**20
 """The most bytes that are read of a file of text. Those that are written here are far smaller."""
 
 _BESIDE = ".new"
+_LENGTH, _METADATA = 8, "__metadata__"
+"""Of safetensors: the bytes that give the length of the header, and what of it is no tensor."""
 _NOT_FILES = {
     stat.S_ISLNK: "a link",
     stat.S_ISDIR: "a folder",
@@ -127,6 +129,28 @@ def file_hash(path: Path) -> str:
     """
     with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_tensors(path: Path) -> None:
+    """See that a safetensors file has the size that its header says, before more of it is read.
+
+    Raises:
+        OSError: it cannot be read, or is no file.
+        ValueError: it has another size, or no such header.
+    """
+    with open_file(path) as file:
+        length = int.from_bytes(file.read(_LENGTH), "little")
+        if length > TEXT_LIMIT:
+            raise ValueError(f"its header has {length} bytes")
+        header = json.loads(file.read(length))
+        size = os.fstat(file.fileno()).st_size
+    try:
+        ends = [each["data_offsets"][1] for name, each in header.items() if name != _METADATA]
+        expected = _LENGTH + length + max(ends, default=0)
+    except (AttributeError, LookupError, TypeError) as error:
+        raise ValueError("its header is not one of safetensors") from error
+    if size != expected:
+        raise ValueError(f"it has {size} bytes, and its header says {expected}")
 
 
 def has_content(path: Path, size: int, sha256: str) -> bool:

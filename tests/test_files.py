@@ -5,10 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from fxtransport.errors import CheckpointError, SavedProgramError
 from fxtransport.files import (
     append_text,
+    check_tensors,
     check_writable,
     file_hash,
     has_content,
@@ -80,6 +83,30 @@ def test_older_formats_that_are_read_as_well(tmp_path: Path) -> None:
     path.write_text('{"format": 0}')
     with pytest.raises(CheckpointError, match="has format 0; this version reads 3"):
         read_json(path, "program", 3, CheckpointError, also=(1, 2))
+
+
+def test_the_size_of_tensors_is_that_of_their_header(tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    for tensors in ({}, {"a": torch.zeros(2, 3)}, {"a": torch.zeros(0), "b": torch.ones(5).bool()}):
+        save_file(tensors, path, metadata={"what": "weights"})
+        check_tensors(path)
+        whole = path.read_bytes()
+        for content in (whole[:-1], whole + b"\0", whole[:4], b"\xff" * 8 + whole, b""):
+            path.write_bytes(content)
+            with pytest.raises(ValueError, match=r"."):
+                check_tensors(path)
+    path.write_bytes(whole)
+    os.truncate(path, 2**40)
+    with pytest.raises(ValueError, match=f"it has {2**40} bytes, and its header says"):
+        check_tensors(path)
+
+
+@pytest.mark.parametrize("header", ["[]", '{"a": 1}', '{"a": {"data_offsets": ["x", "y"]}}', "{"])
+def test_headers_that_are_none(header: str, tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header.encode())
+    with pytest.raises(ValueError, match=r"."):
+        check_tensors(path)
 
 
 def test_a_check_leaves_no_trace(tmp_path: Path) -> None:

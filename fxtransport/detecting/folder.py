@@ -13,14 +13,15 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save_file
 
 from fxtransport.detecting.fitted_on import FittedOn
 from fxtransport.detecting.image_detector import ImageDetector
 from fxtransport.detecting.senses import Senses
 from fxtransport.detection import detector_names, open_detector
+from fxtransport.detection.checks import State
 from fxtransport.detection.identity import ModelIdentity
+from fxtransport.detection.saved import read_arrays
 from fxtransport.errors import SavedDetectorError, UsageError
 from fxtransport.files import check_writable, file_hash, library_versions, read_json
 from fxtransport.program import Program
@@ -164,13 +165,13 @@ def _as_array(hashes: tuple[str, ...]) -> np.ndarray:
 
 def _read_hashes(path: Path, sha256: Any) -> list[tuple[str, ...]]:
     """Those of images that were fitted on, calibrated with, and of other data."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise SavedDetectorError(f"cannot read {path}: {error.strerror}") from error
-    if hashlib.sha256(content).hexdigest() != sha256:
-        raise SavedDetectorError(f"{path} is damaged, or not the file that {DESCRIPTION} names")
-    arrays = load_arrays(content)
+    arrays = read_arrays(path, sha256, DESCRIPTION)
     # a folder that was written before other data could be fitted on has none
-    names = [name for name in ("fitted", "calibration", "others") if name in arrays]
-    return [tuple(row.tobytes().hex() for row in arrays[name]) for name in names]
+    names = ["fitted", "calibration", *(["others"] if "others" in arrays else [])]
+    state = State(arrays, {})
+    try:
+        found = [state.array(name, np.uint8, None, 32) for name in names]
+        state.finish()
+    except UsageError as error:
+        raise SavedDetectorError(f"{path} is damaged: {error}") from error
+    return [tuple(row.tobytes().hex() for row in rows) for rows in found]

@@ -23,7 +23,15 @@ from fxtransport.detection.calibration import Calibration
 from fxtransport.detection.checks import State
 from fxtransport.detection.identity import ModelIdentity
 from fxtransport.errors import SavedDetectorError, UsageError
-from fxtransport.files import file_hash, library_versions, path_beside, put, read_json
+from fxtransport.files import (
+    check_tensors,
+    file_hash,
+    library_versions,
+    open_file,
+    path_beside,
+    put,
+    read_json,
+)
 
 FORMAT = 1
 DESCRIPTION = "detector.json"
@@ -174,17 +182,32 @@ def _read_arrays(folder: Path, described: Mapping[str, Any]) -> dict[str, NDArra
     if not isinstance(sha256, str) or described.get("file") != _ARRAYS.format(sha256[:16]):
         raise UsageError("its file of arrays is not described in a valid way")
     # the name alone, so that it stays within the folder
-    path = folder / Path(described["file"]).name
+    return read_arrays(folder / Path(described["file"]).name, sha256, DESCRIPTION)
+
+
+def read_arrays(path: Path, sha256: Any, description: str) -> dict[str, NDArray[Any]]:
+    """The arrays of a safetensors file.
+
+    Args:
+        path: The file.
+        sha256: The hash of its content.
+        description: The name of the file that says so.
+
+    Raises:
+        SavedDetectorError: it cannot be read, is no file, is damaged, or has another hash.
+    """
     try:
-        content = path.read_bytes()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise SavedDetectorError(f"cannot read {path}: {reason}") from error
-    if hashlib.sha256(content).hexdigest() != sha256:
-        raise SavedDetectorError(f"{path} is damaged, or not the file that {DESCRIPTION} describes")
-    try:
+        check_tensors(path)
+        with open_file(path) as file:
+            content = file.read()
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise SavedDetectorError(
+                f"{path} is damaged, or not the file that {description} describes"
+            )
         return load(content)
-    except (SafetensorError, KeyError, TypeError, ValueError, OverflowError) as error:
+    except OSError as error:
+        raise SavedDetectorError(f"cannot read {path}: {error.strerror or error}") from error
+    except (SafetensorError, KeyError, RecursionError, TypeError, ValueError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise SavedDetectorError(f"{path} is damaged: {reason}") from error
 

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from fxtransport.data import OrderedStream, Samples, ShuffledStream
 from fxtransport.data.fingerprints import fingerprint
-from fxtransport.errors import UsageError
+from fxtransport.errors import CheckpointError, UsageError
 from fxtransport.randomness import fork_rng, random_state
 from fxtransport.training.batches import Epochs
 from fxtransport.training.checkpoint import RunFolder
@@ -101,20 +101,41 @@ def cache_hidden_states(
         observe: Called after every batch.
 
     Raises:
-        CheckpointError: the file cannot be written.
+        CheckpointError: the file cannot be written, or the one that is there holds something
+            else under the right hash.
         UsageError: a hidden state has no row for each sample.
     """
     batches = OrderedStream(train.samples, train.batch_size, train.num_workers)
     kind = f"hidden-{_key(batches, parts)[:16]}"
-    path = folder.find_tensors(kind)
-    if path is None:
-        rows = _rows(batches, frozen, observe)
+    path, rows = folder.find_tensors(kind), _rows(batches, frozen, observe)
+    if path is not None:
+        _check_file(path, next(rows), len(train.samples))
+    else:
         with folder.new_file() as beside:
             write_rows(beside, rows, len(train.samples))
             path = folder.path / folder.put_tensors(beside, kind).file
     with folder.writing():
         folder.manifest.delete("hidden-", {path.name})
     return replace(train, samples=HiddenSamples(path), num_workers=0)
+
+
+def _check_file(path: Path, first: Mapping[str, torch.Tensor], rows: int) -> None:
+    """See that a file has the rows that begin with the first batch: names, dtypes and shapes.
+
+    Raises:
+        CheckpointError: it has others.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            found = {name: (s.get_dtype(), [*s.get_shape()]) for name, s in slices.items()}
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"cannot read {path}: {error}; delete it") from error
+    expected = {n: (_NAMES[t.dtype], [rows, *t.shape[1:]]) for n, t in first.items()}
+    if found != expected:
+        raise CheckpointError(
+            f"{path} does not hold what the frozen parts return for {rows} samples; delete it"
+        )
 
 
 def _is_random(samples: Samples) -> bool:

@@ -1,17 +1,20 @@
 """The folder of detectors: it says the same after it was read, and refuses what is not its own."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 
 import fxtransport
 from fxtransport.detecting.folder import load_detector, save_detector, saved_detectors
 from fxtransport.errors import SavedDetectorError, UsageError
+from fxtransport.files import file_hash
 from tests.detecting.small import DETECTORS, detector, new_images, saved, subject
 
 
@@ -56,8 +59,6 @@ def test_other_weights_are_refused(copied: Path) -> None:
     content = json.loads(description.read_text())
     with pytest.raises(UsageError, match="weights"):
         load_detector(copied)
-    from fxtransport.files import file_hash
-
     content["weights_hash"] = file_hash(path)
     description.write_text(json.dumps(content))
     with pytest.raises(SavedDetectorError, match="fitted for other weights of this model"):
@@ -92,6 +93,46 @@ def test_missing_files(copied: Path, file: str, words: str) -> None:
     (copied / file).unlink()
     with pytest.raises(UsageError, match=words):
         load_detector(copied)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link", "folder", "terabyte"])
+@pytest.mark.parametrize("file", ["detection.json", "images.safetensors", "knn/detector.json"])
+def test_what_is_no_file_or_huge_is_refused(kind: str, file: str, copied: Path) -> None:
+    """It is neither waited for nor read."""
+    path = copied / file
+    if kind == "terabyte":
+        os.truncate(path, 2**40)
+    else:
+        path.rename(copied / "elsewhere")
+        make = {"pipe": os.mkfifo, "folder": os.mkdir}
+        make.get(kind, lambda path: path.symlink_to("elsewhere"))(path)
+    with pytest.raises(SavedDetectorError, match=rf"{path.name}.*") as caught:
+        load_detector(copied, subject().program)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"fitted": np.zeros((2, 32), np.uint8)}, "'calibration' is missing"),
+        ({"fitted": np.zeros((2, 31), np.uint8)}, "'fitted' is uint8 of shape"),
+        ({"fitted": np.zeros((2, 32), np.float32)}, "'fitted' is float32"),
+    ],
+)
+def test_hashes_of_images_that_are_none(
+    arrays: dict[str, np.ndarray], words: str, copied: Path
+) -> None:
+    """Even where the hash of their file and the seal fit."""
+    from fxtransport.detecting import folder
+
+    path = copied / "detection.json"
+    save_arrays(arrays, copied / "images.safetensors")
+    content = json.loads(path.read_text())
+    content["images"] = file_hash(copied / "images.safetensors")
+    content["seal"] = folder._seal(content)
+    path.write_text(json.dumps(content))
+    with pytest.raises(SavedDetectorError, match=words):
+        load_detector(copied, subject().program)
 
 
 def test_every_changed_byte_of_small_files_is_found(copied: Path) -> None:

@@ -1,352 +1,199 @@
-"""Files of saved programs and of runs, damaged at random: each use is as before, or one error.
+"""Files of programs, runs and detectors, damaged at random: each use is as before, or one error.
 
-What is damaged is a copy of a folder. A use returns numbers; they are those of the whole folder,
-or the use ends in one line of an error of ours. Files of the user's that lie in the folder stay.
+What is damaged is a copy of a folder. A use prints numbers; they are those of the whole folder,
+or the use ends in one line of an error of ours, with its exit code. Files of the user's that lie
+in the folder stay.
 """
 
+import argparse
+import gc
 import json
 import os
 import random
+import re
 import shutil
-import signal
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from types import FrameType
+from signal import SIGALRM
 from typing import Any
 
-import torch
+from tests.fuzzing.damages import DAMAGES, FORGED, Damage, Folder
+from tests.fuzzing.folders import (
+    MINE,
+    Subject,
+    make_detectors,
+    make_folders,
+    subjects,
+    warm_up,
+)
+from tests.fuzzing.forks import Ended, captured, ended, for_each, in_fork
+from tests.fuzzing.running import ENVIRONMENT, ROOT
 
-from fxtransport import compile_named, load, load_part, save, save_part
-from fxtransport.errors import FxTransportError
-from fxtransport.runs.config import complete_config
-from fxtransport.runs.fit import fit_run
-from fxtransport.runs.identity import read_run
-from fxtransport.runs.load import load_run
-from fxtransport.runs.recipe import make_recipe
-from fxtransport.training import Observer, Position, StepReport, evaluate
-from fxtransport.training.checkpoint import CHECKPOINT, content_hash
-from fxtransport.training.metrics import LostMetricsWarning
-from tests import networks
-
-RIGHT = ("same", "refused")
-SECONDS = 20
-"""The longest that a use may take."""
-MINE = ("notes.new", "best-mine.safetensors", "last-0123456789abcdef.safetensors")
-"""Files of the user's in each folder."""
-ODD = (None, True, -1, 0, 3, 7, 1e-2, 1e300, 10**29, float("nan"), "x", "../x", [], {}, [[1]])
-"""What takes the place of values."""
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A folder, and what is done with it."""
-
-    name: str
-    folder: Path
-    use: Callable[[Path], Any]
-    """From a folder to numbers."""
+RIGHT = ("same", "refused", "as forged")
+"""The verdicts that are right. ``as forged``: whoever knows how hashes are made wrote other
+numbers with the right hashes, and they are used."""
+_WIDE = 1200
+"""The longest line of an error."""
+_ERROR, _TRACEBACK = "error: ", re.compile("Traceback")
+_FOREIGN = re.compile(r"Traceback|(training|compiler) failed: \w+")
+"""In errors of damages that hashes tell, also what fails later and is put into one line."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of one damaged folder."""
+    """What became of one damaged folder.
+
+    ``verdict`` is ``same``, ``refused``, ``as forged``, ``other numbers``, ``foreign error``,
+    ``several lines``, ``hang``, ``crash`` or ``touched``: a file of the user's is gone or changed.
+    """
 
     seed: int
     subject: str
-    mutation: str
+    damage: str
+    said: str
     verdict: str
-    """``same``, ``refused``, ``other numbers``, ``foreign error``, ``several lines``, ``hang`` or
-    ``touched``: a file of the user's is gone or changed."""
     message: str
 
 
-class Stop(Observer):
-    """Ends a run in its second phase, when hidden states have been kept."""
-
-    def on_step(self, step: StepReport, position: Position) -> None:
-        if position.phase == 1:
-            raise KeyboardInterrupt
-
-
-def make_subjects(root: Path) -> list[Subject]:
-    """A saved program, a saved part, and a run: measured, and gone on with."""
-    file = shutil.copyfile(networks.__file__, root / "net.py")
-    torch.manual_seed(0)
-    program = compile_named(f"{file}:DigitsNet", modules=2)
-    save(program, root / "program")
-    save_part(program.parts[1], root / "part")
-    values = {
-        "model.name": f"{file}:DigitsNet",
-        "objective.method": "trgl",
-        "schedule.name": "sequential",
-        "schedule.epochs": 1,
-        "program.modules": 2,
-        "program.verify": False,
-        "data.train_samples": 60,
-        "data.batch_size": 20,
-        "data.eval_batch_size": 360,
-        "optimizer.lr": 0.1,
-        "trainer.device": "cpu",
-        "trainer.cache_hidden": True,
-        "trainer.ema": 0.5,
-    }
-    recipe = make_recipe(complete_config(values))
-    with suppress(KeyboardInterrupt):
-        fit_run(root / "run", recipe, recipe.program(), resume=False, observers=[Stop()])
-    for name in ("program", "part", "run"):
-        for mine in MINE:
-            (root / name / mine).write_text("mine")
-    return [
-        Subject("program", root / "program", _use_program),
-        Subject("part", root / "part", _use_part),
-        Subject("run, measured", root / "run", _measure_run),
-        Subject("run, gone on with", root / "run", _resume_run),
-    ]
+def verdicts(first: int, count: int, workers: int) -> Iterator[Verdict]:
+    """The verdicts on the damages of seeds in a row, in a process of one thread."""
+    command = [sys.executable, "-m", "tests.fuzzing.files", "--first", str(first)]
+    with subprocess.Popen(
+        [*command, "--count", str(count), "--workers", str(workers)],
+        cwd=ROOT,
+        env={**os.environ, **ENVIRONMENT},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as worker:
+        assert worker.stdout is not None
+        for line in worker.stdout:
+            yield Verdict(**json.loads(line))
+    assert worker.returncode == 0, f"the worker ended with {worker.returncode}"
 
 
-def _inputs(*shape: int) -> torch.Tensor:
-    return torch.randn(2, *shape, generator=torch.Generator().manual_seed(1))
-
-
-def _use_program(folder: Path) -> Any:
-    program = load(folder, trust_files=True).eval()
-    with torch.no_grad():
-        return program(_inputs(1, 8, 8)).tolist()
-
-
-def _use_part(folder: Path) -> Any:
-    part = load_part(folder, trust_files=True).eval()
-    with torch.no_grad():
-        return part(_inputs(8, 8, 8)).hidden.tolist()
-
-
-def _measure_run(folder: Path) -> Any:
-    run = load_run(folder, last=True, trust_files=True)
-    assert run.data.validation is not None
-    exits = evaluate(run.program, run.data.validation, parts=run.exits)
-    return exits, run.epochs, run.best, run.data.description
-
-
-def _resume_run(folder: Path) -> Any:
-    recipe = make_recipe(read_run(folder))
-    report = fit_run(folder, recipe, recipe.program(new=False), resume=True)
-    # its name has the hash of all tensors
-    return json.loads((folder / CHECKPOINT).read_text())["tensors"], report
-
-
-class _Hang(BaseException):
-    """A use took too long; no code may catch it."""
-
-
-@contextmanager
-def _limit() -> Iterator[None]:
-    def stop(_: int, __: FrameType | None) -> None:
-        raise _Hang
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
-def run(root: Path, seeds: range) -> Iterator[Verdict]:
-    """The verdicts on the damages of some seeds.
+def run(root: Path, seeds: range, workers: int = 1) -> Iterator[Verdict]:
+    """The verdicts on the damages of some seeds, in order.
 
     Args:
         root: A folder to work in.
         seeds: One for each damage.
+        workers: How many forks run at once.
     """
-    subjects = make_subjects(root)
-    expected = []
-    for subject in subjects:
-        whole = Path(shutil.copytree(subject.folder, root / "whole"))
-        expected.append(subject.use(whole))
-        shutil.rmtree(whole)
-    for seed in seeds:
-        number = seed % len(subjects)
-        yield judge(root, subjects[number], expected[number], seed)
+    for seed, name in enumerate(("whole", "other")):
+        for make in (make_folders, make_detectors):
+            assert ended(in_fork(partial(make, root / name, seed))) == 0, make.__name__
+    found = subjects(root / "whole")
+    warm_up(root / "whole")
+    # what is there by now is not looked through, nor copied, by each fork
+    gc.freeze()
+    expected: list[Any] = []
+    for subject in found:
+        # in a fork each, which may train
+        [numbers] = for_each(
+            lambda _, subject=subject: _whole(root, subject), _failed, range(1), root, 1
+        )
+        expected.append(numbers)
+
+    def died(seed: int, signal: int) -> Any:
+        draw, subject = random.Random(seed), found[seed % len(found)]
+        name = _named(draw.choice(DAMAGES))
+        shutil.rmtree(root / f"case{seed}")
+        verdict = "hang" if signal == SIGALRM else "crash"
+        return asdict(Verdict(seed, subject.name, name, "", verdict, f"signal {signal}"))
+
+    def judge(seed: int) -> Any:
+        return asdict(_judge(root, found[seed % len(found)], expected[seed % len(found)], seed))
+
+    for each in for_each(judge, died, seeds, root, workers):
+        yield Verdict(**each)
 
 
-def judge(root: Path, subject: Subject, expected: Any, seed: int) -> Verdict:
+def _failed(_: int, signal: int) -> Any:
+    raise AssertionError(f"the use of a folder that is whole ended with signal {signal}")
+
+
+def _whole(root: Path, subject: Subject) -> Any:
+    """The numbers of a folder that is not damaged."""
+    place = root / "case"
+    folder = Path(shutil.copytree(root / "whole" / subject.folder, place / subject.folder))
+    found = captured(lambda: subject.use(folder), place)
+    assert found.code == 0, found.err
+    numbers = _numbers(subject, folder, found)
+    shutil.rmtree(place)
+    return numbers
+
+
+def _numbers(subject: Subject, folder: Path, found: Ended) -> Any:
+    return subject.numbers(folder, found.out.replace(str(folder), "FOLDER"))
+
+
+def _judge(root: Path, subject: Subject, expected: Any, seed: int) -> Verdict:
     """Damage a copy of a folder, and use it."""
-    draw = random.Random(seed)
-    folder = Path(shutil.copytree(subject.folder, root / "damaged"))
-    files = sorted(p for p in folder.iterdir() if p.name not in MINE)
-    mutation = draw.choice(MUTATIONS)
-    said = mutation(draw, draw.choice(files), files)
-    name = mutation.__name__.strip("_").replace("_", " ")
-    # who forges a checkpoint with its hash may write other numbers into it
-    forged = mutation is _under_right_hash and subject.name.startswith("run")
-    verdict, message = _used(subject, folder, expected, may_differ=forged)
-    if not all(_is_mine(folder / name) for name in MINE) or not _is_as_it_was(root / "elsewhere"):
+    draw, place = random.Random(seed), root / f"case{seed}"
+    damage = draw.choice(DAMAGES)
+    path = Path(shutil.copytree(root / "whole" / subject.folder, place / subject.folder))
+    files = tuple(p for p in sorted(path.rglob("*")) if p.is_file() and p.name not in MINE)
+    folder = Folder(path, files, root / "other" / subject.folder, place / "elsewhere")
+    file = draw.choice(files)
+    said = f"{folder.named(file)} {damage(draw, file, folder)}"
+    found = captured(lambda: subject.use(path), place)
+    verdict, message = _said(found, forged=damage in FORGED)
+    if verdict == "done":
+        numbers = _numbers(subject, path, found)
+        other = "as forged" if damage in FORGED else "other numbers"
+        verdict, message = ("same", "") if numbers == expected else (other, str(numbers))
+    if not _left_alone(folder):
         verdict = "touched"
-    shutil.rmtree(folder)
-    return Verdict(seed, subject.name, f"{name}: {said}", verdict, message)
+    shutil.rmtree(place)
+    return Verdict(seed, subject.name, _named(damage), said, verdict, message[:_WIDE])
+
+
+def _named(damage: Damage) -> str:
+    return damage.__name__.replace("_", " ")
+
+
+def _left_alone(folder: Folder) -> bool:
+    """Whether files of the user's, and those to which links lead, are as they were."""
+    copy = folder.elsewhere.with_suffix(".copy")
+    if copy.exists() and copy.read_bytes() != folder.elsewhere.read_bytes():
+        return False
+    return all(_is_mine(folder.path / name) for name in MINE)
 
 
 def _is_mine(path: Path) -> bool:
     return path.is_file() and path.read_text() == "mine"
 
 
-def _is_as_it_was(elsewhere: Path) -> bool:
-    """Whether a file to which a link led was not written."""
-    if not elsewhere.exists():
-        return True
-    same = elsewhere.read_bytes() == elsewhere.with_suffix(".copy").read_bytes()
-    elsewhere.unlink()
-    return same
+def _said(found: Ended, *, forged: bool) -> tuple[str, str]:
+    """The verdict on how a use ended, and what it said; ``done``: it did not refuse."""
+    if (_TRACEBACK if forged else _FOREIGN).search(found.err):
+        return "foreign error", found.err[-_WIDE:]
+    if found.code == 0:
+        return "done", ""
+    *before, last = found.err.rstrip("\n").splitlines() or [""]
+    one = last.startswith(_ERROR) and not any(line.startswith(_ERROR) for line in before)
+    if not one or len(last) > _WIDE or found.code not in (1, 2, 3):
+        return "several lines", f"{found.code}: {found.err[-_WIDE:]}"
+    return "refused", last
 
 
-def _used(subject: Subject, folder: Path, expected: Any, *, may_differ: bool) -> tuple[str, str]:
-    try:
-        with _limit(), warnings.catch_warnings():
-            # rows that are lost are said
-            warnings.simplefilter("ignore", LostMetricsWarning)
-            found = subject.use(folder)
-    except FxTransportError as error:
-        several = "\n" in str(error) or len(str(error)) > 1200
-        return ("several lines" if several else "refused"), str(error)
-    except _Hang:
-        return "hang", ""
-    except Exception as error:  # noqa: BLE001 - any other one is what is looked for
-        return "foreign error", f"{type(error).__name__}: {error}"
-    return ("same", "") if found == expected or may_differ else ("other numbers", str(found))
+def main() -> None:
+    """Print the verdicts on some seeds, each a line of JSON."""
+    parser = argparse.ArgumentParser()
+    for name, default in (("first", 0), ("count", 100), ("workers", 1)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        seeds = range(given.first, given.first + given.count)
+        for verdict in run(Path(folder), seeds, given.workers):
+            print(json.dumps(asdict(verdict)), flush=True)  # noqa: T201 - what is read
+    sys.exit()
 
 
-def _truncated(draw: random.Random, path: Path, _: list[Path]) -> str:
-    kept = draw.randrange(max(path.stat().st_size, 1))
-    os.truncate(path, kept)
-    return f"{path.name} to {kept}"
-
-
-def _with_a_flipped_bit(draw: random.Random, path: Path, _: list[Path]) -> str:
-    content = bytearray(path.read_bytes())
-    place = draw.randrange(len(content))
-    content[place] ^= 1 << draw.randrange(8)
-    path.write_bytes(content)
-    return f"{path.name} at {place}"
-
-
-def _with_zeros(draw: random.Random, path: Path, _: list[Path]) -> str:
-    content = bytearray(path.read_bytes())
-    start = draw.randrange(len(content))
-    end = min(len(content), start + draw.choice([1, 16, 4096]))
-    content[start:end] = bytes(end - start)
-    path.write_bytes(content)
-    return f"{path.name} from {start} to {end}"
-
-
-def _with_more(draw: random.Random, path: Path, _: list[Path]) -> str:
-    with path.open("ab") as file:
-        file.write(draw.choice([b"\0", b"{}", b"\n[data]\n", b"\xff" * 64, b"1,2,3\n"]))
-    return path.name
-
-
-def _swapped(draw: random.Random, path: Path, files: list[Path]) -> str:
-    other = draw.choice(files)
-    one, two = path.read_bytes(), other.read_bytes()
-    path.write_bytes(two)
-    other.write_bytes(one)
-    return f"{path.name} and {other.name}"
-
-
-def _missing(_: random.Random, path: Path, __: list[Path]) -> str:
-    path.unlink()
-    return path.name
-
-
-def _of_another_kind(draw: random.Random, path: Path, _: list[Path]) -> str:
-    elsewhere = path.parent.parent / "elsewhere"
-    shutil.copyfile(path, elsewhere)
-    shutil.copyfile(path, elsewhere.with_suffix(".copy"))
-    path.unlink()
-    kind = draw.choice(["link", "broken link", "folder", "pipe"])
-    match kind:
-        case "link":
-            path.symlink_to(elsewhere)
-        case "broken link":
-            path.symlink_to("nowhere")
-        case "folder":
-            path.mkdir()
-        case _:
-            os.mkfifo(path)
-    return f"{path.name} is a {kind}"
-
-
-def _huge(_: random.Random, path: Path, __: list[Path]) -> str:
-    os.truncate(path, 2**40)
-    return path.name
-
-
-def _with_another_value(draw: random.Random, path: Path, files: list[Path]) -> str:
-    """Of JSON, anywhere; of text, a line."""
-    texts = [p for p in files if p.suffix in (".json", ".toml", ".csv", ".txt", ".py")]
-    path = draw.choice(texts)
-    if path.suffix == ".json":
-        found = json.loads(path.read_text())
-        said = _change(draw, found)
-        path.write_text(json.dumps(found))
-        return f"{path.name} {said}"
-    lines = path.read_text().splitlines()
-    place = draw.randrange(len(lines))
-    before = lines[place]
-    key, equals, _ = before.partition(" = ")
-    values = ["1", "2", "0.5", "true", "'x'", "[]", "{}", "1e300", "1" + "0" * 29, "nan"]
-    lines[place] = f"{key} = {draw.choice(values)}" if equals else draw.choice(["", "x", ",,,"])
-    if draw.random() < 0.2:
-        del lines[place]
-    path.write_text("\n".join(lines) + "\n")
-    return f"{path.name}, line {place + 1}: {before[:60]}"
-
-
-def _under_right_hash(draw: random.Random, path: Path, files: list[Path]) -> str:
-    """As someone does who knows how checkpoints are written; elsewhere as above."""
-    file = path.parent / CHECKPOINT
-    if not file.exists():
-        return _with_another_value(draw, path, files)
-    found = json.loads(file.read_text())
-    del found["sha256"]
-    said = _change(draw, found)
-    file.write_text(json.dumps({**found, "sha256": content_hash(found)}))
-    return said
-
-
-def _change(draw: random.Random, found: Any) -> str:
-    """Replace, remove or repeat a value somewhere inside lists and objects."""
-    place = ""
-    while True:
-        keys = list(found) if isinstance(found, dict) else range(len(found))
-        key = draw.choice(list(keys))
-        inner, place = found[key], f"{place}.{key}"
-        if not isinstance(inner, dict | list) or not inner or draw.random() < 0.1:
-            break
-        found = inner
-    if draw.random() < 0.2:
-        del found[key]
-        return f"{place} removed"
-    near = [inner + 1, inner * 2] if type(inner) in (int, float) else []
-    found[key] = draw.choice([*ODD, *near])
-    return f"{place} = {found[key]!r:.40}"
-
-
-MUTATIONS: tuple[Callable[[random.Random, Path, list[Path]], str], ...] = (
-    _truncated,
-    _with_a_flipped_bit,
-    _with_zeros,
-    _with_more,
-    _swapped,
-    _missing,
-    _of_another_kind,
-    _huge,
-    _with_another_value,
-    _with_another_value,
-    _with_another_value,
-    _under_right_hash,
-    _under_right_hash,
-)
+if __name__ == "__main__":
+    main()

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from fxtransport.data import ShuffledStream
 from fxtransport.data.streams import Batch
-from fxtransport.errors import UsageError
+from fxtransport.errors import CheckpointError, UsageError
+from fxtransport.files import file_hash
 from fxtransport.training import MultiLap, Observer, Parallel, Phase, Position, Sequential
 from fxtransport.training.cache import (
     HiddenSamples,
@@ -110,7 +111,8 @@ def test_a_resumed_phase_uses_its_file(tmp_path: Path) -> None:
     resumed = trainer_of(Sequential(1), tmp_path, program=program, observers=[calls], **options)
     assert resumed.restore().steps == 4
     resumed.fit(train_stream())
-    assert calls.counts == [0]
+    # a batch, by which the file is known to hold what the frozen parts return
+    assert calls.counts == [1]
     alone = trainer_of(Sequential(1), tmp_path / "alone", **options)
     alone.fit(train_stream())
     for name, value in alone.program.state_dict().items():
@@ -134,14 +136,40 @@ def test_damaged_hidden_states_are_computed_again(tmp_path: Path) -> None:
     expected = train_stream().samples.batch(range(22))[0] * 2
     assert torch.equal(hidden(train_stream()), expected)
     assert torch.equal(hidden(train_stream()), expected)
-    assert made == [8, 8, 6]
+    assert made == [8, 8, 6, 8]
     [path] = tmp_path.glob("hidden-*")
     path.write_bytes(path.read_bytes()[:-200] + bytes(200))
     assert torch.equal(hidden(train_stream()), expected)
-    assert len(made) == 6
+    assert len(made) == 7
     # samples of which the last is another
     assert not torch.equal(hidden(replace(train_stream(), samples=samples(22, seed=8))), expected)
     assert len(list(tmp_path.glob("hidden-*"))) == 1
+
+
+@pytest.mark.parametrize("change", ["name", "dtype", "shape", "rows", "targets"])
+def test_other_hidden_states_under_the_right_hash(change: str, tmp_path: Path) -> None:
+    def cache() -> None:
+        cache_hidden_states(train_stream(), lambda x: x * 2, [nn.Identity()], RunFolder(tmp_path))
+
+    cache()
+    [path] = tmp_path.glob("hidden-*")
+    tensors = load_file(path)
+    match change:
+        case "name":
+            tensors["x"] = tensors.pop("0")
+        case "dtype":
+            tensors["0"] = tensors["0"].to(torch.int64)
+        case "shape":
+            tensors["0"] = tensors["0"][..., None]
+        case "rows":
+            tensors = {name: tensor[1:].clone() for name, tensor in tensors.items()}
+        case _:
+            del tensors["targets"]
+    save_file(tensors, path)
+    name = f"{path.stem.rpartition('-')[0]}-{file_hash(path)[:16]}.safetensors"
+    path.rename(tmp_path / name)
+    with pytest.raises(CheckpointError, match=f"{name} does not hold what the frozen parts return"):
+        cache()
 
 
 @dataclass(frozen=True)
