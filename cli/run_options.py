@@ -9,6 +9,7 @@ import click
 from fxtransport.cli.common import debug_option, trust_option
 from fxtransport.cli.options import (
     help_all_option,
+    implied_values,
     key_options,
     name_set_options,
     option_values,
@@ -101,6 +102,7 @@ def start_run(
         options: What other options set.
     """
     from_options = option_values(context.command, options)
+    implied = implied_values(context.command, options)
     changes = merge_values(from_options, parse_assignments(assignments))
     if name is not None:
         changes["model.name"] = name
@@ -111,7 +113,7 @@ def start_run(
             run, config = resume, _resume(resume, changes, trust_files=trust_files)
         else:
             run = _new_folder(output)
-            config = _begin(file, changes, required, trust_files=trust_files)
+            config = _begin(file, implied, changes, required, trust_files=trust_files)
 
         from fxtransport.cli.training import run_training
 
@@ -119,10 +121,15 @@ def start_run(
 
 
 def _begin(
-    file: Path | None, changes: "Values", required: Sequence[str], *, trust_files: bool
+    file: Path | None,
+    implied: "Values",
+    changes: "Values",
+    required: Sequence[str],
+    *,
+    trust_files: bool,
 ) -> "Config":
     """The configuration of a new run."""
-    values = merge_values({} if file is None else read_config(file), changes)
+    values = merge_values(implied, {} if file is None else read_config(file), changes)
     if "model.name" not in values:
         raise click.UsageError("Missing argument 'MODEL', or model.name in the --config")
     for path in required:
@@ -141,6 +148,9 @@ def _resume(run: Path, changes: "Values", *, trust_files: bool) -> "Config":
     from fxtransport.runs.identity import read_run
 
     saved = read_run(run)
+    if changes.get("trainer.amp") == "auto" and saved.get("trainer.amp"):
+        # what it meant where the run began
+        changes = {**changes, "trainer.amp": saved["trainer.amp"]}
     config = saved.with_changes(_fix_names(changes), run)
     for path in MODELS:
         if config.get(path) is not None and path not in changes:

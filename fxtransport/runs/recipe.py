@@ -28,7 +28,7 @@ from fxtransport.program_options import configure_passes
 from fxtransport.randomness import seed_all
 from fxtransport.runs.config import Config
 from fxtransport.runs.keys.program import SET_ELSEWHERE, setting_keys
-from fxtransport.runs.settings import choose_device
+from fxtransport.runs.settings import choose_device, settle
 from fxtransport.submodule import Target
 from fxtransport.targets import compile_target, open_target
 from fxtransport.unit import Unit
@@ -141,6 +141,7 @@ def make_recipe(config: Config) -> Recipe:
     Raises:
         UsageError: there is no such model or data, or they do not fit together.
     """
+    config = settle(config)
     spec = resolve(config["model.name"])
     options = config.get("model.options") or {}
     # a factory in a file may need real tensors

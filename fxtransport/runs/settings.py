@@ -5,7 +5,7 @@ The names of the configuration meet those of :mod:`fxtransport.objectives` and
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -80,6 +80,14 @@ def make_settings(config: Config, parts: int) -> RunSettings:
 def choose_device(config: Config) -> str:
     """Where to train, as torch names it."""
     return config.get("trainer.device") or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def settle(config: Config) -> Config:
+    """The configuration with what the machine decides decided, for this and all later machines."""
+    if config.get("trainer.amp") != "auto":
+        return config
+    amp = "fp16" if choose_device(config).startswith("cuda") else "bf16"
+    return replace(config, values={**config.values, "trainer.amp": amp})
 
 
 def spread_evenly(values: Sequence[float], parts: int) -> tuple[float, ...]:

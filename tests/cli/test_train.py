@@ -440,3 +440,16 @@ def test_a_monitor_that_cannot_measure_fails_before_the_first_step(
     assert result.exit_code == 2, result.stderr
     assert "needs logits, and residual blocks" in result.stderr
     assert not (tmp_path / "run" / "metrics.csv").exists()
+
+
+def test_names_of_timm_and_what_they_mean(run: Command, tmp_path: Path) -> None:
+    names = ["--amp", "--clip-grad", "1", "--smoothing", "0.1", "--cutmix", "1.0", "-n", "1"]
+    folder = trained(run, tmp_path / "run", "--method", "e2e", *names)
+    config = read_run(folder)
+    assert config["trainer.amp"] == "bf16"
+    assert config["data.mixup"] == {"mixup_alpha": 0.0, "cutmix_alpha": 1.0}
+    assert run("train", "--resume", str(folder), "--trust-files", "--amp").exit_code == 0
+    other = ["--config", str(folder / "config.toml"), "--trust-files", "--mixup", "0.2"]
+    result = run("train", *other, "-o", str(tmp_path / "other"))
+    assert result.exit_code == 0, result.stderr
+    assert read_run(tmp_path / "other")["data.mixup"] == {"mixup_alpha": 0.2, "cutmix_alpha": 1.0}

@@ -3,7 +3,7 @@
 from typing import Any
 
 from fxtransport.input_size import InputSize
-from fxtransport.runs.keys.key import DefaultBy, Key, by_method
+from fxtransport.runs.keys.key import DefaultBy, Entry, Key, by_method
 
 
 def _size_text(size: Any) -> str:
@@ -17,7 +17,7 @@ KEYS = (
     Key(
         "model.input_size",
         str,
-        "--input-size/--image-size",
+        "--input-size/--image-size/--img-size",
         "The size of the input: N, HxW or C,H,W; the model's own by default.",
         metavar="SIZE",
         basic=True,
@@ -43,6 +43,10 @@ KEYS = (
         "model.options",
         dict,
         "--model-arg",
-        "An argument of the model's constructor, such as drop_path_rate=0.1.",
+        "An argument of the model's constructor, such as global_pool=max.",
+        entries={
+            "--drop": Entry("drop_rate", "The dropout of timm's model."),
+            "--drop-path": Entry("drop_path_rate", "The stochastic depth of timm's model."),
+        },
     ),
 )

@@ -123,7 +123,7 @@ KEYS = (
     Key(
         "objective.label_smoothing",
         float,
-        "--label-smoothing",
+        "--label-smoothing/--smoothing",
         "Label smoothing of L.",
         DefaultBy("objective.reverse", {False: by_method(0.1, 0.0)}),
         least=0,
