@@ -113,6 +113,8 @@ class Fit:
         self._watch = SignalWatch()
         self._compilation = Compilation()
         self._announced: set[int] = set()
+        self._earlier = 0.0
+        self._began = time.perf_counter()
 
     def run(self) -> FitReport:
         """Train to the end.
@@ -146,6 +148,7 @@ class Fit:
             with fork_rng(0):
                 self._engine.guide.prepare(self._train, self._stop_if_signaled)
         restored = self._saver.begin()
+        self._earlier, self._began = self._state.elapsed, time.perf_counter()
         steps, before = len(self._train), self._state.steps_per_epoch
         if before not in (None, steps):
             raise CheckpointError(
@@ -251,6 +254,7 @@ class Fit:
             peak_memory=peak,
             measured=self._measure(),
             compilation=clock.compilation,
+            elapsed=self._elapsed(),
         )
         for observer in self._observers:
             observer.on_epoch(report)
@@ -310,7 +314,12 @@ class Fit:
             load_weights(program, present, Path("memory"))
         return found[0] if found else None
 
+    def _elapsed(self) -> float:
+        """Seconds since the run began, without those between two processes."""
+        return self._earlier + time.perf_counter() - self._began
+
     def _save(self) -> None:
+        self._state.elapsed = self._elapsed()
         self._saver.save()
         if self._saver.folder is not None:
             for observer in self._observers:

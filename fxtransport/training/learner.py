@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from fxtransport.objectives import Loss, MultiplierState, Objective
+from fxtransport.objectives.objective import logits_of
 from fxtransport.program import Part, PartOutput
 from fxtransport.training.compiling import Compiled
 from fxtransport.training.optimizers import create_optimizer, create_scheduler
@@ -130,8 +131,10 @@ def compile_part(part: Part, settings: TrainerSettings) -> Callable[..., PartOut
     return Compiled(part, f"part_{part.index}", settings.compile)
 
 
-def compile_loss(part: Part, settings: TrainerSettings) -> Callable[..., tuple[Any, Loss]]:
-    """The forward of a part and its loss, compiled as one graph if the settings ask for it."""
+def compile_loss(
+    part: Part, settings: TrainerSettings
+) -> Callable[..., tuple[Any, Loss, torch.Tensor]]:
+    """The forward of a part, its loss and its accuracy, compiled as one graph if asked for."""
 
     def minimize(
         objective: Objective,
@@ -139,15 +142,28 @@ def compile_loss(part: Part, settings: TrainerSettings) -> Callable[..., tuple[A
         targets: torch.Tensor,
         state: MultiplierState | None,
         advance: bool,
-    ) -> tuple[Any, Loss]:
+    ) -> tuple[Any, Loss, torch.Tensor]:
         with autocast(targets.device, settings.amp):
             output = part(hidden, measure=objective.cost)
             loss = objective(output, targets, state, advance=advance)
-        return None if part.is_last else output.hidden, loss
+        accuracy = batch_accuracy(logits_of(output.logits), targets)
+        return None if part.is_last else output.hidden, loss, accuracy
 
     if settings.compile is None:
         return minimize
     return Compiled(minimize, f"part_{part.index}_with_loss", settings.compile)
+
+
+def batch_accuracy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """The share of samples whose largest logit is that of their class, 0-d, without a graph.
+
+    Args:
+        logits: B×C, or B×C×positions.
+        targets: Class indices of the shape of the logits without C; or probabilities of the shape
+            of the logits, of which the largest is that of the class.
+    """
+    classes = targets.argmax(1) if targets.is_floating_point() else targets
+    return (logits.detach().argmax(1) == classes).float().mean()
 
 
 def graphs_of(run: Callable[..., Any]) -> int:

@@ -25,6 +25,8 @@ class Progress:
     finished: bool
     averaged: bool
     """Whether there is a moving average of the weights."""
+    elapsed: float = 0.0
+    """Seconds of training and validation; 0 in a run of an earlier version."""
 
 
 def read_progress(state: Any) -> Progress:
@@ -49,6 +51,7 @@ def read_progress(state: Any) -> Progress:
             test=None if test is None else _exit(test),
             finished=finished,
             averaged=state["ema"] is not None,
+            elapsed=float(state.get("elapsed", 0.0)),
         )
     except (KeyError, TypeError, ValueError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
@@ -108,8 +111,11 @@ def _record(kind: type[Record], found: Any) -> Record:
     if not isinstance(found, Mapping):
         raise TypeError(f"{kind.__name__} is of another kind")
     for field in fields(kind):
+        if field.default is None and found.get(field.name) is None:
+            # of an earlier version
+            continue
         value = found[field.name]
-        if field.type is float and type(value) is not float:
+        if field.type in (float, float | None) and type(value) is not float:
             raise TypeError(f"{field.name} is {value!r:.40}, not a number")
         if field.type is int:
             _whole(value)

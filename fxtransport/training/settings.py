@@ -100,6 +100,8 @@ class TrainerSettings:
     check makes wait. On the CPU each loss is checked before its step."""
     tensorboard: bool = False
     """Write the metrics for TensorBoard too."""
+    wandb: bool = False
+    """Write the metrics for Weights & Biases too, offline."""
 
     def __post_init__(self) -> None:
         if self.amp not in (None, *AMP_DTYPES):

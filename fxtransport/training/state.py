@@ -76,6 +76,8 @@ class RunState:
         """The exits at the last validation."""
         self.test: Exit | None = None
         self.finished = False
+        self.elapsed = 0.0
+        """Seconds of training and validation, at the last checkpoint."""
         self.regularizer: nn.Module | None = None
         """What learns beside the program: projections of a regularizer."""
 
@@ -119,6 +121,7 @@ class RunState:
             "exits": [asdict(exit) for exit in self.exits],
             "test": self.test and asdict(self.test),
             "finished": self.finished,
+            "elapsed": self.elapsed,
             **({} if self.regularizer is None else {"regularizer": self.regularizer.state_dict()}),
         }
 
@@ -143,6 +146,7 @@ class RunState:
         self.best.record = progress.best
         self.position, self.steps_per_epoch = progress.position, progress.steps_per_epoch
         self.exits, self.test, self.finished = progress.exits, progress.test, progress.finished
+        self.elapsed = progress.elapsed
 
     def _load(self, state: dict[str, Any]) -> None:
         load_state(self.program, state["program"], Path(CHECKPOINT))

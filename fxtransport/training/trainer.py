@@ -30,6 +30,7 @@ from fxtransport.training.settings import OptimizerSettings, TrainerSettings
 from fxtransport.training.state import RunState, describe_run
 from fxtransport.training.steps import LossError
 from fxtransport.training.transfer import Guide, Transfer
+from fxtransport.training.weights_and_biases import WeightsAndBiases
 
 
 class Trainer:
@@ -97,7 +98,7 @@ class Trainer:
         device = move_program(program, objective, settings, offload=settings.offload is not None)
         folder = None if run is None else RunFolder(run)
         self._monitors = monitors
-        self._observers = [*_writers(folder, settings, transfer, monitors), *observers]
+        self._observers = [*_writers(folder, settings, transfer, monitors, about), *observers]
         guide = _new_guide(device, settings, transfer)
         learners = _new_learners(program, schedule, optimizer, settings, device, guide)
         for learner in learners.values():
@@ -300,9 +301,11 @@ def _writers(
     settings: TrainerSettings,
     transfer: Transfer | None,
     monitors: Sequence[Monitor],
+    about: Mapping[str, Any] | None,
 ) -> list[Observer]:
-    if folder is None and settings.tensorboard:
-        raise UsageError("TensorBoard needs a run folder to write into; give run=…")
+    if folder is None and (settings.tensorboard or settings.wandb):
+        name = "TensorBoard" if settings.tensorboard else "Weights & Biases"
+        raise UsageError(f"{name} needs a run folder to write into; give run=…")
     if folder is None and settings.keep_checkpoints is not None:
         raise UsageError("keep_checkpoints needs a run folder to keep weights in; give run=…")
     if folder is None:
@@ -310,4 +313,8 @@ def _writers(
     penalties = () if transfer is None else tuple(transfer.regularizer.terms)
     measured = [column for monitor in monitors for column in monitor.columns]
     writers: list[Observer] = [MetricsFile(folder.path, (*penalties, *measured))]
-    return [*writers, TensorBoard(folder.path)] if settings.tensorboard else writers
+    writers += [TensorBoard(folder.path)] if settings.tensorboard else []
+    if settings.wandb:
+        config = (about or {}).get("config") or {}
+        writers.append(WeightsAndBiases(folder.path, config))
+    return writers

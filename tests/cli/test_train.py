@@ -146,7 +146,7 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 
 
 LONG = ["--method", "trgl", "--modules", "2", "--epochs", "16", "--batch-size", "20"]
-TIMES = ("samples_per_second", "peak_memory")
+TIMES = ("samples_per_second", "peak_memory", "elapsed")
 
 
 def measured(run: Path) -> list[dict[str, str]]:

@@ -125,4 +125,12 @@ KEYS = (
         False,
         may_change=always,
     ),
+    Key(
+        "trainer.wandb",
+        bool,
+        "--wandb",
+        "Write the metrics for Weights & Biases too, offline.",
+        False,
+        may_change=always,
+    ),
 )
