@@ -169,7 +169,7 @@ def _check_trusted(name: str, source: str, *, trust_files: bool) -> None:
 def _fix_names(values: "Values") -> dict[str, Any]:
     """The same values with names and paths that mean the same in every folder."""
     found = dict(values)
-    for path in ("data.root", "data.name", "transfer.teacher"):
+    for path in ("data.root", "data.name", "model.initial_checkpoint", "transfer.teacher"):
         if found.get(path) and Path(found[path]).exists():
             found[path] = str(Path(found[path]).absolute())
     if "transfer.cache" in found:

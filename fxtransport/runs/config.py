@@ -316,6 +316,11 @@ def _check_together(given: Values, found: Values) -> None:
 
 def _check_transfer(found: Values) -> None:
     """Check that there is a teacher where one is needed."""
+    if found["transfer.start"] and found.get("model.initial_checkpoint"):
+        raise UsageError(
+            "transfer.start and model.initial_checkpoint both say with which weights to begin: "
+            "leave one of the two out"
+        )
     if "transfer.teacher" in found:
         return
     if found["transfer.start"]:

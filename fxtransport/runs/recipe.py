@@ -1,9 +1,10 @@
 """The model, the data and the program of a run, built from its configuration."""
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -29,6 +30,7 @@ from fxtransport.randomness import seed_all
 from fxtransport.runs.config import Config
 from fxtransport.runs.keys.program import SET_ELSEWHERE, setting_keys
 from fxtransport.runs.settings import choose_device, settle
+from fxtransport.runs.starting import start_from
 from fxtransport.submodule import Target
 from fxtransport.targets import compile_target, open_target
 from fxtransport.unit import Unit
@@ -53,12 +55,15 @@ class Recipe:
     shape: tuple[int, ...]
     data: Splits
 
-    def program(self, *, new: bool = True) -> Program:
+    def program(
+        self, *, new: bool = True, tell: Callable[[str], object] = lambda _: None
+    ) -> Program:
         """Build the model, and compile it.
 
         Args:
             new: For a new run: weights are fetched or initialized as the configuration says, and
                 numbers are compared with the model's. Otherwise weights are about to be loaded.
+            tell: Is told in words which weights came from ``model.initial_checkpoint``.
 
         Raises:
             FxTransportError: the model cannot be built, compiled or cut, or its logits are not
@@ -69,6 +74,9 @@ class Recipe:
         target = self.target(pretrained=new and config["model.pretrained"])
         if new and config.get("model.init"):
             nets.initialize(target.model, config["model.init"], config["model.gain"])
+        if new and config.get("model.initial_checkpoint"):
+            source = Path(config["model.initial_checkpoint"])
+            tell(start_from(target.model, source, self.data.num_classes))
         with _report_failures():
             settings = self.settings(target)
             passes = compile_passes(**settings, verify=new and config["program.verify"])

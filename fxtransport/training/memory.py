@@ -20,6 +20,7 @@ from fxtransport.objectives import Objective
 from fxtransport.peaks import Held, MemoryLog
 from fxtransport.program import Part, Program
 from fxtransport.replay import replayed
+from fxtransport.training.freezing import freeze
 from fxtransport.training.frozen import FrozenParts
 from fxtransport.training.learner import Learner
 from fxtransport.training.schedules import Phase, Schedule
@@ -116,6 +117,7 @@ class _Rehearsal:
     ) -> None:
         self._fakes = fakes
         self._program = program
+        freeze(program, settings.freeze)
         self._objective = objective
         self._optimizer = optimizer
         self._settings = settings

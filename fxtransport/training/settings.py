@@ -1,7 +1,7 @@
 """How programs are trained: the optimizer, and settings that are not part of the method."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,6 +70,9 @@ class TrainerSettings:
     again: less memory, more time, and the same numbers. See :class:`fxtransport.program.Part`."""
     grad_clip: float | None = None
     """The largest 2-norm of a part's gradient; larger ones are scaled down to it."""
+    freeze: Sequence[str] = ()
+    """Patterns of the names of parameters and modules that do not train; see
+    :func:`fxtransport.training.freezing.freeze`."""
     accumulate: int = 1
     """The number of pieces that a batch is trained in, one after the other, to save memory.
     Their gradients add up to that of the batch, but batch norm sees the pieces."""

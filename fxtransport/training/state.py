@@ -175,7 +175,11 @@ def describe_run(
         "objective": re.sub(r" at 0x[0-9a-fA-F]+", "", repr(objective)),
         "schedule": repr(schedule),
         "optimizer": asdict(optimizer),
-        "settings": {name: getattr(settings, name) for name in _NUMBERS},
+        "settings": {
+            **{name: getattr(settings, name) for name in _NUMBERS},
+            # earlier versions did not have it
+            **({"freeze": list(settings.freeze)} if settings.freeze else {}),
+        },
         # each by a name of its own, so that an error names the one that differs
         **dict.fromkeys(("regularizer", "teacher", "teacher_cache")),
         **({} if transfer is None else transfer.describe()),

@@ -17,6 +17,7 @@ from fxtransport.training.checks import check_cost, check_trainable
 from fxtransport.training.devices import move_program
 from fxtransport.training.engine import Engine
 from fxtransport.training.fit import Fit
+from fxtransport.training.freezing import freeze
 from fxtransport.training.learner import Learner
 from fxtransport.training.meter import Meter
 from fxtransport.training.metrics import MetricsFile, TensorBoard
@@ -53,7 +54,8 @@ class Trainer:
             the checkpoint says that is restored.
 
     Raises:
-        UsageError: parts share parameters, or one has no head or nothing to train; the
+        UsageError: parts share parameters, or one has no head or nothing to train; a pattern of
+            ``freeze`` matches nothing; the
             objective has too few τ, or costs of projection blocks that the program cannot have;
             timm refuses the optimizer or the scheduler; ``cache_hidden`` is set and a teacher
             needs images; or ``offload`` is set and all parts train at once, or there is no folder
@@ -91,6 +93,7 @@ class Trainer:
         optimizer, settings = optimizer or OptimizerSettings(), settings or TrainerSettings()
         parts = schedule.parts_of(program)
         phases = schedule.phases(len(parts))
+        held = freeze(program, settings.freeze)
         check_trainable(parts, phases)
         check_cost(program, objective)
         if settings.offload is not None:
@@ -110,7 +113,7 @@ class Trainer:
         if settings.offload is not None:
             place = choose_place(settings, device, folder)
             offload = Offload(device, place, parts, learners)
-        self._engine = Engine(state, parts, phases, settings, guide, offload)
+        self._engine = Engine(state, parts, phases, settings, guide, offload, held)
         description = describe_run(program, objective, schedule, optimizer, settings, transfer)
         self._saver = Saver(folder, state, description, phases, settings.keep_checkpoints, about)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from fxtransport.runs.identity import read_run
 from fxtransport.training.monitors import DegenerateFeaturesWarning
@@ -453,3 +454,20 @@ def test_names_of_timm_and_what_they_mean(run: Command, tmp_path: Path) -> None:
     result = run("train", *other, "-o", str(tmp_path / "other"))
     assert result.exit_code == 0, result.stderr
     assert read_run(tmp_path / "other")["data.mixup"] == {"mixup_alpha": 0.2, "cutmix_alpha": 1.0}
+
+
+def test_a_run_begins_with_another_and_trains_its_head(run: Command, tmp_path: Path) -> None:
+    first = trained(run, tmp_path / "first", "--epochs", "1", "--method", "e2e")
+    start = ["--initial-checkpoint", str(first), "--freeze", "stem", "--freeze", "blocks.*"]
+    arguments = [write_net(tmp_path), *SMALL, "--method", "e2e", "--epochs", "2", *start]
+    result = run("train", *arguments, "-o", str(tmp_path / "second"))
+    assert result.exit_code == 0, result.stderr
+    assert "begins with 32 of 32 tensors from " in result.stderr
+    [best] = first.glob("best-*.safetensors")
+    before, after = load_file(best), last_weights(tmp_path / "second")
+    changed = {n for n in before if not torch.equal(before[n], after[f"program.{n}"])}
+    assert changed == {"head.weight", "head.bias"}
+    resumed = run("train", "--resume", str(tmp_path / "second"), "--trust-files")
+    assert resumed.exit_code == 0, resumed.stderr
+    both = run("train", *arguments, "-o", str(tmp_path / "third"), "--set", "transfer.start=true")
+    assert "--initial-checkpoint both say with which weights to begin" in both.stderr

@@ -15,6 +15,15 @@ KEYS = (
     Key("model.name", str, "", "The model."),
     Key("model.pretrained", bool, "--pretrained", "Fetch pretrained weights.", False, basic=True),
     Key(
+        "model.initial_checkpoint",
+        str,
+        "--initial-checkpoint",
+        "Begin with the weights in this file, of timm's formats or safetensors, or of another run; "
+        "a head for another number of classes stays as it is.",
+        metavar="FILE",
+        basic=True,
+    ),
+    Key(
         "model.input_size",
         str,
         "--input-size/--image-size/--img-size",

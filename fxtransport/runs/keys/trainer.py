@@ -59,6 +59,13 @@ KEYS = (
         "--grad-clip/--clip-grad",
         "The largest norm of a part's gradient.",
     ),
+    Key(
+        "trainer.freeze",
+        list,
+        "--freeze",
+        "Do not train parameters and modules of this name, such as 'layer*'; may be repeated.",
+        metavar="PATTERN",
+    ),
     Key("trainer.accumulate", int, "--accumulate", "Train each batch in N pieces.", 1, least=1),
     Key("trainer.ema", float, "--ema", "The decay of a moving average of the weights."),
     Key("trainer.ema_warmup", bool, "--ema-warmup", "Begin with a smaller decay.", False),
