@@ -16,6 +16,7 @@ from fxtransport.cli.options import (
 )
 from fxtransport.runs.config import (
     CONFIG,
+    LENGTHS,
     complete_config,
     merge_values,
     parse_assignments,
@@ -129,7 +130,11 @@ def _begin(
     trust_files: bool,
 ) -> "Config":
     """The configuration of a new run."""
-    values = merge_values(implied, {} if file is None else read_config(file), changes)
+    values = merge_values(implied, {} if file is None else read_config(file))
+    if not changes.keys().isdisjoint(LENGTHS):
+        # one of them takes the place of that in the file
+        values = {path: value for path, value in values.items() if path not in LENGTHS}
+    values = merge_values(values, changes)
     if "model.name" not in values:
         raise click.UsageError("Missing argument 'MODEL', or model.name in the --config")
     for path in required:

@@ -38,6 +38,8 @@ def show(
             f"[bold]part {best.exit.part}[/] after {plural(best.epoch, 'epoch')}: "
             f"{best.exit.accuracy:.2%} of {best.exit.samples} validation samples",
         )
+    if report.stopped:
+        lines.add_row("stopped", f"early, after {plural(report.position.epochs, 'epoch')}")
     if report.test is not None:
         lines.add_row(
             "test",

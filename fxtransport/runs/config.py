@@ -46,6 +46,9 @@ RENAMED = {
 }
 """Keys of earlier versions, and what replaces them."""
 
+LENGTHS = ("schedule.epochs", "schedule.steps", "schedule.images")
+"""The keys that say how long a run trains."""
+
 Values = Mapping[str, Any]
 """What was set, by path."""
 
@@ -118,6 +121,7 @@ def complete_config(values: Values) -> Config:
         if value is not None and value != {}:
             found[path] = value
     _check_together(checked, found)
+    _check_length(checked, found)
     _check_transfer(found)
     if not found.get("transfer.regularizer"):
         kept = ONLY_START if found.get("transfer.start") else ()
@@ -312,6 +316,18 @@ def _check_together(given: Values, found: Values) -> None:
         )
     if found["program.blockwise"] and found.get("program.cuts"):
         raise UsageError("program.blockwise and program.cuts are mutually exclusive")
+
+
+def _check_length(given: Values, found: Values) -> None:
+    """Check that it is said once how long a run trains."""
+    lengths = [p for p in LENGTHS if p in given]
+    if len(lengths) > 1:
+        raise UsageError(f"{' and '.join(lengths)} all say how long to train: give one of them")
+    if found.get("program.fit") and "schedule.steps" in given:
+        raise UsageError(
+            "program.fit may choose the batch size, on which the epochs for schedule.steps depend: "
+            "give schedule.epochs or schedule.images"
+        )
 
 
 def _check_transfer(found: Values) -> None:

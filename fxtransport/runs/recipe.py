@@ -28,6 +28,7 @@ from fxtransport.program import Program
 from fxtransport.program_options import configure_passes
 from fxtransport.randomness import seed_all
 from fxtransport.runs.config import Config
+from fxtransport.runs.counting import settle_data
 from fxtransport.runs.keys.program import SET_ELSEWHERE, setting_keys
 from fxtransport.runs.settings import choose_device, settle
 from fxtransport.runs.starting import start_from
@@ -162,6 +163,7 @@ def make_recipe(config: Config) -> Recipe:
     assert probe.origin is not None
     shape = tuple(probe.example.tensors[0].shape[1:])
     data = _load_data(config, shape, _normalization(config, probe.model))
+    config = settle_data(config, data)
     classes = {"num_classes": data.num_classes} if takes_argument(spec, "num_classes") else {}
     return Recipe(config, Origin(spec.canonical, {**classes, **probe.origin.options}), shape, data)
 

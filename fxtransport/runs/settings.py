@@ -12,6 +12,7 @@ import torch
 
 from fxtransport.errors import UsageError
 from fxtransport.objectives import (
+    Classification,
     CrossEntropy,
     FixedMultiplier,
     LapMultipliers,
@@ -23,6 +24,7 @@ from fxtransport.objectives import (
     TauMultipliers,
     TransportCost,
     TrglMultipliers,
+    WeightedCrossEntropy,
 )
 from fxtransport.objectives.neurons import parse_pool
 from fxtransport.residue import Measure
@@ -105,9 +107,7 @@ def spread_evenly(values: Sequence[float], parts: int) -> tuple[float, ...]:
 
 
 def _objective(found: dict[str, Any], parts: int) -> Objective:
-    classification = (
-        ReverseCrossEntropy() if found["reverse"] else CrossEntropy(found["label_smoothing"])
-    )
+    classification = _classification(found)
     if "p" not in found:
         return Objective(classification, TransportCost(), NoMultiplier())
     blocks = TransportCost(
@@ -118,6 +118,15 @@ def _objective(found: dict[str, Any], parts: int) -> Objective:
         pool = parse_pool(found["projection_pool"])
         cost = ProjectionCost(found["projections"], blocks, pool)
     return Objective(classification, cost, _multipliers(found, parts))
+
+
+def _classification(found: dict[str, Any]) -> Classification:
+    if found["reverse"]:
+        return ReverseCrossEntropy()
+    if "class_weights" not in found:
+        return CrossEntropy(found["label_smoothing"])
+    weights = [float(number) for number in found["class_weights"].split(",")]
+    return WeightedCrossEntropy(weights, found["label_smoothing"])
 
 
 def _multipliers(found: dict[str, Any], parts: int) -> Multipliers:

@@ -99,6 +99,11 @@ class Fit:
         if not len(train):
             raise UsageError("there is nothing to train on: an epoch has no batches")
         self._cacheable = check_cacheable(train) if engine.settings.cache_hidden else None
+        if engine.settings.patience is not None and validation is None:
+            raise UsageError(
+                "patience waits for a better exit on the validation split, and there is none: hold "
+                "out validation=0.1, or train without patience"
+            )
         if self._cacheable and saver.folder is None:
             raise UsageError("cache_hidden needs a run folder to keep hidden states in; give run=…")
         self._engine = engine
@@ -136,11 +141,28 @@ class Fit:
     def _run(self) -> FitReport:
         try:
             self._begin()
-            while self._state.position.phase < len(self._engine.phases):
+            while self._goes_on:
                 self._run_phase()
             return self._finish()
         except _SignalReceivedError:
             raise self._interrupted() from None
+
+    @property
+    def _goes_on(self) -> bool:
+        """Whether there is another epoch to train."""
+        return self._state.position.phase < len(self._engine.phases) and not self._is_stalled
+
+    @property
+    def _is_stalled(self) -> bool:
+        """Whether no exit became better for as many epochs as the settings wait."""
+        position, best, wait = (
+            self._state.position,
+            self._state.best.record,
+            self._settings.patience,
+        )
+        if wait is None or best is None or position.batch:
+            return False
+        return position.epochs - best.epoch >= wait
 
     def _begin(self) -> None:
         if self._engine.guide is not None:
@@ -159,7 +181,9 @@ class Fit:
         self._saver.check_data(describe_data(self._train, self._validation, self._test))
         if not restored and self._settings.seed is not None:
             seed_all(self._settings.seed)
-        plan = Plan(self._engine.phases, len(self._train), self._state.position)
+        plan = Plan(
+            self._engine.phases, len(self._train), self._state.position, self._state.finished
+        )
         for observer in self._observers:
             observer.on_start(plan)
         if not restored:
@@ -174,7 +198,7 @@ class Fit:
         hidden = self._hidden()
         if self._state.device.type == "cpu":
             trim_memory()
-        while self._state.position.phase == number:
+        while self._state.position.phase == number and self._goes_on:
             self._run_epoch(self._train if hidden is None else hidden, is_hidden=hidden is not None)
 
     def _hidden(self) -> Epochs | None:
@@ -290,9 +314,15 @@ class Fit:
         if not state.finished:
             state.test = self._evaluate_test()
             state.finished = True
+            state.stopped = state.position.phase < len(self._engine.phases)
             self._save()
         report = FitReport(
-            state.position, state.exits, state.best.record, state.test, self._compilation
+            state.position,
+            state.exits,
+            state.best.record,
+            state.test,
+            self._compilation,
+            state.stopped,
         )
         if self._saver.folder is not None:
             self._saver.folder.write_json(RESULTS, asdict(report))

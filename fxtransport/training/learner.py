@@ -1,6 +1,6 @@
 """What trains one part: its optimizer, learning rate schedule and gradient scaler."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -26,6 +26,7 @@ class Learner:
         settings: How it runs.
         device: Where it is.
         extra: What else trains with it: projections of a regularizer.
+        scales: What the learning rate of each parameter is multiplied by, by name.
 
     Raises:
         UsageError: timm refuses the optimizer or the learning rate schedule.
@@ -39,13 +40,14 @@ class Learner:
         settings: TrainerSettings,
         device: torch.device,
         extra: Sequence[nn.Parameter] = (),
+        scales: Mapping[str, float] | None = None,
     ) -> None:
         self.part = part
         if settings.checkpoint_activations:
             part.checkpoint_activations = True
         self.run = compile_part(part, settings)
         self.minimize = compile_loss(part, settings)
-        self.optimizer = create_optimizer(part, optimizer)
+        self.optimizer = create_optimizer(part, optimizer, scales)
         self.extra = tuple(extra)
         if extra:
             # timm's schedules begin with the rate of each group
@@ -66,8 +68,8 @@ class Learner:
 
     @property
     def lr(self) -> float:
-        """The present learning rate of the first parameter group."""
-        return float(self.optimizer.param_groups[0]["lr"])
+        """The present learning rate; where layers have their own, that of the last ones."""
+        return max(float(group["lr"]) for group in self.optimizer.param_groups)
 
     def step(self) -> None:
         """Clip the gradients, make a step, and free the gradients."""

@@ -22,6 +22,7 @@ from fxtransport.program import Part, Program
 from fxtransport.replay import replayed
 from fxtransport.training.freezing import freeze
 from fxtransport.training.frozen import FrozenParts
+from fxtransport.training.layer_decay import layer_scales
 from fxtransport.training.learner import Learner
 from fxtransport.training.schedules import Phase, Schedule
 from fxtransport.training.settings import OptimizerSettings, TrainerSettings
@@ -159,6 +160,7 @@ class _Rehearsal:
                 settings,
                 device,
                 [] if self._guide is None else self._guide.regularizer.learned(parts[k]),
+                layer_scales(self._program, self._optimizer),
             )
             for k in {*phase.parts, *kept}
         }

@@ -141,6 +141,8 @@ class Plan:
     steps_per_epoch: int
     position: Position
     """Where it begins: not at 0 when a run is resumed."""
+    finished: bool = False
+    """Whether the run was finished before, and nothing is left to do."""
 
     @property
     def epochs(self) -> int:
@@ -166,6 +168,8 @@ class FitReport:
     """The best exit, with its weights, on the test split; None without a test split."""
     compilation: Compilation = field(default_factory=Compilation, compare=False)
     """What was compiled in this call of ``fit``; two runs that are equal differ in its time."""
+    stopped: bool = False
+    """Whether it ended before the last epoch, as nothing became better."""
 
 
 class Observer:

@@ -93,6 +93,9 @@ class TrainerSettings:
     offload_to: str | None = None
     """``cpu`` or ``disk``: where they are moved; None: to the CPU's memory, and where that is
     the device, into a file in the run's folder."""
+    patience: int | None = None
+    """End the run after this many epochs without a better exit on the validation split; where all
+    parts train at once. Learning rate schedules are planned for all epochs."""
     checkpoint_minutes: float | None = None
     """Also save within epochs, this many minutes after the last checkpoint."""
     keep_checkpoints: int | None = None
@@ -112,10 +115,10 @@ class TrainerSettings:
         for name in ("accumulate", "check_every"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.keep_checkpoints is not None and self.keep_checkpoints < 1:
-            raise UsageError(
-                f"keep_checkpoints is {self.keep_checkpoints}; it must be at least 1 epoch"
-            )
+        for name in ("keep_checkpoints", "patience"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"{name} is {value}; it must be at least 1 epoch")
         for name in ("grad_clip", "checkpoint_minutes"):
             value = getattr(self, name)
             if value is not None and not value > 0:

@@ -18,6 +18,7 @@ from fxtransport.training.devices import move_program
 from fxtransport.training.engine import Engine
 from fxtransport.training.fit import Fit
 from fxtransport.training.freezing import freeze
+from fxtransport.training.layer_decay import layer_scales
 from fxtransport.training.learner import Learner
 from fxtransport.training.meter import Meter
 from fxtransport.training.metrics import MetricsFile, TensorBoard
@@ -93,6 +94,11 @@ class Trainer:
         optimizer, settings = optimizer or OptimizerSettings(), settings or TrainerSettings()
         parts = schedule.parts_of(program)
         phases = schedule.phases(len(parts))
+        if settings.patience is not None and len(phases) > 1:
+            raise UsageError(
+                "patience ends a run in which all parts train at once; where they train in turn, "
+                "each trains to its end: train without patience"
+            )
         held = freeze(program, settings.freeze)
         check_trainable(parts, phases)
         check_cost(program, objective)
@@ -257,6 +263,7 @@ def _new_learners(
             "checkpoint_activations computes residual blocks again, and what is trained has none "
             "that can be, beside those that the model checkpoints itself; train without it"
         )
+    scales = layer_scales(program, optimizer)
     return {
         k: Learner(
             parts[k],
@@ -265,6 +272,7 @@ def _new_learners(
             settings,
             device,
             [] if guide is None else guide.regularizer.learned(parts[k]),
+            scales,
         )
         for k in trained
     }

@@ -471,3 +471,21 @@ def test_a_run_begins_with_another_and_trains_its_head(run: Command, tmp_path: P
     assert resumed.exit_code == 0, resumed.stderr
     both = run("train", *arguments, "-o", str(tmp_path / "third"), "--set", "transfer.start=true")
     assert "--initial-checkpoint both say with which weights to begin" in both.stderr
+
+
+def test_rare_classes_early_ends_and_steps(run: Command, tmp_path: Path) -> None:
+    rare = ["--class-weights", "balanced", "--sampler", "balanced", "--patience", "1", "--lr", "0"]
+    folder = trained(run, tmp_path / "run", "--method", "e2e", "--steps", "36", *rare)
+    config = read_run(folder)
+    assert config["schedule.epochs"] == 9
+    assert config["objective.class_weights"].count(",") == 9
+    results = json.loads((folder / "results.json").read_text())
+    assert results["stopped"]
+    assert results["position"]["epochs"] == results["best"]["epoch"] + 1
+    resumed = run("train", "--resume", str(folder), "--trust-files")
+    assert resumed.exit_code == 0, resumed.stderr
+    assert "the run is finished" in resumed.stderr
+    assert f"stopped    early, after {results['position']['epochs']} epochs" in resumed.stdout
+    again = ["--config", str(folder / "config.toml"), "--trust-files", "--images", "100"]
+    assert run("train", *again, "-o", str(tmp_path / "again")).exit_code == 0
+    assert read_run(tmp_path / "again")["schedule.epochs"] == 1

@@ -79,6 +79,13 @@ KEYS = (
         False,
         may_change=always,
     ),
+    Key(
+        "data.sampler",
+        str,
+        "--sampler",
+        "balanced: draw training samples so that each class comes equally often on average.",
+        choices=("balanced",),
+    ),
     Key("data.drop_last", bool, "--drop-last", "Drop the last batch if it is smaller.", False),
     Key(
         "data.num_workers",

@@ -37,6 +37,12 @@ KEYS = (
         dict,
         "--opt-arg",
         "Another argument for timm.optim, such as nesterov=true.",
+        entries={
+            "--layer-decay": Entry(
+                "layer_decay",
+                "The learning rate of each layer of timm's model over the next one's.",
+            ),
+        },
     ),
     Key(
         "optimizer.scheduler",
