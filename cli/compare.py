@@ -177,7 +177,7 @@ def _check_options(b: str | None, *, along: bool, picture: Path | None) -> None:
     if along and picture is not None:
         raise click.UsageError("--along and --picture exclude one another; give one")
     if picture is not None:
-        from fxtransport.report.detection_pictures import require_matplotlib
+        from fxtransport.report.pictures import require_matplotlib
 
         require_matplotlib()
 

@@ -132,8 +132,9 @@ def evaluate(
         evaluate_over_seeds,
         images_to_split,
     )
-    from fxtransport.report.detection_pictures import draw, require_matplotlib
+    from fxtransport.report.detection_pictures import draw
     from fxtransport.report.detection_table import show_evaluation
+    from fxtransport.report.pictures import require_matplotlib
 
     chosen = attack_settings(attacks, epsilon)
     parse_others(others)

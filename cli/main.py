@@ -16,6 +16,7 @@ from fxtransport.errors import FxTransportError
 
 COMMANDS = {
     "compare": "Compare two networks layer by layer, or a run with its beginning.",
+    "curves": "Show how runs went, in one table and one picture.",
     "detect": "Detect attacked and out-of-distribution images.",
     "evaluate": "Measure the exits of a trained model.",
     "export": "Write the weights of a run for the plain model.",

@@ -1,5 +1,6 @@
 """Options that are made from keys, and a help that shows the basic ones first."""
 
+import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ import click
 
 from fxtransport.errors import UsageError
 from fxtransport.runs.config import parse_pair
-from fxtransport.runs.keys import DefaultBy, Key
+from fxtransport.runs.keys import DefaultBy, Entry, Key
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -36,6 +37,7 @@ REPLACED = {
 }
 """Options of earlier versions, and what replaces them."""
 
+_TYPES: dict[type, click.ParamType[Any]] = {int: click.INT, float: click.FLOAT, str: click.STRING}
 _EVERYTHING = f"{__name__}.everything"
 
 
@@ -45,12 +47,21 @@ class KeyOption(click.Option):
     Args:
         sets: The key.
         meant: The value that it stands for, if it takes none.
+        entry: The entry of the key's table that it sets, if it is for one.
     """
 
-    def __init__(self, *args: Any, sets: Key, meant: str | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        sets: Key,
+        meant: str | None = None,
+        entry: Entry | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(*args, **options)
         self.sets = sets
         self.meant = meant
+        self.entry = entry
 
 
 class KeyCommand(click.Command):
@@ -59,7 +70,7 @@ class KeyCommand(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse arguments; an option that was replaced is refused with the one to use."""
         try:
-            return super().parse_args(ctx, args)
+            return super().parse_args(ctx, self._complete(args))
         except click.NoSuchOption as error:
             if error.option_name not in REPLACED:
                 raise
@@ -68,6 +79,21 @@ class KeyCommand(click.Command):
                 f"use {REPLACED[error.option_name]}"
             )
             raise click.NoSuchOption(error.option_name, message, ctx=ctx) from error
+
+    def _complete(self, args: list[str]) -> list[str]:
+        """The arguments, with a value for each option that may stand alone and does."""
+        bare = {
+            flag: option.sets
+            for option in self.params
+            if isinstance(option, KeyOption) and option.sets.bare is not None
+            for flag in option.opts
+        }
+        found = []
+        for arg, following in itertools.zip_longest(args, args[1:]):
+            key = bare.get(arg)
+            alone = key is not None and following not in key.choices
+            found.append(f"{arg}={key.bare}" if alone and key is not None else arg)
+        return found
 
 
 class GroupedCommand(KeyCommand):
@@ -143,17 +169,43 @@ def option_values(command: click.Command, arguments: Mapping[str, Any]) -> dict[
         UsageError: two options set the same key to different values.
     """
     values: dict[str, Any] = {}
-    names: dict[str, str] = {}
+    names: dict[tuple[str, str], str] = {}
+    for option, value in _given(command, arguments):
+        path, meant = option.sets.path, _value(option, value)
+        name = option.opts[0] if option.meant is not None else f"{option.opts[0]} {_text(value)}"
+        is_table = _is_table(option.sets)
+        table = values.setdefault(path, {}) if is_table else values
+        for entry, content in meant.items() if is_table else [(path, meant)]:
+            if table.setdefault(entry, content) != content:
+                raise UsageError(
+                    f"{names[path, entry]} and {name} contradict one another; give one of them"
+                )
+            names[path, entry] = name
+    return values
+
+
+def implied_values(command: click.Command, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """What options imply for keys that nothing sets, by the paths of keys.
+
+    Args:
+        command: The command that has the options.
+        arguments: What it was called with.
+    """
+    given = [option for option, _ in _given(command, arguments) if option.entry is not None]
+    return {o.sets.path: dict(o.entry.beside) for o in given if o.entry and o.entry.beside}
+
+
+def _given(command: click.Command, arguments: Mapping[str, Any]) -> Iterator[tuple[KeyOption, Any]]:
+    """The options of keys that have a value, with it."""
     for option in command.params:
         value = arguments.get(str(option.name)) if isinstance(option, KeyOption) else None
-        if not isinstance(option, KeyOption) or value is None or value == ():
-            continue
-        path, meant = option.sets.path, _value(option, value)
-        name = option.opts[0] if option.meant is not None else f"{option.opts[0]} {value}"
-        if values.setdefault(path, meant) != meant:
-            raise UsageError(f"{names[path]} and {name} contradict one another; give one of them")
-        names[path] = name
-    return values
+        if isinstance(option, KeyOption) and value is not None and value != ():
+            yield option, value
+
+
+def _text(value: Any) -> str:
+    """What was given to an option, as it was written."""
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 @contextmanager
@@ -193,6 +245,18 @@ def _options(key: Key) -> Iterable[Callable[[Command], Command]]:
             help=f"{key.help}{_default_text(key)}",
             **shape,
         )
+    for flag, entry in key.entries.items():
+        yield click.option(
+            flag,
+            f"{key.parameter}__{entry.name}",
+            cls=KeyOption,
+            sets=key,
+            entry=entry,
+            type=_TYPES[entry.kind],
+            metavar=METAVARS[entry.kind],
+            default=None,
+            help=entry.help,
+        )
     for flag, (meant, text) in key.short_forms.items():
         yield click.option(
             flag,
@@ -224,9 +288,21 @@ def _type(key: Key) -> click.ParamType[Any]:
 def _value(option: KeyOption, value: Any) -> Any:
     if option.meant is not None:
         return option.meant
+    if option.entry is not None:
+        return {option.entry.name: value}
     if _is_table(option.sets):
-        return dict(parse_pair(text) for text in value)
+        return dict(_parse_entry(option.sets, text) for text in value)
     return list(value) if option.sets.kind is list else value
+
+
+def _parse_entry(key: Key, text: str) -> tuple[str, Any]:
+    """An entry of a table: its name and its value, or, of some keys, a number alone."""
+    if key.number is not None and "=" not in text:
+        try:
+            return key.number, float(text)
+        except ValueError as error:
+            raise UsageError(f"write a number or KEY=VALUE, not {text!r}") from error
+    return parse_pair(text)
 
 
 def _default_text(key: Key) -> str:

@@ -60,7 +60,7 @@ class Lines(Observer):
     def on_start(self, plan: Plan) -> None:
         """Say where the run begins, if not at the beginning."""
         self._plan = plan
-        if plan.position.epochs == plan.epochs:
+        if plan.finished or plan.position.epochs == plan.epochs:
             click.echo("the run is finished", err=True)
         elif plan.position.steps:
             click.echo(f"goes on after {_describe_position(plan, plan.position)}", err=True)

@@ -9,12 +9,14 @@ import click
 from fxtransport.cli.common import debug_option, trust_option
 from fxtransport.cli.options import (
     help_all_option,
+    implied_values,
     key_options,
     name_set_options,
     option_values,
 )
 from fxtransport.runs.config import (
     CONFIG,
+    LENGTHS,
     complete_config,
     merge_values,
     parse_assignments,
@@ -101,6 +103,7 @@ def start_run(
         options: What other options set.
     """
     from_options = option_values(context.command, options)
+    implied = implied_values(context.command, options)
     changes = merge_values(from_options, parse_assignments(assignments))
     if name is not None:
         changes["model.name"] = name
@@ -111,7 +114,7 @@ def start_run(
             run, config = resume, _resume(resume, changes, trust_files=trust_files)
         else:
             run = _new_folder(output)
-            config = _begin(file, changes, required, trust_files=trust_files)
+            config = _begin(file, implied, changes, required, trust_files=trust_files)
 
         from fxtransport.cli.training import run_training
 
@@ -119,10 +122,19 @@ def start_run(
 
 
 def _begin(
-    file: Path | None, changes: "Values", required: Sequence[str], *, trust_files: bool
+    file: Path | None,
+    implied: "Values",
+    changes: "Values",
+    required: Sequence[str],
+    *,
+    trust_files: bool,
 ) -> "Config":
     """The configuration of a new run."""
-    values = merge_values({} if file is None else read_config(file), changes)
+    values = merge_values(implied, {} if file is None else read_config(file))
+    if not changes.keys().isdisjoint(LENGTHS):
+        # one of them takes the place of that in the file
+        values = {path: value for path, value in values.items() if path not in LENGTHS}
+    values = merge_values(values, changes)
     if "model.name" not in values:
         raise click.UsageError("Missing argument 'MODEL', or model.name in the --config")
     for path in required:
@@ -141,6 +153,9 @@ def _resume(run: Path, changes: "Values", *, trust_files: bool) -> "Config":
     from fxtransport.runs.identity import read_run
 
     saved = read_run(run)
+    if changes.get("trainer.amp") == "auto" and saved.get("trainer.amp"):
+        # what it meant where the run began
+        changes = {**changes, "trainer.amp": saved["trainer.amp"]}
     config = saved.with_changes(_fix_names(changes), run)
     for path in MODELS:
         if config.get(path) is not None and path not in changes:
@@ -159,7 +174,7 @@ def _check_trusted(name: str, source: str, *, trust_files: bool) -> None:
 def _fix_names(values: "Values") -> dict[str, Any]:
     """The same values with names and paths that mean the same in every folder."""
     found = dict(values)
-    for path in ("data.root", "data.name", "transfer.teacher"):
+    for path in ("data.root", "data.name", "model.initial_checkpoint", "transfer.teacher"):
         if found.get(path) and Path(found[path]).exists():
             found[path] = str(Path(found[path]).absolute())
     if "transfer.cache" in found:

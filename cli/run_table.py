@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fxtransport.report.words import plural, size
+from fxtransport.report.words import duration, plural, size
 from fxtransport.training import Exit, FitReport
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ def show(
             f"[bold]part {best.exit.part}[/] after {plural(best.epoch, 'epoch')}: "
             f"{best.exit.accuracy:.2%} of {best.exit.samples} validation samples",
         )
+    if report.stopped:
+        lines.add_row("stopped", f"early, after {plural(report.position.epochs, 'epoch')}")
     if report.test is not None:
         lines.add_row(
             "test",
@@ -75,14 +77,3 @@ def show_exits(console: "Console", exits: Sequence[Exit], split: str, best: int 
         mark = "[green]best[/]" if exit.part == best else ""
         table.add_row(str(exit.part), f"{exit.accuracy:.2%}", f"{exit.loss:.4f}", mark)
     console.print(table)
-
-
-def duration(seconds: float) -> str:
-    """A time in hours, minutes and seconds.
-
-    >>> duration(59.4), duration(3725)
-    ('0:59', '1:02:05')
-    """
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -58,11 +58,12 @@ def run_training(run: Path, config: Config, *, resume: bool, trust_files: bool =
         if config.get("program.fit"):
             recipe, note = fit_recipe(recipe, trust_files=trust_files)
             click.echo(note, err=True)
-        program = recipe.program(new=not goes_on)
+        told: list[str] = []
+        program = recipe.program(new=not goes_on, tell=told.append)
         transfer, notes = prepare_transfer(
             recipe, program, new=not goes_on, trust_files=trust_files
         )
-    click.echo("\n".join(filter(None, [_headline(recipe, program), notes])), err=True)
+    click.echo("\n".join(filter(None, [_headline(recipe, program), *told, notes])), err=True)
     started, peak = time.perf_counter(), PeakMemory()
     with show_progress(symbol, device) as progress, _explain(run, config):
         report = fit_run(

@@ -58,6 +58,10 @@ class ResizedSamples:
         """A hash of the images before they are resized, and of the size."""
         return combined(self.samples.fingerprint(), self.size)
 
+    def labels(self) -> torch.Tensor:
+        """The classes."""
+        return self.samples.labels()
+
 
 def load_embedded(
     name: str, hold_out: HoldOut, input_size: tuple[int, ...] | None = None, **options: Any

@@ -44,6 +44,10 @@ class ImageSamples:
         """A hash of the images and their classes, and of how they are transformed."""
         return combined(images_hash(self.images), self.mode, named(self.transform))
 
+    def labels(self) -> Tensor:
+        """The classes."""
+        return torch.tensor(classes_of(self.images), dtype=torch.int64)
+
 
 def split_images(
     images: ImageSet, hold_out: HoldOut, transforms: Transforms, *, allow_duplicates: bool = False

@@ -86,6 +86,7 @@ def load(
     transform: Mapping[str, Any] | None = None,
     augmentation: Mapping[str, Any] | None = None,
     mixup: Mapping[str, Any] | None = None,
+    sampler: str | None = None,
     pin_memory: bool = False,
     **options: Any,
 ) -> Splits:
@@ -119,6 +120,8 @@ def load(
             the image before a random crop. If None, nothing is random.
         mixup: Options of ``timm.data.Mixup`` (``mixup_alpha``, ``cutmix_alpha``, …). Targets
             become probabilities. Its label smoothing is 0 unless given.
+        sampler: ``balanced``: training samples are drawn with replacement, so that each class is
+            drawn equally often on average; None: each once in an epoch.
         pin_memory: Put batches into page-locked memory.
         options: Options of the set: ``points``, ``noise`` and ``factor`` (``circles``, ``moons``);
             ``tile``, 32 or 64 pixels (``patches``); ``train_split``, ``validation_split``,
@@ -135,7 +138,7 @@ def load(
     if eval_batch_size is None:
         eval_batch_size = batch_size
     batching = Batching(
-        seed, batch_size, eval_batch_size, num_workers, drop_last, mixup, pin_memory
+        seed, batch_size, eval_batch_size, num_workers, drop_last, mixup, pin_memory, sampler
     )
     images = ImageOptions(input_size, transform or {}, augmentation, allow_duplicates)
     if name.startswith("wds/"):
@@ -155,8 +158,11 @@ class Batching:
     drop_last: bool = False
     mixup: Mapping[str, Any] | None = None
     pin_memory: bool = False
+    sampler: str | None = None
 
     def __post_init__(self) -> None:
+        if self.sampler not in (None, "balanced"):
+            raise UsageError(f"sampler is 'balanced' or None, not {self.sampler!r}")
         for name, least in (("batch_size", 1), ("eval_batch_size", 1), ("num_workers", 0)):
             if getattr(self, name) < least:
                 raise UsageError(f"{name} must be {least} or more, not {getattr(self, name)}")
@@ -234,6 +240,7 @@ def _make_streams(name: str, samples: SplitSamples, batching: Batching) -> Split
         drop_last=batching.drop_last,
         mix=batching.mix(len(samples.class_names), samples.input_size, last_batch),
         pin_memory=batching.pin_memory,
+        balanced=batching.sampler == "balanced",
     )
 
     def eval_stream(split: Samples) -> OrderedStream:
@@ -255,6 +262,8 @@ def _load_shards(
         raise UsageError(f"{name}: give num_classes, which shards do not tell")
     if hold_out.train_samples is not None:
         raise UsageError(f"{name}: train_samples does not apply to shards")
+    if batching.sampler is not None:
+        raise UsageError(f"{name}: sampler does not apply to shards, which are read in order")
     location = replace(location, options=options)
     transforms = make_transforms(images.input_size, images.transform, images.augmentation)
     own = location.splits

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from fxtransport.data.fingerprints import combined, fingerprint, named, tensors_hash
+from fxtransport.data.labels import balanced_weights, labels_of
 from fxtransport.errors import UsageError
 from fxtransport.randomness import derived_seed, fork_rng
 
@@ -89,6 +90,10 @@ class TensorSamples:
         """A hash of all inputs and targets."""
         return tensors_hash((self.inputs, self.targets))
 
+    def labels(self) -> Tensor:
+        """The classes."""
+        return self.targets
+
 
 @dataclass(frozen=True)
 class Subset:
@@ -108,6 +113,11 @@ class Subset:
         """A hash of the samples, and of which they are."""
         return combined(fingerprint(self.samples), self.indices)
 
+    def labels(self) -> Tensor | None:
+        """The classes, if the samples tell them."""
+        found = labels_of(self.samples)
+        return None if found is None else found[list(self.indices)]
+
 
 @dataclass(frozen=True)
 class ShuffledStream:
@@ -121,6 +131,10 @@ class ShuffledStream:
         drop_last: Leave out a last batch that is smaller.
         mix: Applied to every batch.
         pin_memory: Put batches into page-locked memory.
+        balanced: Draw with replacement, so that each class is drawn equally often on average.
+
+    Raises:
+        UsageError: ``balanced`` is set, and the samples do not tell their classes.
 
     >>> samples = TensorSamples(torch.arange(5.0).unsqueeze(1), torch.arange(5))
     >>> stream = ShuffledStream(samples, batch_size=2, seed=0)
@@ -138,6 +152,11 @@ class ShuffledStream:
     drop_last: bool = False
     mix: Mix | None = None
     pin_memory: bool = False
+    balanced: bool = False
+
+    def __post_init__(self) -> None:
+        if self.balanced and labels_of(self.samples) is None:
+            raise UsageError("balanced batches need samples that tell their classes")
 
     @property
     def num_samples(self) -> int:
@@ -157,6 +176,8 @@ class ShuffledStream:
             "seed": self.seed,
             "drop_last": self.drop_last,
             "mix": None if self.mix is None else named(self.mix),
+            # earlier versions did not have it
+            **({"balanced": True} if self.balanced else {}),
         }
 
     def epoch(self, n: int, start: int = 0) -> Iterator[Batch]:
@@ -167,12 +188,24 @@ class ShuffledStream:
         """
         if not 0 <= start <= len(self):
             raise ValueError(f"an epoch has {len(self)} batches: it cannot start at {start}")
-        order = torch.randperm(len(self.samples), generator=generator(self.seed, n)).tolist()
+        order = self._order(generator(self.seed, n))
         draws = [
             Draw(tuple(chosen), derived_seed(self.seed, n, start + i))
             for i, chosen in enumerate(_slices(order, self.batch_size, start, len(self)))
         ]
         return _batches(self.samples, draws, self.num_workers, self.mix, self.pin_memory)
+
+    def _order(self, random: torch.Generator) -> list[int]:
+        """The samples of an epoch."""
+        count = len(self.samples)
+        labels = labels_of(self.samples) if self.balanced else None
+        if labels is None:
+            found = torch.randperm(count, generator=random)
+        else:
+            weights = balanced_weights(labels, int(labels.max()) + 1)[labels]
+            found = torch.multinomial(weights, count, replacement=True, generator=random)
+        order: list[int] = found.tolist()
+        return order
 
 
 @dataclass(frozen=True)

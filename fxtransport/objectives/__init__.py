@@ -1,6 +1,11 @@
 """Objectives: the loss of a program, or of each of its parts. No loops."""
 
-from fxtransport.objectives.classification import Classification, CrossEntropy, ReverseCrossEntropy
+from fxtransport.objectives.classification import (
+    Classification,
+    CrossEntropy,
+    ReverseCrossEntropy,
+    WeightedCrossEntropy,
+)
 from fxtransport.objectives.methods import fixed, lap, plain, rce, trgl, trgl_multipliers, vangl
 from fxtransport.objectives.multipliers import (
     FixedMultiplier,
@@ -30,6 +35,7 @@ __all__ = [
     "TauMultipliers",
     "TransportCost",
     "TrglMultipliers",
+    "WeightedCrossEntropy",
     "fixed",
     "lap",
     "logits_of",

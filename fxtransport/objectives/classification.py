@@ -1,10 +1,12 @@
 """Classification losses, of class indices or of probabilities."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from fxtransport.errors import UsageError
 
@@ -48,6 +50,56 @@ class CrossEntropy:
         return F.cross_entropy(
             logits, _convert(targets, logits.dtype), label_smoothing=self.label_smoothing
         )
+
+
+class WeightedCrossEntropy(nn.Module):
+    """Cross-entropy in which each class counts as its weight says, with label smoothing.
+
+    The sum of w_y · L is divided by the number of samples, not by the sum of their weights, so that
+    the loss of a batch is the mean over its pieces.
+
+    Args:
+        weights: w, one for each class.
+        label_smoothing: The share of each target that is spread evenly over all classes.
+
+    Raises:
+        UsageError: a weight is negative, all are 0, or the share is not between 0 and 1.
+    """
+
+    weights: torch.Tensor
+
+    def __init__(self, weights: Sequence[float], label_smoothing: float = 0.0) -> None:
+        super().__init__()
+        if not (all(weight >= 0 for weight in weights) and any(weights)):
+            raise UsageError(f"class weights are numbers of at least 0, not {[*weights][:5]}")
+        self.label_smoothing = CrossEntropy(label_smoothing).label_smoothing
+        self.register_buffer(
+            "weights", torch.tensor([*weights], dtype=torch.float32), persistent=False
+        )
+
+    def forward(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """The loss, a scalar in float32 at least; arguments are as for :class:`CrossEntropy`.
+
+        Raises:
+            UsageError: the targets do not match the logits, or there is another number of classes.
+        """
+        logits = _check(logits, targets)
+        if logits.shape[1] != len(self.weights):
+            raise UsageError(
+                f"there are {len(self.weights)} class weights, and {logits.shape[1]} classes"
+            )
+        total = F.cross_entropy(
+            logits,
+            _convert(targets, logits.dtype),
+            weight=self.weights.to(logits.dtype),
+            label_smoothing=self.label_smoothing,
+            reduction="sum",
+        )
+        return total * (logits.shape[1] / logits.numel())
+
+    def extra_repr(self) -> str:
+        """The weights and the share."""
+        return f"weights={self.weights.tolist()}, label_smoothing={self.label_smoothing}"
 
 
 @dataclass(frozen=True)

@@ -9,27 +9,12 @@ import numpy as np
 from fxtransport.detecting.evaluating import Evaluation
 from fxtransport.detection.detector import Scores
 from fxtransport.errors import UsageError
+from fxtransport.report.pictures import panels, require_matplotlib
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _BINS = 40
-_SIDE = 4.0
-
-
-def require_matplotlib() -> None:
-    """Check that there is something to draw with.
-
-    Raises:
-        UsageError: matplotlib is not installed.
-    """
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ImportError as error:
-        raise UsageError(
-            f"pictures are drawn by matplotlib, which cannot be imported ({error}): "
-            "pip install 'fxtransport[plots]'"
-        ) from error
 
 
 def draw(results: Sequence[Evaluation], folder: Path) -> Iterator[Path]:
@@ -61,7 +46,7 @@ def draw(results: Sequence[Evaluation], folder: Path) -> Iterator[Path]:
 
 
 def _curves(results: Sequence[Evaluation], tests: list[str]) -> "Figure":
-    figure, axes = _axes(len(tests))
+    figure, axes = panels(len(tests))
     width = 1.5 if len(results) == 1 else 0.7
     for axis, test in zip(axes, tests, strict=True):
         for place, name in enumerate(results[0].clean):
@@ -88,7 +73,7 @@ def _curve(result: Evaluation, name: str, test: str) -> tuple[Any, Any]:
 
 def _histograms(result: Evaluation, name: str, tests: list[str]) -> "Figure":
     own = [test for test in tests if (name, test) in result.tested]
-    figure, axes = _axes(max(1, len(own)))
+    figure, axes = panels(max(1, len(own)))
     thresholds = {row.threshold for row in result.rows if row.detector == name and row.metrics}
     for axis, test in zip(axes, own, strict=False):
         _, scores = _both(result.clean[name], result.tested[name, test])
@@ -104,14 +89,3 @@ def _histograms(result: Evaluation, name: str, tests: list[str]) -> "Figure":
 
 def _both(clean: Scores, tested: Scores) -> tuple[Any, Scores]:
     return np.repeat([0, 1], [len(clean), len(tested)]), np.concatenate([clean, tested])
-
-
-def _axes(count: int) -> "tuple[Figure, list[Any]]":
-    """A figure with so many pictures side by side, four in a row."""
-    from matplotlib.figure import Figure
-
-    columns = min(4, count)
-    rows = -(-count // columns)
-    figure = Figure(figsize=(_SIDE * columns, _SIDE * rows), layout="constrained")
-    axes = [figure.add_subplot(rows, columns, place + 1) for place in range(count)]
-    return figure, axes

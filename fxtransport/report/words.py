@@ -39,6 +39,17 @@ def three_digits(number: float) -> str:
     return f"{number:.{max(3 - whole, 0)}f}"
 
 
+def duration(seconds: float) -> str:
+    """A time in hours, minutes and seconds.
+
+    >>> duration(59.4), duration(3725)
+    ('0:59', '1:02:05')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
 def plural(number: int, thing: str) -> str:
     """A number of things, with the noun in the right form.
 

@@ -46,6 +46,9 @@ RENAMED = {
 }
 """Keys of earlier versions, and what replaces them."""
 
+LENGTHS = ("schedule.epochs", "schedule.steps", "schedule.images")
+"""The keys that say how long a run trains."""
+
 Values = Mapping[str, Any]
 """What was set, by path."""
 
@@ -118,6 +121,7 @@ def complete_config(values: Values) -> Config:
         if value is not None and value != {}:
             found[path] = value
     _check_together(checked, found)
+    _check_length(checked, found)
     _check_transfer(found)
     if not found.get("transfer.regularizer"):
         kept = ONLY_START if found.get("transfer.start") else ()
@@ -314,8 +318,25 @@ def _check_together(given: Values, found: Values) -> None:
         raise UsageError("program.blockwise and program.cuts are mutually exclusive")
 
 
+def _check_length(given: Values, found: Values) -> None:
+    """Check that it is said once how long a run trains."""
+    lengths = [p for p in LENGTHS if p in given]
+    if len(lengths) > 1:
+        raise UsageError(f"{' and '.join(lengths)} all say how long to train: give one of them")
+    if found.get("program.fit") and "schedule.steps" in given:
+        raise UsageError(
+            "program.fit may choose the batch size, on which the epochs for schedule.steps depend: "
+            "give schedule.epochs or schedule.images"
+        )
+
+
 def _check_transfer(found: Values) -> None:
     """Check that there is a teacher where one is needed."""
+    if found["transfer.start"] and found.get("model.initial_checkpoint"):
+        raise UsageError(
+            "transfer.start and model.initial_checkpoint both say with which weights to begin: "
+            "leave one of the two out"
+        )
     if "transfer.teacher" in found:
         return
     if found["transfer.start"]:

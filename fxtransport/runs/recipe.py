@@ -1,9 +1,10 @@
 """The model, the data and the program of a run, built from its configuration."""
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -27,8 +28,10 @@ from fxtransport.program import Program
 from fxtransport.program_options import configure_passes
 from fxtransport.randomness import seed_all
 from fxtransport.runs.config import Config
+from fxtransport.runs.counting import settle_data
 from fxtransport.runs.keys.program import SET_ELSEWHERE, setting_keys
-from fxtransport.runs.settings import choose_device
+from fxtransport.runs.settings import choose_device, settle
+from fxtransport.runs.starting import start_from
 from fxtransport.submodule import Target
 from fxtransport.targets import compile_target, open_target
 from fxtransport.unit import Unit
@@ -53,12 +56,15 @@ class Recipe:
     shape: tuple[int, ...]
     data: Splits
 
-    def program(self, *, new: bool = True) -> Program:
+    def program(
+        self, *, new: bool = True, tell: Callable[[str], object] = lambda _: None
+    ) -> Program:
         """Build the model, and compile it.
 
         Args:
             new: For a new run: weights are fetched or initialized as the configuration says, and
                 numbers are compared with the model's. Otherwise weights are about to be loaded.
+            tell: Is told in words which weights came from ``model.initial_checkpoint``.
 
         Raises:
             FxTransportError: the model cannot be built, compiled or cut, or its logits are not
@@ -69,6 +75,9 @@ class Recipe:
         target = self.target(pretrained=new and config["model.pretrained"])
         if new and config.get("model.init"):
             nets.initialize(target.model, config["model.init"], config["model.gain"])
+        if new and config.get("model.initial_checkpoint"):
+            source = Path(config["model.initial_checkpoint"])
+            tell(start_from(target.model, source, self.data.num_classes))
         with _report_failures():
             settings = self.settings(target)
             passes = compile_passes(**settings, verify=new and config["program.verify"])
@@ -141,6 +150,7 @@ def make_recipe(config: Config) -> Recipe:
     Raises:
         UsageError: there is no such model or data, or they do not fit together.
     """
+    config = settle(config)
     spec = resolve(config["model.name"])
     options = config.get("model.options") or {}
     # a factory in a file may need real tensors
@@ -153,6 +163,7 @@ def make_recipe(config: Config) -> Recipe:
     assert probe.origin is not None
     shape = tuple(probe.example.tensors[0].shape[1:])
     data = _load_data(config, shape, _normalization(config, probe.model))
+    config = settle_data(config, data)
     classes = {"num_classes": data.num_classes} if takes_argument(spec, "num_classes") else {}
     return Recipe(config, Origin(spec.canonical, {**classes, **probe.origin.options}), shape, data)
 

@@ -5,13 +5,14 @@ The names of the configuration meet those of :mod:`fxtransport.objectives` and
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from fxtransport.errors import UsageError
 from fxtransport.objectives import (
+    Classification,
     CrossEntropy,
     FixedMultiplier,
     LapMultipliers,
@@ -23,6 +24,7 @@ from fxtransport.objectives import (
     TauMultipliers,
     TransportCost,
     TrglMultipliers,
+    WeightedCrossEntropy,
 )
 from fxtransport.objectives.neurons import parse_pool
 from fxtransport.residue import Measure
@@ -82,6 +84,14 @@ def choose_device(config: Config) -> str:
     return config.get("trainer.device") or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def settle(config: Config) -> Config:
+    """The configuration with what the machine decides decided, for this and all later machines."""
+    if config.get("trainer.amp") != "auto":
+        return config
+    amp = "fp16" if choose_device(config).startswith("cuda") else "bf16"
+    return replace(config, values={**config.values, "trainer.amp": amp})
+
+
 def spread_evenly(values: Sequence[float], parts: int) -> tuple[float, ...]:
     """One value for each part, in order; each value goes to as many parts as can be.
 
@@ -97,9 +107,7 @@ def spread_evenly(values: Sequence[float], parts: int) -> tuple[float, ...]:
 
 
 def _objective(found: dict[str, Any], parts: int) -> Objective:
-    classification = (
-        ReverseCrossEntropy() if found["reverse"] else CrossEntropy(found["label_smoothing"])
-    )
+    classification = _classification(found)
     if "p" not in found:
         return Objective(classification, TransportCost(), NoMultiplier())
     blocks = TransportCost(
@@ -110,6 +118,15 @@ def _objective(found: dict[str, Any], parts: int) -> Objective:
         pool = parse_pool(found["projection_pool"])
         cost = ProjectionCost(found["projections"], blocks, pool)
     return Objective(classification, cost, _multipliers(found, parts))
+
+
+def _classification(found: dict[str, Any]) -> Classification:
+    if found["reverse"]:
+        return ReverseCrossEntropy()
+    if "class_weights" not in found:
+        return CrossEntropy(found["label_smoothing"])
+    weights = [float(number) for number in found["class_weights"].split(",")]
+    return WeightedCrossEntropy(weights, found["label_smoothing"])
 
 
 def _multipliers(found: dict[str, Any], parts: int) -> Multipliers:

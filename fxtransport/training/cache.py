@@ -59,6 +59,11 @@ class HiddenSamples:
         hidden = tuple(values[chosen] for values in self._hidden)
         return hidden[0] if len(hidden) == 1 else hidden, self._targets[chosen]
 
+    def labels(self) -> torch.Tensor:
+        """The classes."""
+        targets: torch.Tensor = self._targets
+        return targets
+
 
 def check_cacheable(train: Epochs, option: str = "cache_hidden") -> ShuffledStream:
     """The training stream, if what frozen parts, or a teacher, return for a sample never changes.

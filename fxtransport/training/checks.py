@@ -25,7 +25,7 @@ def check_trainable(parts: Sequence[Part], phases: Sequence[Phase]) -> None:
         part = parts[k]
         name = f"part {part.index}" if len(parts) > 1 else "the program"
         if not any(p.requires_grad for p in part.parameters()):
-            raise UsageError(f"{name} has no parameter that requires a gradient")
+            raise UsageError(f"{name} has no parameter that requires a gradient; freeze fewer")
         if not part.is_last and part.auxiliary_head is None:
             raise UsageError(
                 f"{name} has no auxiliary head to train; compile the program with head='auto', "

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import nn
 
 from fxtransport.program import Part, PartOutput
 from fxtransport.training.devices import move_to
@@ -30,6 +31,7 @@ class Engine:
         settings: How it runs.
         guide: What it is kept near to; None without a regularizer.
         offload: Moves the parts that do not train; None: all parts stay on the device.
+        held: Modules that are in eval mode while others train.
     """
 
     def __init__(
@@ -40,7 +42,9 @@ class Engine:
         settings: TrainerSettings,
         guide: Guide | None = None,
         offload: Offload | None = None,
+        held: Sequence[nn.Module] = (),
     ) -> None:
+        self._held = held
         self.guide = guide
         self.offload = offload
         self.state = state
@@ -109,6 +113,8 @@ class Engine:
             settings.amp,
             self.visit,
         )
+        for module in self._held:
+            module.eval()
         self.state.objective.train()
 
     def visit(self, part: Part) -> AbstractContextManager[None]:

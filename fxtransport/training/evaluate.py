@@ -56,7 +56,7 @@ def evaluate(
     wanted = exits(program) if parts is None else tuple(parts)
     for k in set(wanted) - set(exits(program)):
         raise UsageError(f"part {k} has no head, so it has no exit")
-    sums = {k: torch.zeros(2, dtype=torch.float64, device=device) for k in wanted}
+    sums = {k: torch.zeros(3, dtype=torch.float64, device=device) for k in wanted}
     samples = 0
     with eval_mode(program):
         for inputs, classes in batches:
@@ -73,7 +73,7 @@ def evaluate(
     if not samples:
         raise UsageError("there is nothing to evaluate on: there are no batches")
     means = {k: (total / samples).tolist() for k, total in sums.items()}
-    return tuple(Exit(k, accuracy, loss, samples) for k, (accuracy, loss) in means.items())
+    return tuple(Exit(k, top1, loss, samples, top5) for k, (top1, loss, top5) in means.items())
 
 
 def _one_device(program: Program) -> torch.device:
@@ -92,8 +92,10 @@ def exits(program: Program) -> tuple[int, ...]:
 
 
 def _sums(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """The number of correct predictions, and the sum of losses."""
+    """The number of correct predictions, the sum of losses, and how often five have the class."""
     logits = logits.float()
     correct = (logits.argmax(1) == targets).sum()
     loss = F.cross_entropy(logits, targets, reduction="sum")
-    return torch.stack([correct.double(), loss.double()])
+    five = logits.topk(min(5, logits.shape[1]), dim=1).indices
+    among = (five == targets.unsqueeze(1)).sum()
+    return torch.stack([correct.double(), loss.double(), among.double()])

@@ -99,6 +99,11 @@ class Fit:
         if not len(train):
             raise UsageError("there is nothing to train on: an epoch has no batches")
         self._cacheable = check_cacheable(train) if engine.settings.cache_hidden else None
+        if engine.settings.patience is not None and validation is None:
+            raise UsageError(
+                "patience waits for a better exit on the validation split, and there is none: hold "
+                "out validation=0.1, or train without patience"
+            )
         if self._cacheable and saver.folder is None:
             raise UsageError("cache_hidden needs a run folder to keep hidden states in; give run=…")
         self._engine = engine
@@ -113,6 +118,8 @@ class Fit:
         self._watch = SignalWatch()
         self._compilation = Compilation()
         self._announced: set[int] = set()
+        self._earlier = 0.0
+        self._began = time.perf_counter()
 
     def run(self) -> FitReport:
         """Train to the end.
@@ -134,11 +141,28 @@ class Fit:
     def _run(self) -> FitReport:
         try:
             self._begin()
-            while self._state.position.phase < len(self._engine.phases):
+            while self._goes_on:
                 self._run_phase()
             return self._finish()
         except _SignalReceivedError:
             raise self._interrupted() from None
+
+    @property
+    def _goes_on(self) -> bool:
+        """Whether there is another epoch to train."""
+        return self._state.position.phase < len(self._engine.phases) and not self._is_stalled
+
+    @property
+    def _is_stalled(self) -> bool:
+        """Whether no exit became better for as many epochs as the settings wait."""
+        position, best, wait = (
+            self._state.position,
+            self._state.best.record,
+            self._settings.patience,
+        )
+        if wait is None or best is None or position.batch:
+            return False
+        return position.epochs - best.epoch >= wait
 
     def _begin(self) -> None:
         if self._engine.guide is not None:
@@ -146,6 +170,7 @@ class Fit:
             with fork_rng(0):
                 self._engine.guide.prepare(self._train, self._stop_if_signaled)
         restored = self._saver.begin()
+        self._earlier, self._began = self._state.elapsed, time.perf_counter()
         steps, before = len(self._train), self._state.steps_per_epoch
         if before not in (None, steps):
             raise CheckpointError(
@@ -156,7 +181,9 @@ class Fit:
         self._saver.check_data(describe_data(self._train, self._validation, self._test))
         if not restored and self._settings.seed is not None:
             seed_all(self._settings.seed)
-        plan = Plan(self._engine.phases, len(self._train), self._state.position)
+        plan = Plan(
+            self._engine.phases, len(self._train), self._state.position, self._state.finished
+        )
         for observer in self._observers:
             observer.on_start(plan)
         if not restored:
@@ -171,7 +198,7 @@ class Fit:
         hidden = self._hidden()
         if self._state.device.type == "cpu":
             trim_memory()
-        while self._state.position.phase == number:
+        while self._state.position.phase == number and self._goes_on:
             self._run_epoch(self._train if hidden is None else hidden, is_hidden=hidden is not None)
 
     def _hidden(self) -> Epochs | None:
@@ -251,6 +278,7 @@ class Fit:
             peak_memory=peak,
             measured=self._measure(),
             compilation=clock.compilation,
+            elapsed=self._elapsed(),
         )
         for observer in self._observers:
             observer.on_epoch(report)
@@ -286,9 +314,15 @@ class Fit:
         if not state.finished:
             state.test = self._evaluate_test()
             state.finished = True
+            state.stopped = state.position.phase < len(self._engine.phases)
             self._save()
         report = FitReport(
-            state.position, state.exits, state.best.record, state.test, self._compilation
+            state.position,
+            state.exits,
+            state.best.record,
+            state.test,
+            self._compilation,
+            state.stopped,
         )
         if self._saver.folder is not None:
             self._saver.folder.write_json(RESULTS, asdict(report))
@@ -310,7 +344,12 @@ class Fit:
             load_weights(program, present, Path("memory"))
         return found[0] if found else None
 
+    def _elapsed(self) -> float:
+        """Seconds since the run began, without those between two processes."""
+        return self._earlier + time.perf_counter() - self._began
+
     def _save(self) -> None:
+        self._state.elapsed = self._elapsed()
         self._saver.save()
         if self._saver.folder is not None:
             for observer in self._observers:

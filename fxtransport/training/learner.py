@@ -1,12 +1,13 @@
 """What trains one part: its optimizer, learning rate schedule and gradient scaler."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
 from fxtransport.objectives import Loss, MultiplierState, Objective
+from fxtransport.objectives.objective import logits_of
 from fxtransport.program import Part, PartOutput
 from fxtransport.training.compiling import Compiled
 from fxtransport.training.optimizers import create_optimizer, create_scheduler
@@ -25,6 +26,7 @@ class Learner:
         settings: How it runs.
         device: Where it is.
         extra: What else trains with it: projections of a regularizer.
+        scales: What the learning rate of each parameter is multiplied by, by name.
 
     Raises:
         UsageError: timm refuses the optimizer or the learning rate schedule.
@@ -38,13 +40,14 @@ class Learner:
         settings: TrainerSettings,
         device: torch.device,
         extra: Sequence[nn.Parameter] = (),
+        scales: Mapping[str, float] | None = None,
     ) -> None:
         self.part = part
         if settings.checkpoint_activations:
             part.checkpoint_activations = True
         self.run = compile_part(part, settings)
         self.minimize = compile_loss(part, settings)
-        self.optimizer = create_optimizer(part, optimizer)
+        self.optimizer = create_optimizer(part, optimizer, scales)
         self.extra = tuple(extra)
         if extra:
             # timm's schedules begin with the rate of each group
@@ -65,8 +68,8 @@ class Learner:
 
     @property
     def lr(self) -> float:
-        """The present learning rate of the first parameter group."""
-        return float(self.optimizer.param_groups[0]["lr"])
+        """The present learning rate; where layers have their own, that of the last ones."""
+        return max(float(group["lr"]) for group in self.optimizer.param_groups)
 
     def step(self) -> None:
         """Clip the gradients, make a step, and free the gradients."""
@@ -130,8 +133,10 @@ def compile_part(part: Part, settings: TrainerSettings) -> Callable[..., PartOut
     return Compiled(part, f"part_{part.index}", settings.compile)
 
 
-def compile_loss(part: Part, settings: TrainerSettings) -> Callable[..., tuple[Any, Loss]]:
-    """The forward of a part and its loss, compiled as one graph if the settings ask for it."""
+def compile_loss(
+    part: Part, settings: TrainerSettings
+) -> Callable[..., tuple[Any, Loss, torch.Tensor]]:
+    """The forward of a part, its loss and its accuracy, compiled as one graph if asked for."""
 
     def minimize(
         objective: Objective,
@@ -139,15 +144,28 @@ def compile_loss(part: Part, settings: TrainerSettings) -> Callable[..., tuple[A
         targets: torch.Tensor,
         state: MultiplierState | None,
         advance: bool,
-    ) -> tuple[Any, Loss]:
+    ) -> tuple[Any, Loss, torch.Tensor]:
         with autocast(targets.device, settings.amp):
             output = part(hidden, measure=objective.cost)
             loss = objective(output, targets, state, advance=advance)
-        return None if part.is_last else output.hidden, loss
+        accuracy = batch_accuracy(logits_of(output.logits), targets)
+        return None if part.is_last else output.hidden, loss, accuracy
 
     if settings.compile is None:
         return minimize
     return Compiled(minimize, f"part_{part.index}_with_loss", settings.compile)
+
+
+def batch_accuracy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """The share of samples whose largest logit is that of their class, 0-d, without a graph.
+
+    Args:
+        logits: B×C, or B×C×positions.
+        targets: Class indices of the shape of the logits without C; or probabilities of the shape
+            of the logits, of which the largest is that of the class.
+    """
+    classes = targets.argmax(1) if targets.is_floating_point() else targets
+    return (logits.detach().argmax(1) == classes).float().mean()
 
 
 def graphs_of(run: Callable[..., Any]) -> int:

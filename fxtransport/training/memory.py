@@ -20,7 +20,9 @@ from fxtransport.objectives import Objective
 from fxtransport.peaks import Held, MemoryLog
 from fxtransport.program import Part, Program
 from fxtransport.replay import replayed
+from fxtransport.training.freezing import freeze
 from fxtransport.training.frozen import FrozenParts
+from fxtransport.training.layer_decay import layer_scales
 from fxtransport.training.learner import Learner
 from fxtransport.training.schedules import Phase, Schedule
 from fxtransport.training.settings import OptimizerSettings, TrainerSettings
@@ -116,6 +118,7 @@ class _Rehearsal:
     ) -> None:
         self._fakes = fakes
         self._program = program
+        freeze(program, settings.freeze)
         self._objective = objective
         self._optimizer = optimizer
         self._settings = settings
@@ -157,6 +160,7 @@ class _Rehearsal:
                 settings,
                 device,
                 [] if self._guide is None else self._guide.regularizer.learned(parts[k]),
+                layer_scales(self._program, self._optimizer),
             )
             for k in {*phase.parts, *kept}
         }

@@ -7,7 +7,7 @@ from fxtransport.training.learner import Learner
 from fxtransport.training.reports import PartEpoch, PartStep, StepReport
 from fxtransport.training.steps import LossError
 
-_SUMMED = ("loss", "classification", "transport")
+_SUMMED = ("loss", "classification", "transport", "accuracy")
 _PENALTY = "penalty "
 """The prefix of the sums of a regularizer."""
 
@@ -56,10 +56,12 @@ class Meter:
             self._samples += report.samples
 
     def _read(self, number: int, step: PartStep, samples: int) -> None:
+        begins = step.part not in self._sums
         sums = self._sums.setdefault(step.part, {})
         for name in _SUMMED:
             tensor = getattr(step, name)
-            if tensor is None:
+            # an epoch may go on whose first steps, of an earlier version, did not have all
+            if tensor is None or not (begins or name in sums):
                 continue
             value = tensor.item()
             if name == "loss" and not math.isfinite(value):
@@ -86,6 +88,7 @@ class Meter:
             classification=sums["classification"] / self._samples,
             transport=sums["transport"] / self._samples if "transport" in sums else None,
             multiplier=self._multipliers.get(k),
+            accuracy=sums["accuracy"] / self._samples if "accuracy" in sums else None,
             penalties={
                 name.removeprefix(_PENALTY): total / self._samples
                 for name, total in sums.items()

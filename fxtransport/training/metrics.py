@@ -30,6 +30,9 @@ COLUMNS = (
     "validation_loss",
     "samples_per_second",
     "peak_memory",
+    "train_accuracy",
+    "validation_top5",
+    "elapsed",
 )
 _LIMIT = 2**30
 """The most bytes of the file: of more rows than any run has."""
@@ -160,12 +163,19 @@ class TensorBoard(Observer):
 
     def on_epoch(self, epoch: EpochReport) -> None:
         """Write the numbers of the epoch, for each part."""
-        for row in _rows(epoch):
-            for name in [*row][COLUMNS.index("lr") :]:
-                if row[name] is not None:
-                    tag = f"{name}/part{row['part']}"
-                    self._writer.add_scalar(tag, row[name], epoch.position.epochs)
+        for tag, number in numbers_of(epoch).items():
+            self._writer.add_scalar(tag, number, epoch.position.epochs)
         self._writer.flush()
+
+
+def numbers_of(epoch: EpochReport) -> dict[str, float]:
+    """The numbers of an epoch as loggers take them, named ``loss/part0`` and so on."""
+    return {
+        f"{name}/part{row['part']}": row[name]
+        for row in _rows(epoch)
+        for name in [*row][COLUMNS.index("lr") :]
+        if row[name] is not None
+    }
 
 
 def _rows(epoch: EpochReport) -> list[dict[str, Any]]:
@@ -194,6 +204,9 @@ def _row(
         "validation_loss": exit and exit.loss,
         "samples_per_second": trained and epoch.samples_per_second,
         "peak_memory": trained and epoch.peak_memory,
+        "train_accuracy": trained and trained.accuracy,
+        "validation_top5": exit and exit.top5,
+        "elapsed": epoch.elapsed,
         **(trained.penalties if trained else {}),
         **epoch.measured,
     }

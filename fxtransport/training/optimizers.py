@@ -1,5 +1,7 @@
 """timm's optimizers and learning rate schedules, one of each for every part."""
 
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,23 +11,33 @@ from timm.scheduler.scheduler_factory import create_scheduler_v2
 from torch import nn
 
 from fxtransport.errors import UsageError
+from fxtransport.training.layer_decay import OPTIONS, layered_groups
 from fxtransport.training.settings import OptimizerSettings
 
 _REFUSALS = (AssertionError, AttributeError, KeyError, TypeError, ValueError)
 """What timm and torch raise for arguments that are not valid."""
 
 
-def create_optimizer(part: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
+def create_optimizer(
+    part: nn.Module, settings: OptimizerSettings, scales: Mapping[str, float] | None = None
+) -> torch.optim.Optimizer:
     """An optimizer of a part's parameters, grouped by timm's rules of weight decay.
 
     Args:
         part: What to train. If it has a method ``no_weight_decay``, timm calls it.
         settings: Which optimizer.
+        scales: What the learning rate of each parameter is multiplied by, by name; None: 1.
 
     Raises:
         UsageError: timm has no such optimizer or refuses an argument, or its step needs second
             derivatives.
     """
+    options = {name: v for name, v in settings.options.items() if name not in OPTIONS}
+    assert scales is not None or len(options) == len(settings.options), "layers need scales"
+    if scales is not None:
+        options["param_group_fn"] = partial(
+            layered_groups, weight_decay=settings.weight_decay, scales=scales
+        )
     try:
         optimizer: torch.optim.Optimizer = create_optimizer_v2(
             part,
@@ -33,7 +45,7 @@ def create_optimizer(part: nn.Module, settings: OptimizerSettings) -> torch.opti
             lr=settings.lr,
             weight_decay=settings.weight_decay,
             momentum=settings.momentum,
-            **settings.options,
+            **options,
         )
     except _REFUSALS as error:
         raise UsageError(f"timm cannot make the optimizer {settings.name!r}: {error}") from error
@@ -42,6 +54,10 @@ def create_optimizer(part: nn.Module, settings: OptimizerSettings) -> torch.opti
             f"the optimizer {settings.name!r} needs second derivatives, for which the graph of a "
             "part would have to be kept; use one that needs gradients only"
         )
+    if settings.scheduler == "none":
+        # schedules multiply by lr_scale, and there is none
+        for group in optimizer.param_groups:
+            group["lr"] *= group.get("lr_scale", 1.0)
     return optimizer
 
 

@@ -25,6 +25,10 @@ class Progress:
     finished: bool
     averaged: bool
     """Whether there is a moving average of the weights."""
+    stopped: bool = False
+    """Whether the run ended before the last epoch, as nothing became better."""
+    elapsed: float = 0.0
+    """Seconds of training and validation; 0 in a run of an earlier version."""
 
 
 def read_progress(state: Any) -> Progress:
@@ -38,8 +42,12 @@ def read_progress(state: Any) -> Progress:
     """
     try:
         best, test, steps = state["best"], state["test"], state["steps_per_epoch"]
-        finished: Any = state["finished"]
-        if type(finished) is not bool or type(state["random"]) is not dict:
+        finished, stopped = state["finished"], state.get("stopped", False)
+        if (
+            type(finished) is not bool
+            or type(stopped) is not bool
+            or type(state["random"]) is not dict
+        ):
             raise TypeError("'finished' or 'random' is of another kind")
         found = Progress(
             position=_record(Position, state["position"]),
@@ -49,6 +57,8 @@ def read_progress(state: Any) -> Progress:
             test=None if test is None else _exit(test),
             finished=finished,
             averaged=state["ema"] is not None,
+            stopped=stopped,
+            elapsed=float(state.get("elapsed", 0.0)),
         )
     except (KeyError, TypeError, ValueError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
@@ -69,7 +79,8 @@ def check_progress(progress: Progress, phases: Sequence[Phase], exits: int) -> N
     """
     position = progress.position
     done = position.phase == len(phases)
-    if position.phase > len(phases) or (progress.finished and not done):
+    early = progress.finished and not (done or (progress.stopped and not position.batch))
+    if position.phase > len(phases) or early:
         _refuse(f"it is in phase {position.phase} of {len(phases)}", finished=progress.finished)
     length = 0 if done else phases[position.phase].epochs
     if position.epoch >= max(length, 1):
@@ -108,8 +119,11 @@ def _record(kind: type[Record], found: Any) -> Record:
     if not isinstance(found, Mapping):
         raise TypeError(f"{kind.__name__} is of another kind")
     for field in fields(kind):
+        if field.default is None and found.get(field.name) is None:
+            # of an earlier version
+            continue
         value = found[field.name]
-        if field.type is float and type(value) is not float:
+        if field.type in (float, float | None) and type(value) is not float:
             raise TypeError(f"{field.name} is {value!r:.40}, not a number")
         if field.type is int:
             _whole(value)

@@ -43,6 +43,8 @@ class PartStep:
     """λ or τ; None without one."""
     penalties: Mapping[str, torch.Tensor] = field(default_factory=dict)
     """Of a regularizer, by name, without their weights."""
+    accuracy: torch.Tensor | None = None
+    """The share of the batch's samples whose largest logit was that of their class."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ class PartEpoch:
     """The last one, not a mean."""
     penalties: Mapping[str, float] = field(default_factory=dict)
     """Of a regularizer, by name, without their weights."""
+    accuracy: float | None = None
+    """Of training samples, each as it was when it was trained on, in train mode."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,9 @@ class Exit:
     loss: float
     """Mean cross-entropy."""
     samples: int
+    top5: float | None = None
+    """The share of samples whose class has one of the five largest logits; None in runs of earlier
+    versions."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +128,9 @@ class EpochReport:
     """What monitors measured, by column."""
     compilation: Compilation = Compilation()
     """What was compiled in its steps."""
+    elapsed: float = 0.0
+    """Seconds since the run began, validation included; of a run that was resumed, without the
+    time between."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +141,8 @@ class Plan:
     steps_per_epoch: int
     position: Position
     """Where it begins: not at 0 when a run is resumed."""
+    finished: bool = False
+    """Whether the run was finished before, and nothing is left to do."""
 
     @property
     def epochs(self) -> int:
@@ -156,6 +168,8 @@ class FitReport:
     """The best exit, with its weights, on the test split; None without a test split."""
     compilation: Compilation = field(default_factory=Compilation, compare=False)
     """What was compiled in this call of ``fit``; two runs that are equal differ in its time."""
+    stopped: bool = False
+    """Whether it ended before the last epoch, as nothing became better."""
 
 
 class Observer:

@@ -15,7 +15,7 @@ from fxtransport.training.state import RunState
 from fxtransport.training.steps import LossError
 from fxtransport.weights import distinct_state
 
-_WRITTEN = ("config.toml", "metrics.csv", "results.json")
+_WRITTEN = ("config.toml", "metrics.csv", "results.json", "wandb.txt")
 """Files of a run that its checkpoint does not name."""
 
 

@@ -1,7 +1,7 @@
 """How programs are trained: the optimizer, and settings that are not part of the method."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,6 +70,9 @@ class TrainerSettings:
     again: less memory, more time, and the same numbers. See :class:`fxtransport.program.Part`."""
     grad_clip: float | None = None
     """The largest 2-norm of a part's gradient; larger ones are scaled down to it."""
+    freeze: Sequence[str] = ()
+    """Patterns of the names of parameters and modules that do not train; see
+    :func:`fxtransport.training.freezing.freeze`."""
     accumulate: int = 1
     """The number of pieces that a batch is trained in, one after the other, to save memory.
     Their gradients add up to that of the batch, but batch norm sees the pieces."""
@@ -90,6 +93,9 @@ class TrainerSettings:
     offload_to: str | None = None
     """``cpu`` or ``disk``: where they are moved; None: to the CPU's memory, and where that is
     the device, into a file in the run's folder."""
+    patience: int | None = None
+    """End the run after this many epochs without a better exit on the validation split; where all
+    parts train at once. Learning rate schedules are planned for all epochs."""
     checkpoint_minutes: float | None = None
     """Also save within epochs, this many minutes after the last checkpoint."""
     keep_checkpoints: int | None = None
@@ -100,6 +106,8 @@ class TrainerSettings:
     check makes wait. On the CPU each loss is checked before its step."""
     tensorboard: bool = False
     """Write the metrics for TensorBoard too."""
+    wandb: bool = False
+    """Write the metrics for Weights & Biases too, offline."""
 
     def __post_init__(self) -> None:
         if self.amp not in (None, *AMP_DTYPES):
@@ -107,10 +115,10 @@ class TrainerSettings:
         for name in ("accumulate", "check_every"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.keep_checkpoints is not None and self.keep_checkpoints < 1:
-            raise UsageError(
-                f"keep_checkpoints is {self.keep_checkpoints}; it must be at least 1 epoch"
-            )
+        for name in ("keep_checkpoints", "patience"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"{name} is {value}; it must be at least 1 epoch")
         for name in ("grad_clip", "checkpoint_minutes"):
             value = getattr(self, name)
             if value is not None and not value > 0:

@@ -76,6 +76,10 @@ class RunState:
         """The exits at the last validation."""
         self.test: Exit | None = None
         self.finished = False
+        self.stopped = False
+        """Whether it ended before the last epoch, as nothing became better."""
+        self.elapsed = 0.0
+        """Seconds of training and validation, at the last checkpoint."""
         self.regularizer: nn.Module | None = None
         """What learns beside the program: projections of a regularizer."""
 
@@ -119,6 +123,8 @@ class RunState:
             "exits": [asdict(exit) for exit in self.exits],
             "test": self.test and asdict(self.test),
             "finished": self.finished,
+            "stopped": self.stopped,
+            "elapsed": self.elapsed,
             **({} if self.regularizer is None else {"regularizer": self.regularizer.state_dict()}),
         }
 
@@ -143,6 +149,7 @@ class RunState:
         self.best.record = progress.best
         self.position, self.steps_per_epoch = progress.position, progress.steps_per_epoch
         self.exits, self.test, self.finished = progress.exits, progress.test, progress.finished
+        self.stopped, self.elapsed = progress.stopped, progress.elapsed
 
     def _load(self, state: dict[str, Any]) -> None:
         load_state(self.program, state["program"], Path(CHECKPOINT))
@@ -171,7 +178,12 @@ def describe_run(
         "objective": re.sub(r" at 0x[0-9a-fA-F]+", "", repr(objective)),
         "schedule": repr(schedule),
         "optimizer": asdict(optimizer),
-        "settings": {name: getattr(settings, name) for name in _NUMBERS},
+        "settings": {
+            **{name: getattr(settings, name) for name in _NUMBERS},
+            # earlier versions did not have these
+            **({"freeze": list(settings.freeze)} if settings.freeze else {}),
+            **({} if settings.patience is None else {"patience": settings.patience}),
+        },
         # each by a name of its own, so that an error names the one that differs
         **dict.fromkeys(("regularizer", "teacher", "teacher_cache")),
         **({} if transfer is None else transfer.describe()),

@@ -14,8 +14,9 @@ import torch
 
 from fxtransport.errors import TrainingError
 from fxtransport.objectives import MultiplierState, Objective
+from fxtransport.objectives.objective import logits_of
 from fxtransport.objectives.transfer import Reference, Regularizer
-from fxtransport.training.learner import Learner, autocast
+from fxtransport.training.learner import Learner, autocast, batch_accuracy
 from fxtransport.training.reports import PartStep
 
 
@@ -159,7 +160,9 @@ def _train_piece(
     objective, regularizer, amp = goals
     penalties = {}
     if regularizer is None:
-        left, loss = learner.minimize(objective, hidden, batch.targets, state, batch.advance)
+        left, loss, accuracy = learner.minimize(
+            objective, hidden, batch.targets, state, batch.advance
+        )
     else:
         with autocast(batch.targets.device, amp):
             output = learner.run(hidden, measure=regularizer.measures(objective.cost))
@@ -167,6 +170,7 @@ def _train_piece(
         output, penalties = regularizer(learner.part, output, batch.reference)
         with autocast(batch.targets.device, amp):
             loss = objective(output, batch.targets, state, advance=batch.advance)
+        accuracy = batch_accuracy(logits_of(output.logits), batch.targets)
         left = output.hidden
         del output
     # the input is no longer needed, unless the graph has saved it
@@ -178,6 +182,7 @@ def _train_piece(
         loss.transport,
         loss.multiplier,
         {name: value.detach() for name, value in penalties.items()},
+        accuracy,
     )
     state = loss.next
     total = loss.total
@@ -241,4 +246,5 @@ def _mean(steps: Sequence[PartStep], shares: Sequence[float]) -> PartStep:
         None if steps[0].transport is None else mean("transport"),
         steps[0].multiplier,
         penalties,
+        None if steps[0].accuracy is None else mean("accuracy"),
     )

@@ -17,6 +17,8 @@ from fxtransport.training.checks import check_cost, check_trainable
 from fxtransport.training.devices import move_program
 from fxtransport.training.engine import Engine
 from fxtransport.training.fit import Fit
+from fxtransport.training.freezing import freeze
+from fxtransport.training.layer_decay import layer_scales
 from fxtransport.training.learner import Learner
 from fxtransport.training.meter import Meter
 from fxtransport.training.metrics import MetricsFile, TensorBoard
@@ -30,6 +32,7 @@ from fxtransport.training.settings import OptimizerSettings, TrainerSettings
 from fxtransport.training.state import RunState, describe_run
 from fxtransport.training.steps import LossError
 from fxtransport.training.transfer import Guide, Transfer
+from fxtransport.training.weights_and_biases import WeightsAndBiases
 
 
 class Trainer:
@@ -52,7 +55,8 @@ class Trainer:
             the checkpoint says that is restored.
 
     Raises:
-        UsageError: parts share parameters, or one has no head or nothing to train; the
+        UsageError: parts share parameters, or one has no head or nothing to train; a pattern of
+            ``freeze`` matches nothing; the
             objective has too few τ, or costs of projection blocks that the program cannot have;
             timm refuses the optimizer or the scheduler; ``cache_hidden`` is set and a teacher
             needs images; or ``offload`` is set and all parts train at once, or there is no folder
@@ -90,6 +94,12 @@ class Trainer:
         optimizer, settings = optimizer or OptimizerSettings(), settings or TrainerSettings()
         parts = schedule.parts_of(program)
         phases = schedule.phases(len(parts))
+        if settings.patience is not None and len(phases) > 1:
+            raise UsageError(
+                "patience ends a run in which all parts train at once; where they train in turn, "
+                "each trains to its end: train without patience"
+            )
+        held = freeze(program, settings.freeze)
         check_trainable(parts, phases)
         check_cost(program, objective)
         if settings.offload is not None:
@@ -97,7 +107,7 @@ class Trainer:
         device = move_program(program, objective, settings, offload=settings.offload is not None)
         folder = None if run is None else RunFolder(run)
         self._monitors = monitors
-        self._observers = [*_writers(folder, settings, transfer, monitors), *observers]
+        self._observers = [*_writers(folder, settings, transfer, monitors, about), *observers]
         guide = _new_guide(device, settings, transfer)
         learners = _new_learners(program, schedule, optimizer, settings, device, guide)
         for learner in learners.values():
@@ -109,7 +119,7 @@ class Trainer:
         if settings.offload is not None:
             place = choose_place(settings, device, folder)
             offload = Offload(device, place, parts, learners)
-        self._engine = Engine(state, parts, phases, settings, guide, offload)
+        self._engine = Engine(state, parts, phases, settings, guide, offload, held)
         description = describe_run(program, objective, schedule, optimizer, settings, transfer)
         self._saver = Saver(folder, state, description, phases, settings.keep_checkpoints, about)
 
@@ -253,6 +263,7 @@ def _new_learners(
             "checkpoint_activations computes residual blocks again, and what is trained has none "
             "that can be, beside those that the model checkpoints itself; train without it"
         )
+    scales = layer_scales(program, optimizer)
     return {
         k: Learner(
             parts[k],
@@ -261,6 +272,7 @@ def _new_learners(
             settings,
             device,
             [] if guide is None else guide.regularizer.learned(parts[k]),
+            scales,
         )
         for k in trained
     }
@@ -300,9 +312,11 @@ def _writers(
     settings: TrainerSettings,
     transfer: Transfer | None,
     monitors: Sequence[Monitor],
+    about: Mapping[str, Any] | None,
 ) -> list[Observer]:
-    if folder is None and settings.tensorboard:
-        raise UsageError("TensorBoard needs a run folder to write into; give run=…")
+    if folder is None and (settings.tensorboard or settings.wandb):
+        name = "TensorBoard" if settings.tensorboard else "Weights & Biases"
+        raise UsageError(f"{name} needs a run folder to write into; give run=…")
     if folder is None and settings.keep_checkpoints is not None:
         raise UsageError("keep_checkpoints needs a run folder to keep weights in; give run=…")
     if folder is None:
@@ -310,4 +324,8 @@ def _writers(
     penalties = () if transfer is None else tuple(transfer.regularizer.terms)
     measured = [column for monitor in monitors for column in monitor.columns]
     writers: list[Observer] = [MetricsFile(folder.path, (*penalties, *measured))]
-    return [*writers, TensorBoard(folder.path)] if settings.tensorboard else writers
+    writers += [TensorBoard(folder.path)] if settings.tensorboard else []
+    if settings.wandb:
+        config = (about or {}).get("config") or {}
+        writers.append(WeightsAndBiases(folder.path, config))
+    return writers

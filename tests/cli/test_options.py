@@ -7,7 +7,13 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from fxtransport.cli.options import REPLACED, TITLES, name_set_options, option_values
+from fxtransport.cli.options import (
+    REPLACED,
+    TITLES,
+    implied_values,
+    name_set_options,
+    option_values,
+)
 from fxtransport.cli.split import split
 from fxtransport.cli.train import train
 from fxtransport.errors import UsageError
@@ -42,6 +48,31 @@ def parsed(*arguments: str) -> dict[str, object]:
             {"model.options": {"a": 1, "b": "c"}},
         ),
         (["--kind", "identity"], {"objective.kinds": ["identity"]}),
+        (["--clip-grad", "1"], {"trainer.grad_clip": 1.0}),
+        (["--img-size", "64"], {"model.input_size": "64"}),
+        (["--smoothing", "0.1"], {"objective.label_smoothing": 0.1}),
+        (["--amp"], {"trainer.amp": "auto"}),
+        (["--amp", "--lr", "1"], {"trainer.amp": "auto", "optimizer.lr": 1.0}),
+        (["--amp", "resnet18"], {"trainer.amp": "auto"}),
+        (["--amp", "fp16"], {"trainer.amp": "fp16"}),
+        (["--mixup", "0.2"], {"data.mixup": {"mixup_alpha": 0.2}}),
+        (
+            ["--mixup", "0.2", "--cutmix", "1.0", "--mixup", "prob=0.5"],
+            {"data.mixup": {"mixup_alpha": 0.2, "cutmix_alpha": 1.0, "prob": 0.5}},
+        ),
+        (
+            ["--val-split", "val", "--data-arg", "train_split=train"],
+            {"data.options": {"validation_split": "val", "train_split": "train"}},
+        ),
+        (
+            ["--drop-path", "0.1", "--drop", "0.2"],
+            {"model.options": {"drop_path_rate": 0.1, "drop_rate": 0.2}},
+        ),
+        (
+            ["--warmup-epochs", "5", "--min-lr", "1e-5"],
+            {"optimizer.scheduler_options": {"warmup_epochs": 5, "min_lr": 1e-5}},
+        ),
+        (["--aa", "rand-m9"], {"data.augmentation": {"auto_augment": "rand-m9"}}),
     ],
 )
 def test_options_set_keys(arguments: list[str], values: dict[str, object]) -> None:
@@ -53,11 +84,29 @@ def test_options_set_keys(arguments: list[str], values: dict[str, object]) -> No
     [
         (["--equal-depth", "--equal-weight"], "--equal-depth and --equal-weight contradict"),
         (["--equal-weight", "--balance", "flops"], "--balance flops and --equal-weight contradict"),
+        (["--mixup", "mixup_alpha=1", "--mixup", "x"], "a number or KEY=VALUE, not 'x'"),
+        (
+            ["--drop-path", "0.1", "--model-arg", "drop_path_rate=0.2"],
+            r"--model-arg drop_path_rate=0.2 and --drop-path 0.1 contradict",
+        ),
     ],
 )
 def test_options_that_contradict_one_another(arguments: list[str], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         parsed(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "values"),
+    [
+        ([], {}),
+        (["--mixup", "0.2"], {}),
+        (["--cutmix", "1"], {"data.mixup": {"mixup_alpha": 0.0}}),
+    ],
+)
+def test_cutmix_alone_is_without_mixup(arguments: list[str], values: dict[str, object]) -> None:
+    context = train.make_context("train", arguments)
+    assert implied_values(train, context.params) == values
 
 
 @pytest.mark.parametrize(("old", "new"), REPLACED.items())
@@ -120,7 +169,7 @@ def test_the_help_shows_the_basic_options_alone(run: Command, command: str) -> N
         assert key.flag.split("/")[0] in found[TITLES[key.section]]
     words = shown.split()
     assert not [key.path for key in hidden if key.flag and key.flag.split("/")[0] in words]
-    count = sum(bool(key.flag) + len(key.short_forms) for key in hidden)
+    count = sum(bool(k.flag) + len(k.short_forms) + len(k.entries) for k in hidden)
     assert f"fxtransport {command} --help-all shows {count} more options." in shown
 
 

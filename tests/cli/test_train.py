@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from fxtransport.runs.identity import read_run
 from fxtransport.training.monitors import DegenerateFeaturesWarning
@@ -146,7 +147,7 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 
 
 LONG = ["--method", "trgl", "--modules", "2", "--epochs", "16", "--batch-size", "20"]
-TIMES = ("samples_per_second", "peak_memory")
+TIMES = ("samples_per_second", "peak_memory", "elapsed")
 
 
 def measured(run: Path) -> list[dict[str, str]]:
@@ -440,3 +441,51 @@ def test_a_monitor_that_cannot_measure_fails_before_the_first_step(
     assert result.exit_code == 2, result.stderr
     assert "needs logits, and residual blocks" in result.stderr
     assert not (tmp_path / "run" / "metrics.csv").exists()
+
+
+def test_names_of_timm_and_what_they_mean(run: Command, tmp_path: Path) -> None:
+    names = ["--amp", "--clip-grad", "1", "--smoothing", "0.1", "--cutmix", "1.0", "-n", "1"]
+    folder = trained(run, tmp_path / "run", "--method", "e2e", *names)
+    config = read_run(folder)
+    assert config["trainer.amp"] == "bf16"
+    assert config["data.mixup"] == {"mixup_alpha": 0.0, "cutmix_alpha": 1.0}
+    assert run("train", "--resume", str(folder), "--trust-files", "--amp").exit_code == 0
+    other = ["--config", str(folder / "config.toml"), "--trust-files", "--mixup", "0.2"]
+    result = run("train", *other, "-o", str(tmp_path / "other"))
+    assert result.exit_code == 0, result.stderr
+    assert read_run(tmp_path / "other")["data.mixup"] == {"mixup_alpha": 0.2, "cutmix_alpha": 1.0}
+
+
+def test_a_run_begins_with_another_and_trains_its_head(run: Command, tmp_path: Path) -> None:
+    first = trained(run, tmp_path / "first", "--epochs", "1", "--method", "e2e")
+    start = ["--initial-checkpoint", str(first), "--freeze", "stem", "--freeze", "blocks.*"]
+    arguments = [write_net(tmp_path), *SMALL, "--method", "e2e", "--epochs", "2", *start]
+    result = run("train", *arguments, "-o", str(tmp_path / "second"))
+    assert result.exit_code == 0, result.stderr
+    assert "begins with 32 of 32 tensors from " in result.stderr
+    [best] = first.glob("best-*.safetensors")
+    before, after = load_file(best), last_weights(tmp_path / "second")
+    changed = {n for n in before if not torch.equal(before[n], after[f"program.{n}"])}
+    assert changed == {"head.weight", "head.bias"}
+    resumed = run("train", "--resume", str(tmp_path / "second"), "--trust-files")
+    assert resumed.exit_code == 0, resumed.stderr
+    both = run("train", *arguments, "-o", str(tmp_path / "third"), "--set", "transfer.start=true")
+    assert "--initial-checkpoint both say with which weights to begin" in both.stderr
+
+
+def test_rare_classes_early_ends_and_steps(run: Command, tmp_path: Path) -> None:
+    rare = ["--class-weights", "balanced", "--sampler", "balanced", "--patience", "1", "--lr", "0"]
+    folder = trained(run, tmp_path / "run", "--method", "e2e", "--steps", "36", *rare)
+    config = read_run(folder)
+    assert config["schedule.epochs"] == 9
+    assert config["objective.class_weights"].count(",") == 9
+    results = json.loads((folder / "results.json").read_text())
+    assert results["stopped"]
+    assert results["position"]["epochs"] == results["best"]["epoch"] + 1
+    resumed = run("train", "--resume", str(folder), "--trust-files")
+    assert resumed.exit_code == 0, resumed.stderr
+    assert "the run is finished" in resumed.stderr
+    assert f"stopped    early, after {results['position']['epochs']} epochs" in resumed.stdout
+    again = ["--config", str(folder / "config.toml"), "--trust-files", "--images", "100"]
+    assert run("train", *again, "-o", str(tmp_path / "again")).exit_code == 0
+    assert read_run(tmp_path / "again")["schedule.epochs"] == 1

@@ -4,7 +4,14 @@ import pytest
 import torch
 
 from fxtransport.errors import UsageError
-from fxtransport.objectives import CrossEntropy, ReverseCrossEntropy
+from fxtransport.objectives import (
+    CrossEntropy,
+    ReverseCrossEntropy,
+    TransportCost,
+    WeightedCrossEntropy,
+)
+from fxtransport.objectives.multipliers import NoMultiplier
+from fxtransport.objectives.objective import Objective
 
 LOGITS = torch.tensor([[1.0, 2.0, 0.5], [-1.0, 0.0, 3.0]])
 INDICES = torch.tensor([1, 0])
@@ -81,3 +88,42 @@ def test_options_that_are_not_valid() -> None:
         CrossEntropy(label_smoothing=1.5)
     with pytest.raises(UsageError, match="two classes"):
         ReverseCrossEntropy()(torch.zeros(2, 1), torch.tensor([0, 0]))
+
+
+WEIGHTS = [0.5, 2.0, 0.25]
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("targets", [INDICES, MIXED], ids=["indices", "probabilities"])
+def test_weighted_cross_entropy(smoothing: float, targets: torch.Tensor) -> None:
+    """-Σ w t log softmax(z), over the number of samples, with t smoothed towards 1/C."""
+    t = targets if targets.is_floating_point() else one_hot(targets)
+    t = (1 - smoothing) * t + smoothing / 3
+    expected = -(torch.tensor(WEIGHTS) * t * LOGITS.log_softmax(1)).sum(1).mean()
+    loss = WeightedCrossEntropy(WEIGHTS, smoothing)
+    torch.testing.assert_close(loss(LOGITS, targets), expected)
+    pieces = [loss(LOGITS[i : i + 1], targets[i : i + 1]) for i in range(2)]
+    torch.testing.assert_close(torch.stack(pieces).mean(), expected)
+
+
+def test_equal_weights_change_nothing() -> None:
+    found = WeightedCrossEntropy([1, 1, 1])(LOGITS, INDICES)
+    torch.testing.assert_close(found, CrossEntropy()(LOGITS, INDICES))
+    positions = LOGITS.unsqueeze(2).expand(-1, -1, 4)
+    each = WeightedCrossEntropy([1, 1, 1])(positions, INDICES.unsqueeze(1).expand(-1, 4))
+    torch.testing.assert_close(each, found)
+
+
+@pytest.mark.parametrize("weights", [[], [0, 0], [1, -1], [float("nan"), 1]])
+def test_what_are_no_weights(weights: list[float]) -> None:
+    with pytest.raises(UsageError, match="class weights are numbers of at least 0"):
+        WeightedCrossEntropy(weights)
+
+
+def test_weights_move_with_the_objective_and_are_in_its_description() -> None:
+    objective = Objective(WeightedCrossEntropy([1, 2]), TransportCost(), NoMultiplier())
+    assert "weights=[1.0, 2.0]" in repr(objective)
+    assert objective.state_dict() == {}
+    assert objective.to("meta").classification.weights.is_meta
+    with pytest.raises(UsageError, match="2 class weights, and 3 classes"):
+        WeightedCrossEntropy([1, 2])(LOGITS, INDICES)

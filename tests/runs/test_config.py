@@ -99,7 +99,7 @@ def test_defaults_follow_what_they_depend_on() -> None:
         ({"optimizer.lr": float("nan")}, "optimizer.lr is a number, not nan"),
         ({"optimizer.lr": -1}, "optimizer.lr is at least 0, not -1.0"),
         ({"trainer.seed": True}, "trainer.seed is a whole number, not True"),
-        ({"trainer.amp": "fp8"}, "trainer.amp is one of bf16, fp16, not 'fp8'"),
+        ({"trainer.amp": "fp8"}, "trainer.amp is one of auto, bf16, fp16, not 'fp8'"),
         ({"objective.kinds": ["identity", "x"]}, "not 'x'"),
         ({"objective.projections": "emd"}, "one of soft-matching, gromov-wasserstein, not 'emd'"),
         (

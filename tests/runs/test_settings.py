@@ -7,7 +7,7 @@ import pytest
 from fxtransport.errors import UsageError
 from fxtransport.objectives import ProjectionCost, TransportCost
 from fxtransport.runs.config import complete_config
-from fxtransport.runs.settings import make_settings, spread_evenly
+from fxtransport.runs.settings import make_settings, settle, spread_evenly
 
 
 @pytest.mark.parametrize(
@@ -65,3 +65,20 @@ def test_the_cost_of_projections(method: str) -> None:
     plain = complete_config({"objective.method": method})
     assert make_settings(plain, 2).objective.cost == TransportCost()
     assert not any("projection" in path for path in plain.values)
+
+
+@pytest.mark.parametrize(
+    ("amp", "device", "meant"),
+    [
+        ("auto", "cpu", "bf16"),
+        ("auto", "cuda:1", "fp16"),
+        ("fp16", "cpu", "fp16"),
+        (None, "cpu", None),
+    ],
+)
+def test_automatic_precision_is_that_of_the_device(
+    amp: str | None, device: str, meant: str | None
+) -> None:
+    values = {"model.name": "nets:resnet_m", "trainer.device": device}
+    config = settle(complete_config({**values, **({"trainer.amp": amp} if amp else {})}))
+    assert config.get("trainer.amp") == meant

@@ -109,3 +109,26 @@ def test_every_position_counts() -> None:
     targets[0] = 0
     [exit] = evaluate(program, [(torch.randn(5, *SHAPE), targets)])
     assert (exit.accuracy, exit.samples) == (0.8, 5 * 16)
+
+
+class Scores(nn.Module):
+    """Takes logits for images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x * self.scale
+        return x + x.relu()
+
+
+def test_the_class_is_among_the_five_largest_logits() -> None:
+    logits = torch.randn(200, 12, generator=torch.Generator().manual_seed(0))
+    targets = torch.arange(200) % 12
+    program = transportify(Scores(), logits[:2])
+    [found] = evaluate(program, [(logits[:150], targets[:150]), (logits[150:], targets[150:])])
+    places = (logits > logits.gather(1, targets.unsqueeze(1))).sum(1)
+    assert found.accuracy == (places < 1).double().mean().item()
+    assert found.top5 == (places < 5).double().mean().item()
+    assert 0.3 < found.top5 < 0.55

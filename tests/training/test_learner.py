@@ -7,7 +7,7 @@ import torch
 
 from fxtransport import Program
 from fxtransport.errors import UsageError
-from fxtransport.training.learner import Learner, compile_part
+from fxtransport.training.learner import Learner, batch_accuracy, compile_part
 from fxtransport.training.settings import OptimizerSettings, TrainerSettings
 from tests.training.runs import calm, program_of, samples
 
@@ -128,3 +128,12 @@ def test_a_part_is_compiled_if_the_settings_say_so() -> None:
 def test_a_backend_that_torch_does_not_have() -> None:
     with pytest.raises(UsageError, match=r"no backend 'nonsense': it has .*inductor"):
         compile_part(program_of(calm).parts[0], TrainerSettings(compile="nonsense"))
+
+
+def test_the_accuracy_of_a_batch() -> None:
+    logits = torch.tensor([[0.1, 0.9], [0.8, 0.2], [0.3, 0.7], [0.6, 0.4]])
+    assert batch_accuracy(logits, torch.tensor([1, 0, 0, 0])).item() == 0.75
+    mixed = torch.tensor([[0.4, 0.6], [0.9, 0.1], [0.8, 0.2], [0.2, 0.8]])
+    assert batch_accuracy(logits.requires_grad_(), mixed).item() == 0.5
+    positions = torch.stack([logits, logits], 2)
+    assert batch_accuracy(positions, torch.tensor([[1, 0]] * 4)).item() == 0.5

@@ -1,5 +1,7 @@
 """Means over an epoch, whenever they are read."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -55,3 +57,16 @@ def test_it_goes_on_from_its_state() -> None:
         if number == 1:
             two.load_state_dict(one.state_dict())
     assert two.epoch(learners) == whole.epoch(learners)
+
+
+def test_accuracy_of_an_epoch_that_began_without_it() -> None:
+    trainer, meter = trainer_of(EndToEnd(1)), Meter(1)
+    [late] = report(1.0, 8).parts
+    meter.add(1, report(1.0, 8))
+    meter.add(2, StepReport((replace(late, accuracy=torch.tensor(0.5)),), 8))
+    assert meter.epoch(trainer._engine.learners)[0].accuracy is None
+    meter.reset()
+    for number, (share, samples) in enumerate([(0.5, 8), (0.25, 4)], 1):
+        step = replace(late, accuracy=torch.tensor(share))
+        meter.add(number, StepReport((step,), samples))
+    assert meter.epoch(trainer._engine.learners)[0].accuracy == 5 / 12

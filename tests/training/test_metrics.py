@@ -18,8 +18,10 @@ from fxtransport.training import (
     Position,
     Sequential,
 )
+from fxtransport.training.checkpoint import RunFolder
 from fxtransport.training.manifest import HEADER
 from fxtransport.training.metrics import COLUMNS, LostMetricsWarning, MetricsFile, read_rows
+from fxtransport.training.progress import read_progress
 from tests.training.runs import train_stream, trainer_of, validation_stream
 
 
@@ -63,6 +65,10 @@ def test_a_row_for_each_epoch_and_part(tmp_path: Path) -> None:
         assert float(row["samples_per_second"]) > 0
         assert int(row["steps"]) == 3 * int(row["epoch"])
         assert int(row["peak_memory"]) > 0
+        assert float(row["train_accuracy"]) == part.accuracy
+        assert float(row["validation_top5"]) == exit.top5 == 1.0
+        assert float(row["elapsed"]) == report.elapsed
+    assert 0 < reports.epochs[0].seconds < reports.epochs[0].elapsed < reports.epochs[1].elapsed
 
 
 def test_parts_that_rest_have_a_row_of_their_exit(tmp_path: Path) -> None:
@@ -89,7 +95,7 @@ def test_rows_after_the_checkpoint_are_dropped(tmp_path: Path) -> None:
     trainer.restore()
     before = rows(tmp_path)
     with (tmp_path / "metrics.csv").open("a") as file:
-        file.write("3,0,0,0,9,0.1,,,,,,,,\n")
+        file.write("3,0,0,0,9,0.1,,,,,,,,,,,\n")
     trainer.fit(train_stream(), validation_stream())
     assert rows(tmp_path) == before
     assert reports.plan is not None
@@ -168,3 +174,15 @@ def test_columns_of_another_time_are_kept() -> None:
     header, found = read_rows("epoch,part,loss,pl_ratio\n1,0,0.5,\n1,1,,2\n")
     assert header == ["epoch", "part", "loss", "pl_ratio"]
     assert found[1] == {"epoch": "1", "part": "1", "loss": "", "pl_ratio": "2"}
+
+
+def test_the_time_goes_on_where_a_run_is_resumed(tmp_path: Path) -> None:
+    first = trainer_of(Parallel(1), tmp_path)
+    first.fit(train_stream(), validation_stream())
+    first._engine.state.elapsed = 1000.0
+    first.save()
+    again = trainer_of(Parallel(1), tmp_path)
+    again.restore()
+    again.fit(train_stream(), validation_stream())
+    again.save()
+    assert 1000 <= read_progress(RunFolder(tmp_path).read().state).elapsed < 1100

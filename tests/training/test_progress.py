@@ -34,6 +34,11 @@ def test_it_is_read() -> None:
     assert found.best is not None
     assert found.best.exit == found.exits[0] == Exit(**EXIT)
     assert (found.finished, found.averaged, found.steps_per_epoch) == (False, False, 3)
+    # of a run of an earlier version
+    assert (found.elapsed, found.best.exit.top5) == (0.0, None)
+    later = {**state(), "elapsed": 2.5, "exits": [{**EXIT, "top5": 0.75}]}
+    assert read_progress(later).elapsed == 2.5
+    assert read_progress(later).exits[0].top5 == 0.75
     check_progress(found, PHASES, exits=2)
 
 

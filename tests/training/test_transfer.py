@@ -174,7 +174,7 @@ def test_a_run_that_was_interrupted_goes_on_bit_for_bit(
     again.fit(train_stream(), validation_stream())
     for name, value in state(whole.student).items():
         assert torch.equal(again.program.state_dict()[name], value), name
-    times = ("samples_per_second", "peak_memory")
+    times = ("samples_per_second", "peak_memory", "elapsed")
     both = [
         [{k: v for k, v in row.items() if k not in times} for row in rows(run)]
         for run in (ended, tmp_path / "whole")

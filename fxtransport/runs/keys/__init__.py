@@ -18,9 +18,9 @@ from fxtransport.runs.keys import (
     trainer,
     transfer,
 )
-from fxtransport.runs.keys.key import METHODS, DefaultBy, Key
+from fxtransport.runs.keys.key import METHODS, DefaultBy, Entry, Key
 
-__all__ = ["METHODS", "DefaultBy", "Key", "all_keys"]
+__all__ = ["METHODS", "DefaultBy", "Entry", "Key", "all_keys"]
 
 
 @functools.cache

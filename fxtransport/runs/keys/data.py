@@ -1,6 +1,6 @@
 """The keys of the section ``data``: which set, how it is split, and how batches are made."""
 
-from fxtransport.runs.keys.key import Key, always, by_method
+from fxtransport.runs.keys.key import Entry, Key, always, by_method
 
 KEYS = (
     Key(
@@ -79,6 +79,13 @@ KEYS = (
         False,
         may_change=always,
     ),
+    Key(
+        "data.sampler",
+        str,
+        "--sampler",
+        "balanced: draw training samples so that each class comes equally often on average.",
+        choices=("balanced",),
+    ),
     Key("data.drop_last", bool, "--drop-last", "Drop the last batch if it is smaller.", False),
     Key(
         "data.num_workers",
@@ -91,23 +98,50 @@ KEYS = (
         # each process shuffles the shards that it reads, so their number decides the order
         may_change=lambda values: not values["data.name"].startswith("wds/"),
     ),
-    Key("data.options", dict, "--data-arg", "An option of the set, such as noise=0.1."),
+    Key(
+        "data.options",
+        dict,
+        "--data-arg",
+        "An option of the set, such as noise=0.1.",
+        entries={
+            "--train-split": Entry("train_split", "The split to train on.", str),
+            "--val-split": Entry("validation_split", "The split to validate on.", str),
+            "--test-split": Entry("test_split", "The split to test on.", str),
+        },
+    ),
     Key(
         "data.transform",
         dict,
         "--transform",
-        "An option of timm's transforms of all splits, such as interpolation=bicubic.",
+        "An option of timm's transforms of all splits, such as crop_mode=border.",
+        entries={
+            "--interpolation": Entry("interpolation", "How images are resized.", str),
+            "--crop-pct": Entry("crop_pct", "The share of an image that evaluation sees."),
+        },
     ),
     Key(
         "data.augmentation",
         dict,
         "--augment",
-        "An option of timm's transforms of training images, such as hflip=0.5 or padding=4.",
+        "An option of timm's transforms of training images, such as ratio=[1,1] or padding=4.",
+        entries={
+            "--hflip": Entry("hflip", "How likely an image is mirrored."),
+            "--vflip": Entry("vflip", "How likely an image is turned upside down."),
+            "--color-jitter": Entry("color_jitter", "How much colors vary."),
+            "--aa": Entry("auto_augment", "AutoAugment or RandAugment, as timm names it.", str),
+            "--reprob": Entry("re_prob", "How likely a rectangle of an image is erased."),
+        },
     ),
     Key(
         "data.mixup",
         dict,
         "--mixup",
-        "An option of timm's mixup, such as mixup_alpha=0.2 or cutmix_alpha=1.",
+        "The alpha of mixup, or an option of timm's mixup, such as prob=0.5.",
+        metavar="X|KEY=VALUE",
+        number="mixup_alpha",
+        entries={
+            # without mixup beside it, as in timm's train.py
+            "--cutmix": Entry("cutmix_alpha", "The alpha of cutmix.", beside={"mixup_alpha": 0.0}),
+        },
     ),
 )

@@ -36,6 +36,18 @@ def always(_: Mapping[str, Any]) -> bool:
 
 
 @dataclass(frozen=True)
+class Entry:
+    """An option that sets one entry of a table."""
+
+    name: str
+    """The entry's."""
+    help: str
+    kind: type = float
+    beside: Mapping[str, Any] = field(default_factory=dict)
+    """What it means for other entries that are not set."""
+
+
+@dataclass(frozen=True)
 class Key:
     """One thing that can be set."""
 
@@ -56,6 +68,12 @@ class Key:
     metavar: str | None = None
     short_forms: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """Options that take no value, each with the value that it stands for and its help."""
+    bare: str | None = None
+    """What the option means without a value, of a key with ``choices``; None: it needs one."""
+    number: str | None = None
+    """The entry of a table that a number alone sets; None: entries have names."""
+    entries: Mapping[str, Entry] = field(default_factory=dict)
+    """Options that set an entry of a table, each with that entry."""
     may_change: Callable[[Mapping[str, Any]], bool] = never
     """Whether the key may change when a run with these values is resumed, because it does not
     change what is computed."""

@@ -3,7 +3,7 @@
 from typing import Any
 
 from fxtransport.input_size import InputSize
-from fxtransport.runs.keys.key import DefaultBy, Key, by_method
+from fxtransport.runs.keys.key import DefaultBy, Entry, Key, by_method
 
 
 def _size_text(size: Any) -> str:
@@ -15,9 +15,18 @@ KEYS = (
     Key("model.name", str, "", "The model."),
     Key("model.pretrained", bool, "--pretrained", "Fetch pretrained weights.", False, basic=True),
     Key(
+        "model.initial_checkpoint",
+        str,
+        "--initial-checkpoint",
+        "Begin with the weights in this file, of timm's formats or safetensors, or of another run; "
+        "a head for another number of classes stays as it is.",
+        metavar="FILE",
+        basic=True,
+    ),
+    Key(
         "model.input_size",
         str,
-        "--input-size/--image-size",
+        "--input-size/--image-size/--img-size",
         "The size of the input: N, HxW or C,H,W; the model's own by default.",
         metavar="SIZE",
         basic=True,
@@ -43,6 +52,10 @@ KEYS = (
         "model.options",
         dict,
         "--model-arg",
-        "An argument of the model's constructor, such as drop_path_rate=0.1.",
+        "An argument of the model's constructor, such as global_pool=max.",
+        entries={
+            "--drop": Entry("drop_rate", "The dropout of timm's model."),
+            "--drop-path": Entry("drop_path_rate", "The stochastic depth of timm's model."),
+        },
     ),
 )

@@ -23,6 +23,16 @@ def _numbers(value: Any) -> list[float]:
     return [float(item) if type(item) is int else item for item in several]
 
 
+def _class_weights(value: Any) -> str:
+    """``balanced``, or numbers as a text, separated by commas."""
+    if value == "balanced":
+        return "balanced"
+    try:
+        return ",".join(map(repr, _numbers(value)))
+    except UsageError as error:
+        raise UsageError(f"write balanced, or a number for each class, not {value!r}") from error
+
+
 KEYS = (
     Key(
         "objective.method",
@@ -123,10 +133,19 @@ KEYS = (
     Key(
         "objective.label_smoothing",
         float,
-        "--label-smoothing",
+        "--label-smoothing/--smoothing",
         "Label smoothing of L.",
         DefaultBy("objective.reverse", {False: by_method(0.1, 0.0)}),
         least=0,
+    ),
+    Key(
+        "objective.class_weights",
+        str,
+        "--class-weights",
+        "How much each class counts in L: numbers, or balanced, by how rare it is in training.",
+        DefaultBy("objective.reverse", {False: None}),
+        metavar="balanced|X,…",
+        read=_class_weights,
     ),
     Key("objective.reverse", bool, "--reverse", "L is the reverse cross-entropy (RCE).", False),
 )

@@ -1,6 +1,6 @@
 """The keys of the section ``optimizer``: the optimizer and learning rate schedule of each part."""
 
-from fxtransport.runs.keys.key import Key, by_method
+from fxtransport.runs.keys.key import Entry, Key, by_method
 
 KEYS = (
     Key(
@@ -32,7 +32,18 @@ KEYS = (
         0.9,
         least=0,
     ),
-    Key("optimizer.options", dict, "--opt-arg", "Another argument for timm.optim."),
+    Key(
+        "optimizer.options",
+        dict,
+        "--opt-arg",
+        "Another argument for timm.optim, such as nesterov=true.",
+        entries={
+            "--layer-decay": Entry(
+                "layer_decay",
+                "The learning rate of each layer of timm's model over the next one's.",
+            ),
+        },
+    ),
     Key(
         "optimizer.scheduler",
         str,
@@ -46,6 +57,10 @@ KEYS = (
         "optimizer.scheduler_options",
         dict,
         "--sched-arg",
-        "Another argument for timm.scheduler, such as warmup_epochs=5.",
+        "Another argument for timm.scheduler, such as decay_rate=0.1.",
+        entries={
+            "--warmup-epochs": Entry("warmup_epochs", "Epochs of a rising rate, first.", int),
+            "--min-lr": Entry("min_lr", "The lowest rate of a schedule that falls."),
+        },
     ),
 )

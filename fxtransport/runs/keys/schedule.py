@@ -24,6 +24,20 @@ KEYS = (
         basic=True,
     ),
     Key(
+        "schedule.steps",
+        int,
+        "--steps",
+        "Train for this many steps, in whole epochs, in place of --epochs.",
+        least=1,
+    ),
+    Key(
+        "schedule.images",
+        int,
+        "--images",
+        "Train on this many images, in whole epochs, in place of --epochs.",
+        least=1,
+    ),
+    Key(
         "schedule.growth",
         int,
         "--growth",
