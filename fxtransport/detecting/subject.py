@@ -125,7 +125,8 @@ def _of_run(run: Run, source: DataSource | None, activations: Sequence[str]) -> 
     """The plain model of a run, and the run's data."""
     program = _program_of(run, activations)
     own = DataSource.of(run.config) if source is None else source
-    preprocessing = preprocessing_of(run.data)
+    # its own data must be what it was trained on; other data is not compared
+    preprocessing = preprocessing_of(run.data if source is None else run.inputs)
     last = len(run.program.parts) - 1
     note = ""
     if run.best is not None and run.best.exit.part != last:

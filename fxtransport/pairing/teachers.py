@@ -118,7 +118,7 @@ def _of_run(path: Path, *, trust_files: bool) -> OpenTeacher:
         input_size=run.config.get("model.input_size"),
     )
     _load(target.model, model_state(run.program), str(path))
-    found = run.data.transform or {}
+    found = run.inputs.transform or {}
     known = (tuple(found["mean"]), tuple(found["std"])) if {"mean", "std"} <= {*found} else None
     return OpenTeacher(target.model, target.example, str(path), known)
 

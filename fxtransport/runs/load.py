@@ -1,8 +1,11 @@
 """Load a run: its program with weights that it has found, its data and its settings."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from fxtransport.data import Splits
 from fxtransport.errors import UsageError
@@ -11,7 +14,8 @@ from fxtransport.origin import Origin
 from fxtransport.program import Program
 from fxtransport.runs.config import CONFIG, Config, Values
 from fxtransport.runs.identity import read_run
-from fxtransport.runs.recipe import make_recipe
+from fxtransport.runs.inputs import Inputs
+from fxtransport.runs.recipe import Recipe, make_recipe
 from fxtransport.runs.settings import RunSettings, make_settings
 from fxtransport.training import Best
 from fxtransport.training.checkpoint import CHECKPOINT, Checkpoint, KeptWeights, RunFolder
@@ -28,7 +32,7 @@ class Run:
         folder: Where it is.
         config: Everything that is set.
         program: With weights that the run has found, on the CPU.
-        data: The splits that it trains, validates and tests on.
+        recipe: What the program was built from.
         settings: Objective, schedule, optimizer and trainer settings.
         origin: The model's name, with what its constructor is given.
         input_size: The shape of one input.
@@ -36,12 +40,13 @@ class Run:
         exits: The parts whose heads have been trained.
         epochs: After how many epochs the program had these weights.
         averaged: Whether they are a moving average.
+        described: What the run noted of its data, by which it is known again.
     """
 
     folder: Path
     config: Config
     program: Program
-    data: Splits
+    recipe: Recipe
     settings: RunSettings
     origin: Origin
     input_size: tuple[int, ...]
@@ -49,6 +54,25 @@ class Run:
     exits: tuple[int, ...]
     epochs: int
     averaged: bool
+    described: Mapping[str, Any]
+
+    @property
+    def inputs(self) -> Inputs:
+        """How inputs are prepared, and what the classes are called; no data is read for it."""
+        return self.recipe.inputs
+
+    @cached_property
+    def data(self) -> Splits:
+        """The splits that it trains, validates and tests on, which are read when asked for.
+
+        Raises:
+            UsageError: they cannot be loaded; ``changes={"data.root": FOLDER}`` says where they
+                are now.
+            CheckpointError: they are not what the run began with.
+        """
+        data = self.recipe.data
+        check_same_data(self.described, describe_data(data.train, data.validation, data.test))
+        return data
 
 
 def load_run(
@@ -61,6 +85,8 @@ def load_run(
     changes: Values | None = None,
 ) -> Run:
     """Build the program of a run, and load weights that the run has found.
+
+    The run's data is not needed, and is read only when :attr:`Run.data` is asked for.
 
     Args:
         folder: The run's, in which ``fxtransport train`` wrote.
@@ -77,8 +103,8 @@ def load_run(
     Raises:
         UsageError: the folder does not hold a run, there are no such weights, or the model needs
             a Python file and ``trust_files`` is not given.
-        CheckpointError: the weights cannot be read, or the configuration or the data is not what
-            the run began with.
+        CheckpointError: the weights cannot be read, or the configuration is not what the run
+            began with.
     """
     run = Path(folder)
     config = read_run(run)
@@ -94,11 +120,10 @@ def load_run(
     elif last or average is not None:
         raise UsageError("the weights after an epoch are one set: leave out last and average")
 
-    recipe = make_recipe(config)
-    data = recipe.data
-    check_same_data(
-        checkpoint.summary.get("data") or {}, describe_data(data.train, data.validation, data.test)
-    )
+    about = checkpoint.summary.get("about") or {}
+    # a run of an earlier version did not note it, and needs its data
+    noted = Inputs.read(about["inputs"]) if "inputs" in about else None
+    recipe = make_recipe(config, noted)
     program = recipe.program(new=False)
     settings = make_settings(config, len(program.parts))
     phases = settings.schedule.phases(len(settings.schedule.parts_of(program)))
@@ -115,7 +140,7 @@ def load_run(
         folder=run,
         config=config,
         program=program,
-        data=recipe.data,
+        recipe=recipe,
         settings=settings,
         origin=recipe.origin,
         input_size=recipe.shape,
@@ -123,6 +148,7 @@ def load_run(
         exits=tuple(exit.part for exit in progress.exits) or tuple(range(len(program.parts))),
         epochs=_epochs(progress, kept, last=last),
         averaged=averaged,
+        described=checkpoint.summary.get("data") or {},
     )
 
 
