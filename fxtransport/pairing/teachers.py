@@ -111,7 +111,7 @@ def _accepts(model: nn.Module, example: Example) -> bool:
 
 def _of_run(path: Path, *, trust_files: bool) -> OpenTeacher:
     validated = RunFolder(path).read().best is not None
-    run = load_run(path, last=not validated, trust_files=trust_files)
+    run = load_run(path, last=not validated, exit=-1, trust_files=trust_files)
     target = open_target(
         run.origin.model,
         options=run.origin.options,
