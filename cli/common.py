@@ -40,6 +40,7 @@ ARGUMENTS = {
     "keep_checkpoints=1": "--keep-checkpoints 1",
     "last=True": "--last",
     "pretrained=True": "--pretrained",
+    "root=FOLDER": "--data-dir FOLDER",
     "trust_files=True": "--trust-files",
     "validation=0.1": "--validation 0.1",
 }

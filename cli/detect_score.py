@@ -2,9 +2,8 @@
 
 import csv
 import json
-import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,11 +12,11 @@ import click
 
 from fxtransport.cli.common import debug_option, out_console, report, trust_option
 from fxtransport.cli.detect_options import device_option, open_detector, watched_option
+from fxtransport.cli.paths import paths_of
 
 if TYPE_CHECKING:
     from fxtransport.detecting.judging import Judged
 
-STDIN = "-"
 COLUMNS = ("image", "verdict", "p_value", "score", "predicted")
 
 
@@ -64,7 +63,7 @@ def score(
     from fxtransport.detecting.judging import judge_files
     from fxtransport.errors import UsageError
 
-    paths = list(_paths(images))
+    paths = list(paths_of(images))
     found = open_detector(det, watched, device, trust_files=trust_files)
     refused = 0
     judged = []
@@ -85,23 +84,6 @@ def score(
         _show(judged)
     if refused:
         raise click.exceptions.Exit(UsageError.exit_code)
-
-
-def _paths(names: Iterable[str]) -> Iterator[Path]:
-    """The files and folders that are named, on stdin where - stands."""
-    from fxtransport.errors import UsageError
-
-    for name in names:
-        if name != STDIN:
-            yield Path(name)
-            continue
-        # a name is bytes, which need not be text
-        lines = sys.stdin.buffer.read().split(b"\n")
-        kept = [line.removesuffix(b"\r") for line in lines if line.strip()]
-        listed = [Path(os.fsdecode(line)) for line in kept]
-        if not listed:
-            raise UsageError("there is no name of an image on stdin: write one a line")
-        yield from listed
 
 
 def _json(each: "Judged") -> str:

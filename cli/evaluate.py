@@ -3,22 +3,11 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from fxtransport.cli.common import debug_option, out_console, trust_option
-
-if TYPE_CHECKING:
-    from fxtransport.runs.load import Run
-
-
-def _parse_exit(_: click.Context, parameter: click.Parameter, text: str | None) -> str | None:
-    if text is None or text in ("best", "all") or text.isdecimal():
-        return text
-    raise click.BadParameter(
-        f"write best, all or the number of a part, not {text!r}", param=parameter
-    )
+from fxtransport.cli.run_exits import best_option, exit_option, number_of, parts_of
 
 
 @click.command()
@@ -30,19 +19,8 @@ def _parse_exit(_: click.Context, parameter: click.Parameter, text: str | None) 
     show_default=True,
     help="What to measure on.",
 )
-@click.option(
-    "--exit",
-    "which",
-    metavar="K|best|all",
-    callback=_parse_exit,
-    help="Which exits.  [default: all (validation), best (test)]",
-)
-@click.option(
-    "--best/--last",
-    "best",
-    default=True,
-    help="The weights of the best exit, or those of the last checkpoint.  [default: best]",
-)
+@exit_option("best", "all", help="Which exits.  [default: all (validation), best (test)]")
+@best_option
 @click.option("--device", metavar="TEXT", help="The device; by default as in training.")
 @click.option("--data-dir", metavar="DIR", help="The folder of the data, if it has moved.")
 @trust_option
@@ -75,6 +53,7 @@ def evaluate(
     found = load_run(
         run,
         last=not best,
+        exit=number_of(which),
         trust_files=trust_files,
         changes={path: value for path, value in changes.items() if value is not None},
     )
@@ -86,7 +65,7 @@ def evaluate(
     exits = measure(
         found.program,
         batches,
-        parts=_parts(found, which or ("best" if split == "test" else "all")),
+        parts=parts_of(found, which or ("best" if split == "test" else "all")),
         amp=settings.amp,
     )
     marked = None if found.best is None else found.best.exit.part
@@ -102,17 +81,3 @@ def evaluate(
         "exits": [asdict(exit) for exit in exits],
     }
     click.echo(json.dumps(summary))
-
-
-def _parts(found: "Run", which: str) -> tuple[int, ...]:
-    """The parts whose exits are measured."""
-    from fxtransport.errors import UsageError
-
-    if which == "all":
-        return found.exits
-    if which == "best":
-        return found.exits[-1:] if found.best is None else (found.best.exit.part,)
-    if int(which) not in found.exits:
-        trained = ", ".join(map(str, found.exits))
-        raise UsageError(f"there is no trained exit {which}: there are {trained}")
-    return (int(which),)

@@ -74,7 +74,7 @@ def metadata(found: "Run") -> dict[str, str]:
         "model": found.origin.model,
         "options": json.dumps(found.origin.options),
         "input_size": json.dumps(found.input_size),
-        "class_names": json.dumps(found.data.class_names),
+        "class_names": json.dumps(found.inputs.class_names),
         "data": found.config["data.name"],
         "method": found.config["objective.method"],
         "schedule": found.config["schedule.name"],

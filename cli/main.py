@@ -24,6 +24,7 @@ COMMANDS = {
     "models": "List the names of models.",
     "passes": "List the compiler's passes, with their options.",
     "plan": "Predict the memory of training, and choose what fits.",
+    "predict": "Predict the classes of images by a run.",
     "split": "Cut a model into K parts, as even as possible.",
     "train": "Train a model by the least action principle, or part by part.",
     "transfer": "Train a model near to a teacher, layer by layer.",

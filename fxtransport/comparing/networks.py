@@ -120,7 +120,7 @@ def _of_run(folder: Path, epoch: int | None, *, trust_files: bool) -> Network:
     source = DataSource.of(run.config)
     given = run.config.get("data.transform") or {}
     # pretrained weights need images as they were trained on
-    prepared = run.data.transform if run.config["model.pretrained"] else None
+    prepared = run.inputs.transform if run.config["model.pretrained"] else None
     return _evaluating(Network(name, run.program, {**(prepared or {}), **given}, source))
 
 

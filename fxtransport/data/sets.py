@@ -161,12 +161,16 @@ def open_set(name: str, location: Location) -> ImageSet:
         return _open_hfds(name, location)
     if name in FOLDER_NAMES:
         return _open_folder(_require_root(name, location), location)
+    # a folder that has moved is where root says
+    mistyped = name.startswith("torch/") or f"torch/{name}" in TORCH_SETS
+    if location.root is not None and not mistyped:
+        return _open_folder(location.root, location)
     if Path(name).is_dir():
         return _open_folder(Path(name), location)
     raise UsageError(
         f"'{name}' is neither a set nor a folder: give digits, mnist5k, patches, circles, moons, "
         "a folder of images, "
-        f"{', '.join(TORCH_SETS)}, wds/NAME or hfds/NAME"
+        f"{', '.join(TORCH_SETS)}, wds/NAME or hfds/NAME; if a folder has moved, root=FOLDER"
     )
 
 

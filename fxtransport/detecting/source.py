@@ -9,6 +9,7 @@ from fxtransport.data import Splits, load
 from fxtransport.detection.identity import Preprocessing
 from fxtransport.errors import MODEL_ERRORS, FxTransportError, UsageError, first_line
 from fxtransport.runs.config import Config
+from fxtransport.runs.inputs import Inputs
 
 BATCH = 64
 """How many images are looked at in one forward."""
@@ -112,8 +113,8 @@ def pixel_options(preprocessing: Preprocessing) -> dict[str, Any]:
     }
 
 
-def preprocessing_of(data: Splits) -> Preprocessing:
-    """How images become the inputs that splits have.
+def preprocessing_of(data: Splits | Inputs) -> Preprocessing:
+    """How images become the inputs that splits, or models, have.
 
     Raises:
         UsageError: they are no images, or are prepared in another way than detectors know.

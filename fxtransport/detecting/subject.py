@@ -125,7 +125,8 @@ def _of_run(run: Run, source: DataSource | None, activations: Sequence[str]) -> 
     """The plain model of a run, and the run's data."""
     program = _program_of(run, activations)
     own = DataSource.of(run.config) if source is None else source
-    preprocessing = preprocessing_of(run.data)
+    # its own data must be what it was trained on; other data is not compared
+    preprocessing = preprocessing_of(run.data if source is None else run.inputs)
     last = len(run.program.parts) - 1
     note = ""
     if run.best is not None and run.best.exit.part != last:
@@ -160,10 +161,10 @@ def activations_for(detectors: Iterable[str]) -> tuple[str, ...]:
 
 
 def _loaded(folder: Path, root: str | None = None, *, trust_files: bool) -> Run:
-    """A run, with the weights of its best exit, or with its last ones if nothing was validated."""
+    """A run, with the weights with which its plain model was best, or its last ones."""
     validated = RunFolder(folder).read().best is not None
     changes = None if root is None else {"data.root": str(Path(root).absolute())}
-    return load_run(folder, last=not validated, trust_files=trust_files, changes=changes)
+    return load_run(folder, last=not validated, exit=-1, trust_files=trust_files, changes=changes)
 
 
 def _program_of(run: Run, activations: Sequence[str]) -> Program:

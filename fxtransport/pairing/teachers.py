@@ -111,14 +111,14 @@ def _accepts(model: nn.Module, example: Example) -> bool:
 
 def _of_run(path: Path, *, trust_files: bool) -> OpenTeacher:
     validated = RunFolder(path).read().best is not None
-    run = load_run(path, last=not validated, trust_files=trust_files)
+    run = load_run(path, last=not validated, exit=-1, trust_files=trust_files)
     target = open_target(
         run.origin.model,
         options=run.origin.options,
         input_size=run.config.get("model.input_size"),
     )
     _load(target.model, model_state(run.program), str(path))
-    found = run.data.transform or {}
+    found = run.inputs.transform or {}
     known = (tuple(found["mean"]), tuple(found["std"])) if {"mean", "std"} <= {*found} else None
     return OpenTeacher(target.model, target.example, str(path), known)
 

@@ -56,7 +56,7 @@ def fit_run(
         observers=observers,
         monitors=_monitors(recipe, program),
         transfer=transfer,
-        about={"config": describe_config(recipe.config)},
+        about={"config": describe_config(recipe.config), "inputs": recipe.inputs.to_json()},
     )
     if resume:
         check_same_config(folder, recipe.config)

@@ -1,22 +1,27 @@
 """Load a run: its program with weights that it has found, its data and its settings."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from fxtransport.data import Splits
 from fxtransport.errors import UsageError
 from fxtransport.names import check_trusted, resolve
 from fxtransport.origin import Origin
 from fxtransport.program import Program
+from fxtransport.runs.chosen import Asked, choose_weights
 from fxtransport.runs.config import CONFIG, Config, Values
 from fxtransport.runs.identity import read_run
-from fxtransport.runs.recipe import make_recipe
+from fxtransport.runs.inputs import Inputs
+from fxtransport.runs.recipe import Recipe, make_recipe
 from fxtransport.runs.settings import RunSettings, make_settings
-from fxtransport.training import Best
-from fxtransport.training.checkpoint import CHECKPOINT, Checkpoint, KeptWeights, RunFolder
+from fxtransport.training import Best, Exit
+from fxtransport.training.checkpoint import CHECKPOINT, RunFolder
 from fxtransport.training.identity import check_same_data, describe_data
-from fxtransport.training.progress import Progress, check_progress, read_progress
+from fxtransport.training.progress import check_progress, read_progress
 from fxtransport.weights import load_state, load_weights
 
 
@@ -28,27 +33,53 @@ class Run:
         folder: Where it is.
         config: Everything that is set.
         program: With weights that the run has found, on the CPU.
-        data: The splits that it trains, validates and tests on.
+        recipe: What the program was built from.
         settings: Objective, schedule, optimizer and trainer settings.
         origin: The model's name, with what its constructor is given.
         input_size: The shape of one input.
         best: The best exit; None if nothing was validated.
+        whole: When the last exit, that of the plain model, was best; None if it has not been
+            validated, or in a run of an earlier version.
         exits: The parts whose heads have been trained.
+        measured: The exits as they were measured on the validation split with these weights;
+            empty where they were not.
         epochs: After how many epochs the program had these weights.
         averaged: Whether they are a moving average.
+        described: What the run noted of its data, by which it is known again.
     """
 
     folder: Path
     config: Config
     program: Program
-    data: Splits
+    recipe: Recipe
     settings: RunSettings
     origin: Origin
     input_size: tuple[int, ...]
     best: Best | None
+    whole: Best | None
     exits: tuple[int, ...]
+    measured: tuple[Exit, ...]
     epochs: int
     averaged: bool
+    described: Mapping[str, Any]
+
+    @property
+    def inputs(self) -> Inputs:
+        """How inputs are prepared, and what the classes are called; no data is read for it."""
+        return self.recipe.inputs
+
+    @cached_property
+    def data(self) -> Splits:
+        """The splits that it trains, validates and tests on, which are read when asked for.
+
+        Raises:
+            UsageError: they cannot be loaded; ``changes={"data.root": FOLDER}`` says where they
+                are now.
+            CheckpointError: they are not what the run began with.
+        """
+        data = self.recipe.data
+        check_same_data(self.described, describe_data(data.train, data.validation, data.test))
+        return data
 
 
 def load_run(
@@ -57,10 +88,13 @@ def load_run(
     last: bool = False,
     average: bool | None = None,
     epoch: int | None = None,
+    exit: int | None = None,
     trust_files: bool = False,
     changes: Values | None = None,
 ) -> Run:
     """Build the program of a run, and load weights that the run has found.
+
+    The run's data is not needed, and is read only when :attr:`Run.data` is asked for.
 
     Args:
         folder: The run's, in which ``fxtransport train`` wrote.
@@ -69,6 +103,9 @@ def load_run(
             best weights are the average's, if there is one.
         epoch: Load the weights that the run had after so many epochs, if it kept them; see
             :func:`kept_epochs`.
+        exit: Load weights for this exit; -1: for the last, which is that of the plain model. Those
+            with which it was best are kept of the best exit and of the last; for others, the
+            weights of the best exit are loaded. None: those of the best exit.
         trust_files: Whether a Python file that the configuration names may be run, to build the
             model. Give it only for runs whose author you trust.
         changes: Other values of keys that do not change what is computed, such as
@@ -77,8 +114,8 @@ def load_run(
     Raises:
         UsageError: the folder does not hold a run, there are no such weights, or the model needs
             a Python file and ``trust_files`` is not given.
-        CheckpointError: the weights cannot be read, or the configuration or the data is not what
-            the run began with.
+        CheckpointError: the weights cannot be read, or the configuration is not what the run
+            began with.
     """
     run = Path(folder)
     config = read_run(run)
@@ -88,41 +125,39 @@ def load_run(
     saved = RunFolder(run)
     checkpoint = saved.read()
     state, progress = checkpoint.state, read_progress(checkpoint.state)
-    kept = None if epoch is None else _find_kept(run, checkpoint, epoch)
-    if kept is None:
-        _check_weights(run, checkpoint, progress, last=last, average=average)
-    elif last or average is not None:
-        raise UsageError("the weights after an epoch are one set: leave out last and average")
-
-    recipe = make_recipe(config)
-    data = recipe.data
-    check_same_data(
-        checkpoint.summary.get("data") or {}, describe_data(data.train, data.validation, data.test)
-    )
+    asked = Asked(last=last, average=average, epoch=epoch, exit=exit)
+    chosen = choose_weights(run, checkpoint, progress, asked)
+    about = checkpoint.summary.get("about") or {}
+    # a run of an earlier version did not note it, and needs its data
+    noted = Inputs.read(about["inputs"]) if "inputs" in about else None
+    recipe = make_recipe(config, noted)
     program = recipe.program(new=False)
     settings = make_settings(config, len(program.parts))
     phases = settings.schedule.phases(len(settings.schedule.parts_of(program)))
     check_progress(progress, phases, len(program.parts))
     averaged = progress.averaged and average is not False
-    if kept is not None:
-        load_weights(program, saved.read_tensors(kept.weights), run / kept.weights.file)
-    elif last:
+    exits = tuple(each.part for each in progress.exits) or tuple(range(len(program.parts)))
+    if exit is not None and exit not in (-1, *exits):
+        raise UsageError(f"there is no trained exit {exit}: there are {', '.join(map(str, exits))}")
+    if chosen.weights is None:
         load_state(program, state["ema" if averaged else "program"], run / CHECKPOINT)
     else:
-        assert checkpoint.best is not None
-        load_weights(program, saved.read_tensors(checkpoint.best), run / checkpoint.best.file)
+        load_weights(program, saved.read_tensors(chosen.weights), run / chosen.weights.file)
     return Run(
         folder=run,
         config=config,
         program=program,
-        data=recipe.data,
+        recipe=recipe,
         settings=settings,
         origin=recipe.origin,
         input_size=recipe.shape,
         best=progress.best,
-        exits=tuple(exit.part for exit in progress.exits) or tuple(range(len(program.parts))),
-        epochs=_epochs(progress, kept, last=last),
+        whole=progress.whole,
+        exits=exits,
+        measured=chosen.measured,
+        epochs=chosen.epochs,
         averaged=averaged,
+        described=checkpoint.summary.get("data") or {},
     )
 
 
@@ -133,35 +168,3 @@ def kept_epochs(folder: str | os.PathLike[str]) -> tuple[int, ...]:
         CheckpointError: the folder holds no run, or it is damaged.
     """
     return tuple(kept.epochs for kept in RunFolder(folder).read().kept)
-
-
-def _find_kept(run: Path, checkpoint: Checkpoint, epoch: int) -> KeptWeights:
-    for kept in checkpoint.kept:
-        if kept.epochs == epoch:
-            return kept
-    there = ", ".join(str(kept.epochs) for kept in checkpoint.kept)
-    raise UsageError(
-        f"{run} has no weights of epoch {epoch}: "
-        + (f"it kept those of {there}" if there else "it was trained without keep_checkpoints")
-    )
-
-
-def _epochs(progress: Progress, kept: KeptWeights | None, *, last: bool) -> int:
-    """After how many epochs the program had the weights that are loaded."""
-    if kept is not None:
-        return kept.epochs
-    return progress.position.epochs if last or progress.best is None else progress.best.epoch
-
-
-def _check_weights(
-    run: Path, checkpoint: Checkpoint, progress: Progress, *, last: bool, average: bool | None
-) -> None:
-    """Check that a run has the weights that are asked for."""
-    if average and not progress.averaged:
-        raise UsageError(f"{run} has no average of its weights: it was trained without one")
-    if not last and checkpoint.best is None:
-        raise UsageError(f"{run} has no best exit, because nothing was validated: give last=True")
-    if not last and average is False and progress.averaged:
-        raise UsageError(
-            f"the best weights of {run} are an average: for others, give last=True average=False"
-        )

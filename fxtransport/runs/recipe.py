@@ -1,9 +1,10 @@
 """The model, the data and the program of a run, built from its configuration."""
 
+import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from fxtransport.program_options import configure_passes
 from fxtransport.randomness import seed_all
 from fxtransport.runs.config import Config
 from fxtransport.runs.counting import settle_data
+from fxtransport.runs.inputs import Inputs
 from fxtransport.runs.keys.program import SET_ELSEWHERE, setting_keys
 from fxtransport.runs.settings import choose_device, settle
 from fxtransport.runs.starting import start_from
@@ -48,13 +50,24 @@ class Recipe:
         config: The run's.
         origin: The model's name with what its constructor is given.
         shape: The shape of one input.
-        data: The splits.
+        inputs: How inputs are prepared, and what the classes are called.
+        load_data: Loads the splits, once.
     """
 
     config: Config
     origin: Origin
     shape: tuple[int, ...]
-    data: Splits
+    inputs: Inputs
+    load_data: Callable[[], Splits] = field(repr=False, compare=False)
+
+    @property
+    def data(self) -> Splits:
+        """The splits; those of a run that was loaded are read now.
+
+        Raises:
+            UsageError: they cannot be loaded.
+        """
+        return self.load_data()
 
     def program(
         self, *, new: bool = True, tell: Callable[[str], object] = lambda _: None
@@ -110,7 +123,7 @@ class Recipe:
             if name in found and name not in SET_ELSEWHERE
         }
         settings["batch_size"] = self.config["data.batch_size"]
-        settings["num_classes"] = self.data.num_classes
+        settings["num_classes"] = self.inputs.num_classes
         settings["projection_inputs"] = self.config.get("objective.projections") is not None
         settings["optimizer"] = self.config["optimizer.name"]
         settings["amp"] = self.config.get("trainer.amp") or "none"
@@ -125,7 +138,7 @@ class Recipe:
 
     def _check_logits(self, program: Program) -> None:
         """Check that the model is a classifier of as many classes as there are."""
-        facts, classes = program.facts, self.data.num_classes
+        facts, classes = program.facts, self.inputs.num_classes
         node = find_logits_node(facts.graph, facts.shapes)
         # some return something else in train mode, such as Inception
         nodes = facts.graph.output_node().all_input_nodes if node is None else [node]
@@ -144,8 +157,12 @@ def student_layers(config: Config) -> Pairing | None:
     return parse_layers(config["transfer.layers"]) if set(terms) & set(ON_LAYERS) else None
 
 
-def make_recipe(config: Config) -> Recipe:
-    """Find the model and load the data.
+def make_recipe(config: Config, inputs: Inputs | None = None) -> Recipe:
+    """Find the model, and load the data unless all that a model must know of it is known.
+
+    Args:
+        config: The run's.
+        inputs: What the run noted of its data when it began; None: the data is loaded.
 
     Raises:
         UsageError: there is no such model or data, or they do not fit together.
@@ -162,10 +179,14 @@ def make_recipe(config: Config) -> Recipe:
     )
     assert probe.origin is not None
     shape = tuple(probe.example.tensors[0].shape[1:])
-    data = _load_data(config, shape, _normalization(config, probe.model))
-    config = settle_data(config, data)
-    classes = {"num_classes": data.num_classes} if takes_argument(spec, "num_classes") else {}
-    return Recipe(config, Origin(spec.canonical, {**classes, **probe.origin.options}), shape, data)
+    transform = _normalization(config, probe.model)
+    load_data = functools.cache(functools.partial(_load_data, config, shape, transform))
+    if inputs is None:
+        data = load_data()
+        config, inputs = settle_data(config, data), Inputs.of(data)
+    classes = {"num_classes": inputs.num_classes} if takes_argument(spec, "num_classes") else {}
+    origin = Origin(spec.canonical, {**classes, **probe.origin.options})
+    return Recipe(config, origin, shape, inputs, load_data)
 
 
 def _load_data(config: Config, shape: tuple[int, ...], transform: dict[str, Any]) -> Splits:

@@ -80,7 +80,7 @@ def _options(config: Config) -> dict[str, object]:
 
 def _normalization(recipe: Recipe) -> Normalization | None:
     """How the run's images are normalized; None where it is not known."""
-    found = recipe.data.transform or {}
+    found = recipe.inputs.transform or {}
     if not {"mean", "std"} <= {*found}:
         return None
     return tuple(found["mean"]), tuple(found["std"])

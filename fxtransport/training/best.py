@@ -1,4 +1,4 @@
-"""The best exit so far, and the weights with which it was found."""
+"""The best exit so far, that of the whole model, and the weights with which they were found."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,24 +13,30 @@ from fxtransport.weights import distinct_state, load_weights
 
 
 class BestExit:
-    """Keeps the weights of the best exit, in the run's folder or in memory.
+    """Keeps the weights of the best exit, and those with which the last exit was best.
 
-    The best exit has the highest accuracy on the validation split. Of equals, it is the first
-    in time, and then the one after the fewest parts.
+    The best exit has the highest accuracy on the validation split; of equals it is the one
+    after the most parts, and then the first in time. The last exit is that of the whole model.
+    Weights are kept in the run's folder, once where the two are the same.
 
     Args:
-        folder: The folder of the run; None: keep a copy in memory.
+        folder: The folder of the run; None: keep those of the best exit in memory.
     """
 
     def __init__(self, folder: RunFolder | None) -> None:
         self._folder = folder
         self._tensors: dict[str, torch.Tensor] | None = None
         self.record: Best | None = None
+        """The best exit."""
         self.weights: Weights | None = None
-        """The file of the weights, if there is a folder."""
+        """The file of its weights, if there is a folder."""
+        self.whole: Best | None = None
+        """When the last exit was best; None until it has been trained."""
+        self.whole_weights: Weights | None = None
+        """The file of the weights that it had then, if there is a folder."""
 
     def offer(self, exits: Sequence[Exit], epoch: int, program: Program) -> None:
-        """Keep the best of these exits, if it is better than the best so far.
+        """Keep these weights, if an exit is better with them than it was so far.
 
         Args:
             exits: Exits, measured on the validation split.
@@ -42,15 +48,21 @@ class BestExit:
         """
         if not exits:
             return
-        found = max(exits, key=lambda exit: (exit.accuracy, -exit.part))
-        if self.record is not None and found.accuracy <= self.record.exit.accuracy:
-            return
-        tensors = distinct_state(program)
-        if self._folder is None:
-            self._tensors = tensors
-        else:
-            self.weights = self._folder.write_tensors("best", tensors)
-        self.record = Best(found, epoch)
+        found = max(exits, key=_rank)
+        last = next((exit for exit in exits if exit.part == len(program.parts) - 1), None)
+        is_best = self.record is None or _rank(found) > _rank(self.record.exit)
+        is_whole = last is not None and (
+            self.whole is None or last.accuracy > self.whole.exit.accuracy
+        )
+        weights = None
+        if self._folder is not None and (is_best or is_whole):
+            weights = self._folder.write_tensors("best", distinct_state(program))
+        elif is_best:
+            self._tensors = distinct_state(program)
+        if is_best:
+            self.record, self.weights = Best(found, epoch, tuple(exits)), weights
+        if last is not None and is_whole:
+            self.whole, self.whole_weights = Best(last, epoch, tuple(exits)), weights
 
     def load_into(self, program: Program) -> None:
         """Load the weights of the best exit, which must exist, into a program.
@@ -65,3 +77,7 @@ class BestExit:
             assert self.weights is not None, "there is no best exit yet"
             tensors = self._folder.read_tensors(self.weights)
             load_weights(program, tensors, self._folder.path / self.weights.file)
+
+
+def _rank(exit: Exit) -> tuple[float, int]:
+    return exit.accuracy, exit.part

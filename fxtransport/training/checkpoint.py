@@ -61,6 +61,14 @@ class Checkpoint:
     best: Weights | None
     kept: tuple[KeptWeights, ...] = ()
     """Weights along the run, in the order of their epochs."""
+    whole: Weights | None = None
+    """Those with which the last exit was best."""
+
+    @property
+    def weights(self) -> tuple[Weights, ...]:
+        """All files of weights that it names, beside its own tensors."""
+        found = (self.best, self.whole, *(kept.weights for kept in self.kept))
+        return tuple(weights for weights in found if weights is not None)
 
 
 class RunFolder:
@@ -105,12 +113,12 @@ class RunFolder:
             "summary": checkpoint.summary,
             "tensors": asdict(last),
             "best": checkpoint.best and asdict(checkpoint.best),
+            "whole": checkpoint.whole and asdict(checkpoint.whole),
             "kept": [asdict(kept) for kept in checkpoint.kept],
             "state": flat.tree,
         }
         self.write_json(CHECKPOINT, {**content, _HASH: content_hash(content)})
-        named = {last.file, *(kept.weights.file for kept in checkpoint.kept)}
-        named |= {checkpoint.best.file} if checkpoint.best else set()
+        named = {last.file, *(weights.file for weights in checkpoint.weights)}
         with self.writing():
             self.manifest.delete("last-|best-|epoch-", named)
 
@@ -214,12 +222,15 @@ class RunFolder:
         try:
             last = Weights.read(found["tensors"])
             best = None if found["best"] is None else Weights.read(found["best"])
+            # which runs of earlier versions do not have
+            noted = found.get("whole")
+            whole = None if noted is None else Weights.read(noted)
             kept = tuple(
                 KeptWeights(int(each["epochs"]), Weights.read(each["weights"]))
                 for each in found["kept"]
             )
             state = unflatten(found["state"], self.read_tensors(last))
-            return Checkpoint(dict(found["summary"]), state, best, kept)
+            return Checkpoint(dict(found["summary"]), state, best, kept, whole)
         except (KeyError, RecursionError, RuntimeError, TypeError, ValueError) as error:
             raise CheckpointError(f"{path} is damaged: {first_line(error)}") from error
 
@@ -233,11 +244,10 @@ class RunFolder:
         Raises:
             CheckpointError: the list cannot be written.
         """
-        named = [checkpoint.best, *(kept.weights for kept in checkpoint.kept)]
         tensors = self._read_description()["tensors"]["file"]
         with self.writing():
             if not self.manifest.names():
-                files = [weights.file for weights in named if weights is not None]
+                files = [weights.file for weights in checkpoint.weights]
                 self.manifest.note(CHECKPOINT, tensors, *files, *names)
 
     def read_tensors(self, weights: Weights) -> dict[str, torch.Tensor]:

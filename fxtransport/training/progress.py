@@ -19,6 +19,9 @@ class Progress:
     steps_per_epoch: int | None
     """None before the first epoch."""
     best: Best | None
+    whole: Best | None
+    """When the last exit was best; None if it was not trained yet, or in a run of an earlier
+    version."""
     exits: tuple[Exit, ...]
     """At the last validation."""
     test: Exit | None
@@ -52,7 +55,8 @@ def read_progress(state: Any) -> Progress:
         found = Progress(
             position=_record(Position, state["position"]),
             steps_per_epoch=None if steps is None else _whole(steps, 1),
-            best=None if best is None else Best(_exit(best["exit"]), _whole(best["epoch"])),
+            best=_best(best),
+            whole=_best(state.get("whole")),
             exits=tuple(_exit(exit) for exit in state["exits"]),
             test=None if test is None else _exit(test),
             finished=finished,
@@ -60,7 +64,7 @@ def read_progress(state: Any) -> Progress:
             stopped=stopped,
             elapsed=float(state.get("elapsed", 0.0)),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise CheckpointError(f"the checkpoint does not fit this run: {reason}") from error
     return found
@@ -90,18 +94,28 @@ def check_progress(progress: Progress, phases: Sequence[Phase], exits: int) -> N
         _refuse(f"it has done {position.epochs} epochs, not {before + position.epoch}")
     if position.batch > (0 if done else progress.steps_per_epoch or 0):
         _refuse(f"it has done {position.batch} of {progress.steps_per_epoch} batches of an epoch")
-    best = progress.best
-    if best is not None and best.epoch > position.epochs + 1:
-        _refuse(f"its best exit is of epoch {best.epoch}, and it has done {position.epochs}")
-    measured = [*progress.exits, *([best.exit] if best else []), *filter(None, [progress.test])]
+    measured = [*progress.exits, *filter(None, [progress.test])]
+    for best in filter(None, [progress.best, progress.whole]):
+        if best.epoch > position.epochs + 1:
+            _refuse(f"its best exit is of epoch {best.epoch}, and it has done {position.epochs}")
+        measured += [best.exit, *best.exits]
     for exit in measured:
         if exit.part >= exits:
             _refuse(f"it has an exit {exit.part}, and its program has {exits}")
+    if progress.whole is not None and progress.whole.exit.part != exits - 1:
+        _refuse(f"it says that the last exit is {progress.whole.exit.part} of {exits}")
 
 
 def _refuse(what: str, *, finished: bool = False) -> None:
     ended = " and has ended" if finished else ""
     raise CheckpointError(f"the checkpoint does not fit this run: {what}{ended}")
+
+
+def _best(found: Any) -> Best | None:
+    if found is None:
+        return None
+    exits = tuple(_exit(exit) for exit in found.get("exits", ()))
+    return Best(_exit(found["exit"]), _whole(found["epoch"]), exits)
 
 
 def _exit(found: Any) -> Exit:

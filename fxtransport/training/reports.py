@@ -90,11 +90,14 @@ class Exit:
 
 @dataclass(frozen=True)
 class Best:
-    """The best exit so far, on the validation split."""
+    """An exit when it was best, on the validation split."""
 
     exit: Exit
     epoch: int
     """The number of epochs after which it was found, since the beginning."""
+    exits: tuple[Exit, ...] = ()
+    """All exits that were measured with the same weights; empty where a run of an earlier version
+    did not note them."""
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,8 @@ class Saver:
         }
         self._keep(self.folder)
         state = self._state.state_dict()
-        self.folder.write(Checkpoint(summary, state, best.weights, self._kept))
+        checkpoint = Checkpoint(summary, state, best.weights, self._kept, best.whole_weights)
+        self.folder.write(checkpoint)
         self.saved, self._saved_at = self._state.position, time.monotonic()
 
     def check_data(self, data: Mapping[str, Any]) -> None:
@@ -116,11 +117,9 @@ class Saver:
         checkpoint = self.folder.read()
         summary = checkpoint.summary
         check_same_run(_table(summary, "run"), self._description)
-        if checkpoint.best is not None:
-            # now, not at the end of the run, where it would be too late
-            self.folder.verify(checkpoint.best)
-        for kept in checkpoint.kept:
-            self.folder.verify(kept.weights)
+        # now, not at the end of the run, where it would be too late
+        for weights in checkpoint.weights:
+            self.folder.verify(weights)
         self._state.load_checkpoint(checkpoint, self._phases)
         self.folder.adopt(checkpoint, *_WRITTEN)
         self._data = _table(summary, "data")

@@ -120,6 +120,7 @@ class RunState:
             "position": asdict(self.position),
             "steps_per_epoch": self.steps_per_epoch,
             "best": self.best.record and asdict(self.best.record),
+            "whole": self.best.whole and asdict(self.best.whole),
             "exits": [asdict(exit) for exit in self.exits],
             "test": self.test and asdict(self.test),
             "finished": self.finished,
@@ -147,6 +148,7 @@ class RunState:
             raise CheckpointError(f"the checkpoint does not fit this run: {reason}") from error
         self.best.weights = checkpoint.best
         self.best.record = progress.best
+        self.best.whole, self.best.whole_weights = progress.whole, checkpoint.whole
         self.position, self.steps_per_epoch = progress.position, progress.steps_per_epoch
         self.exits, self.test, self.finished = progress.exits, progress.test, progress.finished
         self.stopped, self.elapsed = progress.stopped, progress.elapsed

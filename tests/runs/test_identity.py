@@ -174,10 +174,12 @@ def test_other_images_are_refused(tmp_path: Path, run: Command) -> None:
     assert result.exit_code == 0, result.stderr
     assert run("evaluate", str(folder)).exit_code == 0
     gray(200).save(data / "val/ant/100.png")
-    for command in COMMANDS.values():
-        result = run(*command(str(folder)))
+    for command in ("evaluate", "resume"):
+        result = run(*COMMANDS[command](str(folder)))
         assert result.exit_code == 2
         assert "the run began with other data: validation.content was " in result.stderr
+    # which reads no image
+    assert run(*COMMANDS["export"](str(folder))).exit_code == 0
 
 
 def test_a_run_of_an_older_version_is_refused_as_a_whole(tmp_path: Path) -> None:

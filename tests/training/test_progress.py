@@ -79,6 +79,22 @@ def test_exits_and_ends_that_cannot_be() -> None:
     late = {**state(), "best": {"exit": EXIT, "epoch": 9}}
     with pytest.raises(CheckpointError, match="best exit is of epoch 9, and it has done 4"):
         check_progress(read_progress(late), PHASES, exits=2)
+    first = {**state(), "whole": {"exit": {**EXIT, "part": 0}, "epoch": 3}}
+    with pytest.raises(CheckpointError, match="says that the last exit is 0 of 2"):
+        check_progress(read_progress(first), PHASES, exits=2)
+    far = {**state(), "best": {"exit": EXIT, "epoch": 3, "exits": [{**EXIT, "part": 2}]}}
+    with pytest.raises(CheckpointError, match="has an exit 2, and its program has 2"):
+        check_progress(read_progress(far), PHASES, exits=2)
+
+
+def test_what_was_measured_with_the_best_weights() -> None:
+    assert read_progress(state()).whole is None
+    both = {"exit": dict(EXIT), "epoch": 2, "exits": [{**EXIT, "part": 0}, dict(EXIT)]}
+    found = read_progress({**state(), "best": both, "whole": both})
+    assert found.best == found.whole
+    assert found.best is not None
+    assert [exit.part for exit in found.best.exits] == [0, 1]
+    check_progress(found, PHASES, exits=2)
 
 
 @pytest.mark.parametrize(
@@ -94,6 +110,9 @@ def test_exits_and_ends_that_cannot_be() -> None:
         lambda found: found["exits"].append(3),
         lambda found: found.update(exits=None),
         lambda found: found["best"]["exit"].update(loss="low"),
+        lambda found: found["best"].update(exits=[3]),
+        lambda found: found.update(whole=[]),
+        lambda found: found.update(best=3),
         lambda found: found.update(finished=1),
         lambda found: found.update(random=None),
         lambda found: found.update(steps_per_epoch=0),
