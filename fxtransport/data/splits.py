@@ -290,7 +290,7 @@ def _load_shards(
     options = dict(location.options)
     num_classes = options.pop("num_classes", None)
     if not isinstance(num_classes, int):
-        raise UsageError(f"{name}: give num_classes, which shards do not tell")
+        raise UsageError(f"{name}: set num_classes, which shards do not tell")
     if hold_out.train_samples is not None:
         raise UsageError(f"{name}: train_samples does not apply to shards")
     location = replace(location, options=options)

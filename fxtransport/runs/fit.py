@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from fxtransport.data import Splits
 from fxtransport.program import Program
 from fxtransport.runs.config import CONFIG, Config
 from fxtransport.runs.identity import check_same_config, describe_config
@@ -61,8 +62,8 @@ def fit_run(
     if resume:
         check_same_config(folder, recipe.config)
         trainer.restore()
-    write_config(folder, recipe.config)
     data = recipe.data
+    write_config(folder, recipe.config, data)
     return trainer.fit(data.train, data.validation, data.test)
 
 
@@ -87,13 +88,19 @@ def _monitors(recipe: Recipe, program: Program) -> list[Monitor]:
     return [monitor]
 
 
-def write_config(folder: Path, config: Config) -> None:
+def write_config(folder: Path, config: Config, data: Splits) -> None:
     """Write a run's configuration into its folder, unless it is there.
+
+    Args:
+        folder: The run's.
+        config: What is set.
+        data: Where its splits come from is written too.
 
     Raises:
         CheckpointError: it cannot be written, or another file of that name is there.
     """
-    text, path = config.to_toml(), folder / CONFIG
+    splits = {name: source.table() for name, source in data.sources.items()}
+    text, path = config.to_toml({"splits": splits}), folder / CONFIG
     saved = RunFolder(folder)
     with saved.writing():
         if os.path.lexists(path) and path.read_bytes() == text.encode():

@@ -17,11 +17,13 @@ from fxtransport.training.checks import check_cost, check_trainable
 from fxtransport.training.devices import move_program
 from fxtransport.training.engine import Engine
 from fxtransport.training.fit import Fit
+from fxtransport.training.last_batch import check_last_batch
 from fxtransport.training.learner import Learner
 from fxtransport.training.meter import Meter
 from fxtransport.training.metrics import MetricsFile, TensorBoard
 from fxtransport.training.monitors import Monitor
 from fxtransport.training.offload import Offload, check_offloadable
+from fxtransport.training.optimizers import try_optimizer
 from fxtransport.training.places import choose_place
 from fxtransport.training.reports import FitReport, Observer, Position, StepReport
 from fxtransport.training.saver import Saver
@@ -88,6 +90,7 @@ class Trainer:
         about: Mapping[str, Any] | None = None,
     ) -> None:
         optimizer, settings = optimizer or OptimizerSettings(), settings or TrainerSettings()
+        self._schedule = schedule
         parts = schedule.parts_of(program)
         phases = schedule.phases(len(parts))
         check_trainable(parts, phases)
@@ -193,7 +196,9 @@ class Trainer:
             CheckpointError: the folder holds another run, or cannot be written.
             UsageError: the data does not fit the settings.
         """
-        epochs = epochs_of(train, self._engine.settings.seed)
+        settings = self._engine.settings
+        epochs = epochs_of(train, settings.seed)
+        check_last_batch(epochs, self.program, self._schedule.parts_of, settings.accumulate)
         return Fit(
             self._engine, self._saver, self._observers, epochs, validation, test, self._monitors
         ).run()
@@ -253,6 +258,7 @@ def _new_learners(
             "checkpoint_activations computes residual blocks again, and what is trained has none "
             "that can be, beside those that the model checkpoints itself; train without it"
         )
+    try_optimizer(optimizer, schedule.epochs_of(min(trained), len(parts)))
     return {
         k: Learner(
             parts[k],
