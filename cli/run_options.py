@@ -44,7 +44,8 @@ def run_options(*keys: Key) -> Callable[[Command], Command]:
             "--resume",
             type=click.Path(path_type=Path),
             metavar="RUN",
-            help="Resume a run at its last checkpoint.",
+            help="Resume a run at its last checkpoint; --epochs, --laps, --lr, --sched and "
+            "--sched-arg may be others from there on.",
         ),
         click.option(
             "--config",
@@ -141,7 +142,7 @@ def _resume(run: Path, changes: "Values", *, trust_files: bool) -> "Config":
     from fxtransport.runs.identity import read_run
 
     saved = read_run(run)
-    config = saved.with_changes(_fix_names(changes), run)
+    config = saved.with_changes(_fix_names(changes), run, extend=True)
     for path in MODELS:
         if config.get(path) is not None and path not in changes:
             _check_trusted(config[path], str(run / CONFIG), trust_files=trust_files)

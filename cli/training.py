@@ -27,6 +27,7 @@ from fxtransport.report.words import plural
 from fxtransport.runs.budget import fit_recipe
 from fxtransport.runs.config import Config
 from fxtransport.runs.fit import fit_run
+from fxtransport.runs.identity import check_same_config
 from fxtransport.runs.recipe import Recipe, make_recipe
 from fxtransport.runs.settings import choose_device
 from fxtransport.runs.transfer import prepare_transfer
@@ -69,10 +70,18 @@ def run_training(run: Path, config: Config, *, resume: bool, trust_files: bool =
         )
     headline = name_options(_headline(recipe, program))
     click.echo("\n".join(filter(None, [headline, notes])), err=True)
+    for path, (before, now) in check_same_config(run, config, extend=True).items():
+        click.echo(f"from here on, {path} is {now}, and was {before}", err=True)
     started, peak = time.perf_counter(), PeakMemory()
     with show_progress(symbol, device) as progress, _explain(run, config):
         report = fit_run(
-            run, recipe, program, resume=goes_on, observers=[progress, peak], transfer=transfer
+            run,
+            recipe,
+            program,
+            resume=goes_on,
+            extend=True,
+            observers=[progress, peak],
+            transfer=transfer,
         )
     seconds = time.perf_counter() - started
     show(out_console(), report, run, seconds=seconds, memory=peak.bytes)

@@ -39,7 +39,7 @@ LARGEST = 3e38
 CONFIG = "config.toml"
 """The file in a run's folder."""
 
-FOUND = ("splits",)
+FOUND = ("splits", "history")
 """Tables of the file that say what was found, and set nothing."""
 
 RENAMED = {
@@ -93,19 +93,23 @@ class Config:
         tables = {**{name: self.section(name) for name in sections}, **(found or {})}
         return toml.dumps({name: table for name, table in tables.items() if table})
 
-    def with_changes(self, changes: Values, run: object) -> "Config":
+    def with_changes(self, changes: Values, run: object, *, extend: bool = False) -> "Config":
         """The same run with other values of what may change when it is resumed.
 
         Args:
             changes: The other values.
             run: Its folder, for the error.
+            extend: Whether what counts from there on may change, too.
 
         Raises:
             UsageError: a value changes that must not.
         """
         changed = complete_config({**self.values, **changes})
         for path, value in changes.items():
-            if all_keys()[path].may_change(self.values) or changed.get(path) == self.get(path):
+            key = all_keys()[path]
+            if key.may_change(self.values) or changed.get(path) == self.get(path):
+                continue
+            if extend and key.continues:
                 continue
             was = "not set" if self.get(path) is None else f"{self.get(path)}"
             raise UsageError(

@@ -203,18 +203,23 @@ class Trainer:
             self._engine, self._saver, self._observers, epochs, validation, test, self._monitors
         ).run()
 
-    def restore(self) -> Position:
+    def restore(self, *, extend: bool = False) -> Position:
         """Resume from the last checkpoint in the run's folder.
 
         Call it before ``fit``, on a trainer with the arguments of the run's first one.
 
+        Args:
+            extend: Accept another number of epochs or laps, another learning rate and another
+                learning rate schedule, which count from here on, as if the run had always had
+                them. A run that has ended goes on if it now has more epochs.
+
         Raises:
             CheckpointError: there is none, it is damaged, or it is of another run: another
                 program, schedule, optimizer or objective. Whether the data is the same is seen by
-                :meth:`fit`.
+                :meth:`fit`. Or its parts have trained for longer than the schedule says.
             UsageError: the trainer has no folder.
         """
-        self._saver.restore()
+        self._saver.restore(extend=extend)
         return self.position
 
     def save(self) -> None:

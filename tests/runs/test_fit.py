@@ -1,10 +1,9 @@
 """A run is trained in a folder from which it goes on."""
 
+import tomllib
 from pathlib import Path
 
 import pytest
-import tomllib
-
 import torch
 
 from fxtransport.errors import CheckpointError

@@ -13,7 +13,14 @@ KEYS = (
         basic=True,
     ),
     Key(
-        "optimizer.lr", float, "--lr", "Learning rate.", by_method(0.002, 0.01), least=0, basic=True
+        "optimizer.lr",
+        float,
+        "--lr",
+        "Learning rate.",
+        by_method(0.002, 0.01),
+        least=0,
+        continues=True,
+        basic=True,
     ),
     Key(
         "optimizer.weight_decay",
@@ -41,11 +48,13 @@ KEYS = (
         "none",
         metavar="NAME",
         basic=True,
+        continues=True,
     ),
     Key(
         "optimizer.scheduler_options",
         dict,
         "--sched-arg",
         "Another argument for timm.scheduler, such as warmup_epochs=5.",
+        continues=True,
     ),
 )
