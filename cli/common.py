@@ -30,8 +30,15 @@ PLAIN_WIDTH = 160
 ARGUMENTS = {
     "allow_duplicates=True": "--allow-duplicates",
     "average=False": "--no-ema",
+    "choose an even batch_size, and drop_last": "choose an even --batch-size, and --drop-last",
+    "(root is the folder": "(--data-dir is the folder",
+    "download=True": "--download",
+    "drop_last=True": "--drop-last",
     "give input_size": "give --input-size",
     "give source": "give --data",
+    "give root, the folder": "give --data-dir, the folder",
+    "set their number in model.options": "set their number with --model-arg",
+    "set num_classes, which": "give --data-arg num_classes=N, which",
     "give num_classes": "give --num-classes",
     "set transfer.teacher": "give --teacher",
     "head='none'": "--head none",
@@ -39,8 +46,15 @@ ARGUMENTS = {
     "give data": "give --data",
     "keep_checkpoints=1": "--keep-checkpoints 1",
     "last=True": "--last",
+    "on_bad_image='skip'": "--on-bad-image skip",
     "pretrained=True": "--pretrained",
     "root=FOLDER": "--data-dir FOLDER",
+    "with train_split, validation_split and test_split": "with --data-arg validation_split=NAME, "
+    "or of train_split and test_split",
+    "with validation_split and test_split": "with --data-arg validation_split=NAME and --data-arg "
+    "test_split=NAME",
+    "with test_split": "with --data-arg test_split=NAME",
+    "test_split names one": "--data-arg test_split=NAME names one",
     "trust_files=True": "--trust-files",
     "validation=0.1": "--validation 0.1",
 }

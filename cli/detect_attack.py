@@ -104,7 +104,7 @@ def attack(
             root=data_dir,
             trust_files=trust_files,
         )
-    stream = subject.data.test if split == "test" else subject.data.validation
+    stream = subject.data.require_test() if split == "test" else subject.data.validation
     if stream is None:
         raise UsageError(f"{subject.source.name} has no validation split; take --split test")
     given = collect(stream, images, seed)

@@ -57,7 +57,7 @@ def evaluate(
         trust_files=trust_files,
         changes={path: value for path, value in changes.items() if value is not None},
     )
-    batches = found.data.test if split == "test" else found.data.validation
+    batches = found.data.require_test() if split == "test" else found.data.validation
     if batches is None:
         raise UsageError(f"{run} has no validation split; take --split test")
     settings = found.settings.trainer

@@ -12,7 +12,7 @@ import click
 
 from fxtransport.cli.allocator import start_with_jemalloc
 from fxtransport.cli.common import report
-from fxtransport.errors import FxTransportError
+from fxtransport.errors import FxTransportError, RunInterruptedError
 
 COMMANDS = {
     "compare": "Compare two networks layer by layer, or a run with its beginning.",
@@ -51,6 +51,10 @@ class _LazyGroup(click.Group):
         """Run the subcommand; an error is one line, and a traceback with ``--debug``."""
         try:
             return super().invoke(ctx)
+        except RunInterruptedError as error:
+            # what was asked for is done, and all of it is saved
+            click.echo(str(error), err=True)
+            ctx.exit(error.exit_code)
         except FxTransportError as error:
             report(error, str(error))
             ctx.exit(error.exit_code)

@@ -46,7 +46,8 @@ def run_options(*keys: Key) -> Callable[[Command], Command]:
             "--resume",
             type=click.Path(path_type=Path),
             metavar="RUN",
-            help="Resume a run at its last checkpoint.",
+            help="Resume a run at its last checkpoint; --epochs, --laps, --lr, --sched and "
+            "--sched-arg may be others from there on.",
         ),
         click.option(
             "--config",
@@ -156,7 +157,7 @@ def _resume(run: Path, changes: "Values", *, trust_files: bool) -> "Config":
     if changes.get("trainer.amp") == "auto" and saved.get("trainer.amp"):
         # what it meant where the run began
         changes = {**changes, "trainer.amp": saved["trainer.amp"]}
-    config = saved.with_changes(_fix_names(changes), run)
+    config = saved.with_changes(_fix_names(changes), run, extend=True)
     for path in MODELS:
         if config.get(path) is not None and path not in changes:
             _check_trusted(config[path], str(run / CONFIG), trust_files=trust_files)

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import torch
 
-from fxtransport.cli.common import compiling, out_console
+from fxtransport.cli.common import compiling, name_options, out_console
 from fxtransport.cli.progress import PeakMemory, show_progress
 from fxtransport.cli.run_table import show
 from fxtransport.errors import (
@@ -23,15 +23,21 @@ from fxtransport.errors import (
 from fxtransport.files import check_writable
 from fxtransport.names import resolve
 from fxtransport.program import Program
+from fxtransport.report.words import plural
 from fxtransport.runs.budget import fit_recipe
 from fxtransport.runs.config import Config
 from fxtransport.runs.fit import fit_run
+from fxtransport.runs.identity import check_same_config
 from fxtransport.runs.recipe import Recipe, make_recipe
 from fxtransport.runs.settings import choose_device
 from fxtransport.runs.transfer import prepare_transfer
 from fxtransport.training import keep_freed_memory
 from fxtransport.training.checkpoint import RunFolder
 
+_NO_MEMORY = "can't allocate memory"
+"""What torch says where a CPU has none left."""
+_WORKER = "DataLoader worker"
+"""What torch says of a process that was killed."""
 SYMBOLS = {"trgl": "τ"}
 """What the multiplier of an objective is called, where it is not λ."""
 
@@ -63,11 +69,20 @@ def run_training(run: Path, config: Config, *, resume: bool, trust_files: bool =
         transfer, notes = prepare_transfer(
             recipe, program, new=not goes_on, trust_files=trust_files
         )
-    click.echo("\n".join(filter(None, [_headline(recipe, program), *told, notes])), err=True)
+    headline = name_options(_headline(recipe, program))
+    click.echo("\n".join(filter(None, [headline, *told, notes])), err=True)
+    for path, (before, now) in check_same_config(run, config, extend=True).items():
+        click.echo(f"from here on, {path} is {now}, and was {before}", err=True)
     started, peak = time.perf_counter(), PeakMemory()
     with show_progress(symbol, device) as progress, _explain(run, config):
         report = fit_run(
-            run, recipe, program, resume=goes_on, observers=[progress, peak], transfer=transfer
+            run,
+            recipe,
+            program,
+            resume=goes_on,
+            extend=True,
+            observers=[progress, peak],
+            transfer=transfer,
         )
     seconds = time.perf_counter() - started
     show(out_console(), report, run, seconds=seconds, memory=peak.bytes)
@@ -75,7 +90,7 @@ def run_training(run: Path, config: Config, *, resume: bool, trust_files: bool =
 
 @contextmanager
 def _explain(run: Path, config: Config) -> Iterator[None]:
-    """Say in errors of training how to go on."""
+    """Say in errors of training how to go on, where that helps."""
     trust = " --trust-files" if resolve(config["model.name"]).library == "file" else ""
     again = f"go on with: fxtransport train --resume {shlex.quote(str(run))}{trust}"
     try:
@@ -84,22 +99,29 @@ def _explain(run: Path, config: Config) -> Iterator[None]:
         raise RunInterruptedError(f"{error}; {again}", error.signal) from error
     except FxTransportError:
         raise
-    except torch.OutOfMemoryError as error:
+    except (*MODEL_ERRORS, MemoryError) as error:
+        if isinstance(error, torch.OutOfMemoryError | MemoryError) or _NO_MEMORY in str(error):
+            raise TrainingError(
+                "the device has too little memory; train in more --modules, with a smaller "
+                "--batch-size, or in pieces (--accumulate)"
+            ) from error
+        passes = isinstance(error, torch.AcceleratorError) or _WORKER in str(error)
         raise TrainingError(
-            "the device has too little memory; train in more --modules, with a smaller "
-            "--batch-size, or in pieces (--accumulate)"
-        ) from error
-    except MODEL_ERRORS as error:
-        raise TrainingError(
-            f"training failed: {type(error).__name__}: {first_line(error)}; {again}"
+            f"training failed: {type(error).__name__}: {first_line(error)}; "
+            + (again if passes else "a run that is resumed comes to the same step again")
         ) from error
 
 
 def _headline(recipe: Recipe, program: Program) -> str:
     config = recipe.config
     schedule, count = config["schedule.name"], len(program.parts)
-    parts = "" if schedule == "end-to-end" else f", {count} parts"
-    return (
-        f"{recipe.origin.model}, {config['objective.method']}, {schedule}{parts}\n"
-        f"{recipe.data.description}"
+    parts = "" if schedule == "end-to-end" else f", {plural(count, 'part')}"
+    data = recipe.data
+    return "\n".join(
+        (
+            f"{recipe.origin.model}, {config['objective.method']}, {schedule}{parts}",
+            data.description,
+            *(f"  {split}: {source}" for split, source in data.sources.items()),
+            *(f"  {note}" for note in data.notes),
+        )
     )

@@ -179,7 +179,7 @@ class _Samples:
         if split not in SPLITS:
             raise UsageError(f"split is {split!r}; it must be one of {', '.join(SPLITS)}")
         data = network.data(source)
-        stream = data.test if split == "test" else data.validation
+        stream = data.require_test() if split == "test" else data.validation
         if stream is None:
             raise UsageError(f"{source.name} has no validation split; take split='test'")
         inputs, targets, left = [], [], samples

@@ -29,7 +29,7 @@ def movements_of(network: Network, points: int = 256) -> tuple[Movement, ...]:
     if source is None:
         raise UsageError(f"{network.name} is not a run, which knows its data")
     data = network.data(source)
-    stream = data.test if data.validation is None else data.validation
+    stream = data.require_test() if data.validation is None else data.validation
     batches = [inputs for inputs, _ in islice(iter(stream), points)]
     return cloud_movements(network.program, torch.cat(batches)[:points])
 

@@ -88,7 +88,7 @@ def load_embedded(
     pixels = pixels.reduced(size[0])
     images = torch.from_numpy(pixels.levels).movedim(3, 1).float().contiguous()
     classes = torch.from_numpy(pixels.classes)
-    indices = hold_out.split(pixels.classes.tolist())
+    indices = hold_out.split(pixels.classes.tolist(), pixels.class_names)
     std, mean = _channel_moments(images[indices[0]])
     train, validation, test = (
         ResizedSamples(TensorSamples((images[own] - mean) / std, classes[own]), size)
@@ -108,6 +108,7 @@ def load_embedded(
             # height and width are resized each by itself
             "crop_mode": "squash",
         },
+        sources=hold_out.whole_set(pixels.classes.tolist(), indices),
     )
 
 
@@ -132,7 +133,7 @@ def embedded_images(
     pixels = pixels.reduced(channels or pixels.size[0])
     levels = (pixels.levels * (255 / pixels.highest)).round().astype("uint8")
     classes = pixels.classes.tolist()
-    train, _, _ = hold_out.split(classes)
+    train, _, _ = hold_out.split(classes, pixels.class_names)
     planes = [levels[train][..., channel] for channel in range(levels.shape[3])]
     transform = {
         "mean": tuple(float(plane.mean()) / 255 for plane in planes),

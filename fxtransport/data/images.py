@@ -1,7 +1,7 @@
 """Images that are split, and transformed when they are fetched."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from PIL import Image
@@ -11,7 +11,8 @@ from fxtransport.data.contents import content_hashes, images_hash
 from fxtransport.data.duplicates import Named, count_duplicates
 from fxtransport.data.fingerprints import combined, named
 from fxtransport.data.holdout import HoldOut, SplitSamples
-from fxtransport.data.sets import Images, ImageSet, ReaderImages, classes_of
+from fxtransport.data.reader_images import ReaderImages, examine
+from fxtransport.data.sets import Images, ImageSet, classes_of
 from fxtransport.data.streams import Batch, Samples, Subset
 from fxtransport.data.transforms import Transforms
 from fxtransport.errors import UsageError
@@ -49,6 +50,29 @@ class ImageSamples:
         return torch.tensor(classes_of(self.images), dtype=torch.int64)
 
 
+@dataclass(frozen=True)
+class BadImages:
+    """What becomes of files that cannot be read as images, see :func:`examine`."""
+
+    on_bad: str = "stop"
+    check: bool = False
+
+    def left_out(self, images: ImageSet) -> ImageSet:
+        """The same set of images that can be read; it notes what is left out.
+
+        Raises:
+            UsageError: one cannot be read, and shall not be left out.
+        """
+        found: dict[str, Images | None] = {}
+        notes = list(images.notes)
+        for split in ("train", "validation", "test"):
+            found[split] = held = getattr(images, split)
+            if isinstance(held, ReaderImages):
+                found[split], note = examine(held, on_bad=self.on_bad, whole=self.check)
+                notes += [] if note is None else [note]
+        return replace(images, **found, notes=tuple(notes))
+
+
 def split_images(
     images: ImageSet, hold_out: HoldOut, transforms: Transforms, *, allow_duplicates: bool = False
 ) -> SplitSamples:
@@ -67,23 +91,37 @@ def split_images(
     augmented = ImageSamples(images.train, transforms.random, transforms.mode)
     plain = ImageSamples(images.train, transforms.plain, transforms.mode)
     train, validation, test = _indices(images, hold_out, classes)
-    kept = Subset(augmented, tuple(hold_out.keep(classes, train)))
+    kept = Subset(augmented, tuple(hold_out.keep(classes, train, images.class_names)))
 
     def samples(own: Images | None, held_out: Sequence[int]) -> Samples | None:
         if own is not None:
             return ImageSamples(own, transforms.plain, transforms.mode)
         return Subset(plain, tuple(held_out)) if held_out else None
 
-    tested = samples(images.test, test)
-    assert tested is not None
+    def classes_in(own: Images | None, held_out: Sequence[int]) -> Sequence[int] | None:
+        if own is not None:
+            return classes_of(own)
+        return [classes[i] for i in held_out] or None
+
     return SplitSamples(
         kept,
         samples(images.validation, validation),
-        tested,
+        samples(images.test, test),
         images.class_names,
         transforms.size,
         transform=transforms.options,
         duplicates=_duplicates(images, (kept.indices, validation, test), allow=allow_duplicates),
+        sources=hold_out.sources(
+            images.origins,
+            {
+                "train": classes_in(None, kept.indices),
+                "validation": classes_in(images.validation, validation),
+                "test": classes_in(images.test, test),
+            },
+            by_content=content_hashes(images.train) is not None,
+            missing=images.untested,
+        ),
+        notes=images.notes,
     )
 
 
@@ -95,13 +133,15 @@ def _indices(
     train: Sequence[int] = range(len(classes))
     validation: Sequence[int] = ()
     test: Sequence[int] = ()
+    tested = images.test is not None or bool(images.untested)
     if hashes is None:
-        if images.test is None:
-            train, test = hold_out.hold_out_test(classes)
+        names = images.class_names
+        if not tested:
+            train, test = hold_out.hold_out_test(classes, names)
         if images.validation is None:
-            train, validation = hold_out.hold_out_validation(classes, train)
+            train, validation = hold_out.hold_out_validation(classes, train, names)
         return train, validation, test
-    if images.test is None:
+    if not tested:
         train, test = hold_out.by_content(hashes, train, "test")
     if images.validation is None:
         train, validation = hold_out.by_content(hashes, train, "validation")

@@ -49,9 +49,14 @@ def _split_points(
     hold_out: HoldOut, points: Any, classes: Any, class_names: tuple[str, ...]
 ) -> SplitSamples:
     inputs, targets = torch.from_numpy(points).float(), torch.from_numpy(classes).long()
-    train, validation, test = (
-        TensorSamples(inputs[own], targets[own]) for own in hold_out.split(targets.tolist())
-    )
+    indices = hold_out.split(targets.tolist(), class_names)
+    train, validation, test = (TensorSamples(inputs[own], targets[own]) for own in indices)
     return SplitSamples(
-        train, validation if len(validation) else None, test, class_names, (2,), in_memory=True
+        train,
+        validation if len(validation) else None,
+        test,
+        class_names,
+        (2,),
+        in_memory=True,
+        sources=hold_out.whole_set(targets.tolist(), indices),
     )

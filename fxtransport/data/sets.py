@@ -1,24 +1,20 @@
 """Sets of images on disk, opened by timm and torchvision, and the splits that they have."""
 
-import hashlib
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from fxtransport.data.decode import extensions
 from fxtransport.data.duplicates import refuse_one_split
+from fxtransport.data.folders import is_shown, look_into, refuse_loose
+from fxtransport.data.reader_images import ReaderImages
 from fxtransport.errors import UsageError
 
-READERS = 8
-"""How many threads read files to hash them; they wait for the disk."""
-DIGEST = 16
-"""The number of bytes of an image's hash."""
 FOLDER_NAMES = ("folder", "imagefolder", "imagenet")
-TEST_FOLDERS = ("test",)
+TEST_FOLDERS = ("test", "testing")
 TRAIN_FOLDERS = ("train", "training")
 EVAL_FOLDERS = ("val", "valid", "validation", "eval", "evaluation")
 
@@ -43,6 +39,9 @@ class ImageSet:
         test: The test images.
         class_names: The names of the classes, in order.
         size: (C, H, W), if all images have one size.
+        origins: What the set calls the splits that it has, by their names.
+        untested: Why no test split is held out although there is none; empty if one is.
+        notes: What was left out of it, for people.
     """
 
     train: Images
@@ -50,6 +49,9 @@ class ImageSet:
     test: Images | None
     class_names: tuple[str, ...]
     size: tuple[int, int, int] | None = None
+    origins: Mapping[str, str] = field(default_factory=lambda: {"train": "the set"})
+    untested: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -98,56 +100,6 @@ TORCH_SETS = {
 }
 
 
-@dataclass(frozen=True)
-class ReaderImages:
-    """The images that a reader of timm finds.
-
-    timm's own dataset replaces an image that cannot be read by the next one, which may belong
-    to another split. Here that is an error.
-    """
-
-    reader: Any
-
-    def __len__(self) -> int:
-        return len(self.reader)
-
-    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
-        try:
-            file, target, *_ = self.reader[index]
-            with file:
-                image = Image.open(file)
-                image.load()
-        except (UnidentifiedImageError, OSError) as error:
-            raise UsageError(f"{self.name(index)}: cannot be read as an image: {error}") from error
-        return image, int(target)
-
-    def name(self, index: int) -> str:
-        """The name of an image's file."""
-        return str(self.reader.filename(index, absolute=True))
-
-    @cached_property
-    def hashes(self) -> tuple[bytes, ...]:
-        """A hash of each image's file. All files are read, by several threads.
-
-        Raises:
-            UsageError: one cannot be read.
-        """
-        with ThreadPoolExecutor(READERS) as pool:
-            return tuple(pool.map(self._hash, range(len(self))))
-
-    def _hash(self, index: int) -> bytes:
-        name = Path(self.name(index))
-        try:
-            if name.exists() and not name.is_file():
-                # opening a pipe would wait for ever
-                raise UsageError(f"{name} is not a file")
-            file, *_ = self.reader[index]
-            with file:
-                return hashlib.blake2b(file.read(), digest_size=DIGEST).digest()
-        except OSError as error:
-            raise UsageError(f"{name}: cannot be read: {error.strerror}") from error
-
-
 def open_set(name: str, location: Location) -> ImageSet:
     """Find the splits of a set by its name: a folder, ``torch/…`` or ``hfds/…``.
 
@@ -185,10 +137,7 @@ def refuse_split_names(name: str, location: Location) -> None:
 def classes_of(images: Images) -> list[int]:
     """The class of every image; images are opened only where nothing else tells."""
     if isinstance(images, ReaderImages):
-        # a reader of folders lists its samples, others can iterate over their classes
-        samples = getattr(images.reader, "samples", None)
-        known = images.reader.iter_targets() if samples is None else (c for _, c in samples)
-        return [int(c) for c in known]
+        return list(images.classes)
     known = getattr(images, "targets", None)
     if known is None:
         known = getattr(images, "labels", None)
@@ -203,7 +152,8 @@ def _open_torch(name: str, location: Location) -> ImageSet:
     names = getattr(train, "classes", None) or range(max(classes_of(train)) + 1)
     # ImageNet has several names for each class
     one_each = (", ".join(n) if isinstance(n, tuple) else str(n) for n in names)
-    return ImageSet(train, None, test, tuple(one_each), TORCH_SETS[name].size)
+    origins = {"train": "the set's train", "test": f"the set's {TORCH_SETS[name].test}"}
+    return ImageSet(train, None, test, tuple(one_each), TORCH_SETS[name].size, origins)
 
 
 def _open_hfds(name: str, location: Location) -> ImageSet:
@@ -217,9 +167,16 @@ def _open_hfds(name: str, location: Location) -> ImageSet:
     def open_split(split: str) -> ReaderImages:
         return ReaderImages(create_split(name, location.root, location, split).reader)
 
-    train = open_split(splits.train or "train")
+    train, test = open_split(named[0]), open_split(named[2])
     validation = open_split(splits.validation) if splits.validation else None
-    return ImageSet(train, validation, open_split(splits.test or "test"), _class_names(train))
+    origins = zip(("train", "validation", "test"), named, strict=True)
+    return ImageSet(
+        train,
+        validation,
+        test,
+        _class_names(train),
+        origins={split: f"the set's {name}" for split, name in origins if name},
+    )
 
 
 def _open_folder(root: Path, location: Location) -> ImageSet:
@@ -232,19 +189,24 @@ def _open_folder(root: Path, location: Location) -> ImageSet:
     if train is None:
         if found := validation or test:
             raise UsageError(f"{root} has a folder {found.name}, but none called train")
-        whole = _read_folder(root, location)
-        return ImageSet(whole, None, None, _class_names(whole))
-    if test is None:
-        # as for ImageNet, whose test images have no public classes
-        validation, test = None, validation
-    refuse_one_split({"train": train, "validation": validation, "test": test})
-    train_images = _read_folder(train, location)
+        whole, notes = _read_folder(root, location)
+        origins = {"train": "the folder"}
+        return ImageSet(whole, None, None, _class_names(whole), origins=origins, notes=notes)
+    if validation == test:
+        # one of the two was named, and is the usual name of the other
+        validation = validation if splits.test is None else None
+        test = test if splits.validation is None else None
+    named = {"train": train, "validation": validation, "test": test}
+    refuse_one_split(named)
+    train_images, notes = _read_folder(train, location)
     classes = train_images.reader.class_to_idx
 
     def read_split(folder: Path | None) -> ReaderImages | None:
+        nonlocal notes
         if folder is None:
             return None
-        images = _read_folder(folder, location)
+        images, more = _read_folder(folder, location)
+        notes += more
         unknown = sorted(set(images.reader.class_to_idx) - set(classes))
         if unknown:
             raise UsageError(
@@ -252,11 +214,22 @@ def _open_folder(root: Path, location: Location) -> ImageSet:
                 "name other folders with validation_split and test_split"
             )
         # timm numbers the classes of each folder separately
-        same = images.reader.class_to_idx == classes
-        return images if same else _read_folder(folder, location, class_map=classes)
+        if images.reader.class_to_idx == classes:
+            return images
+        return _read_folder(folder, location, class_map=classes)[0]
 
-    names = _class_names(train_images)
-    return ImageSet(train_images, read_split(validation), read_split(test), names)
+    opened = read_split(validation), read_split(test)
+    untested = ""
+    if validation is not None and test is None:
+        untested = f"because the folder has {validation.name} and no test; test_split names one"
+    return ImageSet(
+        train_images,
+        *opened,
+        _class_names(train_images),
+        origins={split: f"the folder {each.name}" for split, each in named.items() if each},
+        untested=untested,
+        notes=notes,
+    )
 
 
 def _subfolder(root: Path, asked: str | None, usual: tuple[str, ...]) -> Path | None:
@@ -266,9 +239,37 @@ def _subfolder(root: Path, asked: str | None, usual: tuple[str, ...]) -> Path | 
     return next((root / name for name in names if (root / name).is_dir()), None)
 
 
-def _read_folder(folder: Path, location: Location, **options: Any) -> ReaderImages:
+def _read_folder(
+    folder: Path, location: Location, **options: Any
+) -> tuple[ReaderImages, tuple[str, ...]]:
+    """The images in a folder, and what in it is none.
+
+    timm reads three kinds of files, and hidden folders as classes.
+    """
+    types = location.options.get("input_key") or ";".join(extensions())
+    content = look_into(folder, tuple(str(types).split(";")))
+    if "class_map" not in location.options:
+        refuse_loose(folder, content)
+    options = {"input_key": types, **options}
     dataset = create_split("", folder, location, "train", search_split=False, **options)
-    return ReaderImages(dataset.reader)
+    _forget_hidden(
+        dataset.reader, folder, renumber="class_map" not in {*options, *location.options}
+    )
+    return ReaderImages(dataset.reader), content.notes(folder.name)
+
+
+def _forget_hidden(reader: Any, folder: Path, *, renumber: bool) -> None:
+    """Leave hidden images out of what a reader of folders has found."""
+    shown = [(path, place) for path, place in reader.samples if is_shown(path, folder)]
+    if not shown:
+        raise UsageError(f"{folder} holds no images but hidden ones")
+    if renumber:
+        left = sorted({place for _, place in shown})
+        numbers = {place: number for number, place in enumerate(left)}
+        shown = [(path, numbers[place]) for path, place in shown]
+        names = reader.class_to_idx.items()
+        reader.class_to_idx = {name: numbers[place] for name, place in names if place in numbers}
+    reader.samples = shown
 
 
 def _class_names(images: ReaderImages) -> tuple[str, ...]:

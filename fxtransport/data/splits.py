@@ -1,7 +1,7 @@
 """Load a set by its name."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ from fxtransport.data.embedded import (
     load_embedded,
 )
 from fxtransport.data.holdout import HoldOut, SplitSamples
-from fxtransport.data.images import split_images
+from fxtransport.data.images import BadImages, split_images
 from fxtransport.data.points import load_circles, load_moons
+from fxtransport.data.reader_images import ON_BAD_IMAGE
 from fxtransport.data.sets import (
     Location,
     SplitNames,
@@ -25,6 +26,7 @@ from fxtransport.data.sets import (
     refuse_split_names,
 )
 from fxtransport.data.shards import ShardEvalStream, Shards, ShardStream
+from fxtransport.data.sources import SPLITS, SplitSource
 from fxtransport.data.streams import (
     EvalStream,
     Mix,
@@ -48,7 +50,8 @@ class Splits:
         train: Training batches, B×C×H×W (or B×2) and targets.
         validation: Batches to choose by; None if the set has no such split and none is held
             out.
-        test: Batches for the final test. Nothing else of this object shows its samples.
+        test: Batches for the final test; None if the set has a validation split of its own and
+            no test split. Nothing else of this object shows its samples.
         num_classes: How many classes there are.
         input_size: The shape of one input, (C, H, W) or (2,).
         class_names: The names of the classes, in order.
@@ -56,16 +59,32 @@ class Splits:
         transform: The options of ``timm.data.create_transform`` by which an image that is read
             from a file becomes an input: ``mean`` and ``std`` of pixels from 0 to 1, for each
             channel, ``interpolation``, ``crop_pct``, … None of points.
+        sources: Where each split comes from, and how many samples of how many classes it has.
+        notes: What of a folder was left out, in words.
     """
 
     train: TrainStream
     validation: EvalStream | None
-    test: EvalStream
+    test: EvalStream | None
     num_classes: int
     input_size: tuple[int, ...]
     class_names: tuple[str, ...]
     description: str
     transform: Mapping[str, Any] | None = None
+    sources: Mapping[str, SplitSource] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def require_test(self) -> EvalStream:
+        """The test split.
+
+        Raises:
+            UsageError: there is none.
+        """
+        if self.test is None:
+            raise UsageError(
+                f"there is no test split ({self.description}): name its folder with test_split"
+            )
+        return self.test
 
 
 def load(
@@ -82,6 +101,8 @@ def load(
     test: float = 0.2,
     train_samples: int | None = None,
     allow_duplicates: bool = False,
+    on_bad_image: str = "stop",
+    check_data: bool = False,
     drop_last: bool = False,
     transform: Mapping[str, Any] | None = None,
     augmentation: Mapping[str, Any] | None = None,
@@ -94,8 +115,8 @@ def load(
 
     Args:
         name: ``digits``, ``mnist5k``, ``patches``, ``circles`` or ``moons``, which need no
-            download; a folder of images (``train/CLASS/…`` and ``val`` or ``test``, as for
-            ImageNet, or just ``CLASS/…``); ``imagefolder`` with ``root``; or a set as timm
+            download; a folder of images (``train/CLASS/…`` and ``val`` or ``test``, or just
+            ``CLASS/…``); ``imagefolder`` with ``root``; or a set as timm
             names it: ``torch/cifar10``, ``torch/stl10``, ``wds/…``, ``hfds/…``.
         seed: Determines the splits, the order, augmentation and mixup.
         batch_size: How many samples a training batch has.
@@ -108,10 +129,16 @@ def load(
         download: Whether the set may be downloaded.
         validation: The share of training samples that becomes the validation split, if the
             set has none; 0 for none.
-        test: The share of all samples that becomes the test split, if the set has none.
+        test: The share of all samples that becomes the test split, if the set has neither this
+            one nor one for validation.
         train_samples: How many training samples to keep; all if None.
         allow_duplicates: Whether the file of an image may be in two splits. How many are is in
             the description.
+        on_bad_image: What to do with a file that cannot be read as an image: ``stop``, an error
+            that names it, or ``skip``, leave it out. Files that do not begin or end as their
+            formats do are found when the set is loaded.
+        check_data: Decode all images when the set is loaded, so that every one that cannot be
+            read is found then.
         drop_last: Leave out a last training batch that is smaller.
         transform: Options of ``timm.data.create_transform`` for all splits: ``mean``, ``std``,
             ``interpolation``, ``crop_pct``, ``crop_mode``.
@@ -140,7 +167,11 @@ def load(
     batching = Batching(
         seed, batch_size, eval_batch_size, num_workers, drop_last, mixup, pin_memory, sampler
     )
-    images = ImageOptions(input_size, transform or {}, augmentation, allow_duplicates)
+    if on_bad_image not in ON_BAD_IMAGE:
+        raise UsageError(f"on_bad_image is {' or '.join(ON_BAD_IMAGE)}, not {on_bad_image!r}")
+    # what is skipped has to be known before batches are made
+    bad = BadImages(on_bad_image, check_data or on_bad_image == "skip")
+    images = ImageOptions(input_size, transform or {}, augmentation, allow_duplicates, bad)
     if name.startswith("wds/"):
         return _load_shards(name, location, hold_out, images, batching)
     samples = _load_samples(name, location, hold_out, images)
@@ -188,6 +219,7 @@ class ImageOptions:
     transform: Mapping[str, Any]
     augmentation: Mapping[str, Any] | None
     allow_duplicates: bool = False
+    bad: BadImages = field(default_factory=BadImages)
 
     @property
     def transforms_images(self) -> bool:
@@ -215,7 +247,7 @@ def _load_samples(
         channels = options.input_size[0] if options.input_size else None
         images, transform = embedded_images(name, hold_out, channels, **location.options)
     else:
-        images, transform = open_set(name, location), {}
+        images, transform = options.bad.left_out(open_set(name, location)), {}
     transform |= options.transform
     size = options.input_size or images.size
     transforms = make_transforms(size, transform, options.augmentation)
@@ -247,10 +279,16 @@ def _make_streams(name: str, samples: SplitSamples, batching: Batching) -> Split
         return OrderedStream(split, batching.eval_batch_size, num_workers, batching.pin_memory)
 
     validation = None if samples.validation is None else eval_stream(samples.validation)
-    test = eval_stream(samples.test)
+    test = None if samples.test is None else eval_stream(samples.test)
     splits = _make_splits(name, train, validation, test, samples.class_names, samples.input_size)
     found = f"; {samples.duplicates} of them in two splits" if samples.duplicates else ""
-    return replace(splits, transform=samples.transform, description=f"{splits.description}{found}")
+    return replace(
+        splits,
+        transform=samples.transform,
+        description=f"{splits.description}{found}",
+        sources=samples.sources,
+        notes=samples.notes,
+    )
 
 
 def _load_shards(
@@ -259,7 +297,7 @@ def _load_shards(
     options = dict(location.options)
     num_classes = options.pop("num_classes", None)
     if not isinstance(num_classes, int):
-        raise UsageError(f"{name}: give num_classes, which shards do not tell")
+        raise UsageError(f"{name}: set num_classes, which shards do not tell")
     if hold_out.train_samples is not None:
         raise UsageError(f"{name}: train_samples does not apply to shards")
     if batching.sampler is not None:
@@ -292,20 +330,27 @@ def _load_shards(
     test = eval_stream(splits.test or "test")
     names = tuple(map(str, range(num_classes)))
     made = _make_splits(name, train, validation, test, names, transforms.size)
-    return replace(made, transform=transforms.options)
+    sources = {
+        split: SplitSource("because validation is 0", 0, None)
+        if stream is None
+        else SplitSource(f"from the set's {name}", stream.num_samples, None)
+        for split, name, stream in zip(SPLITS, named, (train, validation, test), strict=True)
+    }
+    return replace(made, transform=transforms.options, sources=sources)
 
 
 def _make_splits(
     name: str,
     train: TrainStream,
     validation: EvalStream | None,
-    test: EvalStream,
+    test: EvalStream | None,
     class_names: tuple[str, ...],
     input_size: tuple[int, ...],
 ) -> Splits:
-    counts = [f"{train.num_samples} to train on", f"{test.num_samples} for the test"]
+    counts = [f"{train.num_samples} to train on"]
     if validation is not None:
-        counts.insert(1, f"{validation.num_samples} for validation")
+        counts.append(f"{validation.num_samples} for validation")
+    counts.append("no test" if test is None else f"{test.num_samples} for the test")
     shape = "×".join(map(str, input_size))
     description = f"{name}: {', '.join(counts)}; inputs of {shape}, {len(class_names)} classes"
     return Splits(train, validation, test, len(class_names), input_size, class_names, description)

@@ -1,7 +1,9 @@
 """The transforms and the mixup of timm, made from their options."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +16,9 @@ from fxtransport.errors import MODEL_ERRORS, UsageError, first_line
 from fxtransport.randomness import fork_rng
 
 MODES = {1: "L", 3: "RGB"}
+
+DRAWS = 12
+"""How many images are transformed to see whether options can be used: some act now and then."""
 
 SHARED_OPTIONS = ("mean", "std", "interpolation", "crop_pct", "crop_mode", "crop_border_pixels")
 """Options of ``timm.data.create_transform`` for all images."""
@@ -73,6 +78,8 @@ def make_transforms(
     shared = _shared_options(transform, size[0])
     plain = _transform(size, WHOLE, shared)
     random = plain if augmentation is None else _augmentation(size, shared, augmentation)
+    _try(plain, size, shared)
+    _try(random, size, {**shared, **(augmentation or {})})
     return Transforms(size, plain, random, {**WHOLE, **shared})
 
 
@@ -129,11 +136,34 @@ def _transform(size: tuple[int, int, int], *options: Mapping[str, Any]) -> Any:
     given: dict[str, Any] = {}
     for more in options:
         given |= more
-    try:
+    with _refusing("make a transform of", given):
         return create_transform(size, **given)
-    except (AssertionError, KeyError, TypeError, ValueError) as error:
-        said = ", ".join(f"{name}={value}" for name, value in given.items())
-        raise UsageError(f"timm cannot make a transform of {said}: {error}") from error
+
+
+def _try(transform: Any, size: tuple[int, int, int], options: Mapping[str, Any]) -> None:
+    """Transform a few images, so that options that cannot be used are noticed now."""
+    _, height, width = size
+    with _refusing("transform images with", options), fork_rng(0):
+        for number in range(DRAWS):
+            # wider and higher than asked for, and smaller
+            shape = ((width, 2 * height), (2 * width, height), (width // 2 + 1, height // 2 + 1))
+            made = transform(Image.new(MODES[size[0]], shape[number % len(shape)]))
+            if not isinstance(made, Tensor) or made.shape != size:
+                found = tuple(made.shape) if isinstance(made, Tensor) else type(made).__name__
+                raise ValueError(f"it makes {found} where {size} is asked for")
+
+
+@contextmanager
+def _refusing(what: str, options: Mapping[str, Any]) -> Iterator[None]:
+    """Turn what timm and torchvision raise for options into one error that names them."""
+    try:
+        with warnings.catch_warnings():
+            # torchvision warns of what it refuses a moment later
+            warnings.simplefilter("ignore")
+            yield
+    except MODEL_ERRORS as error:
+        said = ", ".join(f"{name}={value}" for name, value in options.items())
+        raise UsageError(f"timm cannot {what} {said}: {first_line(error)}") from error
 
 
 def _shared_options(transform: Mapping[str, Any], channels: int) -> dict[str, Any]:

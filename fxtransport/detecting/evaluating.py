@@ -219,7 +219,7 @@ def images_to_test(
     Raises:
         UsageError: the data cannot be loaded, or has other classes than the model.
     """
-    return collect(splits_for(found, source).test, most, seed)
+    return collect(splits_for(found, source).require_test(), most, seed)
 
 
 def splits_for(found: ImageDetector, source: DataSource) -> Splits:

@@ -114,7 +114,7 @@ def images_of(
     Raises:
         UsageError: the data cannot be loaded.
     """
-    return collect(source.pixels(preprocessing).test, most, seed)
+    return collect(source.pixels(preprocessing).require_test(), most, seed)
 
 
 def load_known(

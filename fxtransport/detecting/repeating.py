@@ -98,7 +98,7 @@ def images_to_split(
         )
     about = found.fitted_on
     own = collect(splits.validation, about.clean + about.calibration, about.seed)
-    new = collect(splits.test, most, seed)
+    new = collect(splits.require_test(), most, seed)
     images = torch.cat([own.images, new.images])
     labels = torch.cat([own.labels, new.labels])
     preprocessing = found.identity.preprocessing

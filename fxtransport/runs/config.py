@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -26,6 +27,9 @@ KINDS: dict[type, str] = {
 ITEMS: dict[type, type] = {list: str, tuple: float}
 """What the kinds of several values hold."""
 
+NUMBERS = re.compile(r"[-+.\deE\s]+(,[-+.\deE\s]+)+")
+"""Several numbers, such as ``0.5,1``."""
+
 LIMIT = 2**20
 """The most bytes of a configuration file."""
 
@@ -34,6 +38,9 @@ LARGEST = 3e38
 
 CONFIG = "config.toml"
 """The file in a run's folder."""
+
+FOUND = ("splits", "history")
+"""Tables of the file that say what was found, and set nothing."""
 
 RENAMED = {
     "data.train_images": "data.train_samples",
@@ -79,25 +86,33 @@ class Config:
         prefix = f"{name}."
         return {p.removeprefix(prefix): v for p, v in self.values.items() if p.startswith(prefix)}
 
-    def to_toml(self) -> str:
-        """The text of its file."""
+    def to_toml(self, found: Mapping[str, Mapping[str, Any]] | None = None) -> str:
+        """The text of its file.
+
+        Args:
+            found: Further tables, of :data:`FOUND`.
+        """
         sections = dict.fromkeys(key.section for key in all_keys().values())
-        tables = {name: self.section(name) for name in sections}
+        tables = {**{name: self.section(name) for name in sections}, **(found or {})}
         return toml.dumps({name: table for name, table in tables.items() if table})
 
-    def with_changes(self, changes: Values, run: object) -> "Config":
+    def with_changes(self, changes: Values, run: object, *, extend: bool = False) -> "Config":
         """The same run with other values of what may change when it is resumed.
 
         Args:
             changes: The other values.
             run: Its folder, for the error.
+            extend: Whether what counts from there on may change, too.
 
         Raises:
             UsageError: a value changes that must not.
         """
         changed = complete_config({**self.values, **changes})
         for path, value in changes.items():
-            if all_keys()[path].may_change(self.values) or changed.get(path) == self.get(path):
+            key = all_keys()[path]
+            if key.may_change(self.values) or changed.get(path) == self.get(path):
+                continue
+            if extend and key.continues:
                 continue
             was = "not set" if self.get(path) is None else f"{self.get(path)}"
             raise UsageError(
@@ -162,6 +177,8 @@ def read_config(path: Path, *, follow: bool = True) -> dict[str, Any]:
         raise UsageError(f"{path} is not valid TOML: {first_line(error):.300}") from error
     values = {}
     for section, table in tables.items():
+        if section in FOUND:
+            continue
         if not isinstance(table, dict):
             raise UsageError(f"{path}: {section} is not in a section such as [model]")
         for name, value in table.items():
@@ -203,10 +220,12 @@ def parse_assignments(texts: Iterable[str]) -> dict[str, Any]:
 
 
 def parse_pair(text: str) -> tuple[str, Any]:
-    """A name and its value: a TOML value, or else a text.
+    """A name and its value: a TOML value, numbers with commas between them, or else a text.
 
     >>> parse_pair("scale=[0.8, 1.0]"), parse_pair("interpolation=bicubic")
     (('scale', [0.8, 1.0]), ('interpolation', 'bicubic'))
+    >>> parse_pair("scale=0.8,1")
+    ('scale', [0.8, 1])
 
     Raises:
         UsageError: there is no ``=``.
@@ -214,8 +233,9 @@ def parse_pair(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not name or not equals:
         raise UsageError(f"write KEY=VALUE, not {text!r}")
+    listed = f"[{value}]" if NUMBERS.fullmatch(value) else value
     try:
-        return name.strip(), tomllib.loads(f"value = {value}")["value"]
+        return name.strip(), tomllib.loads(f"value = {listed}")["value"]
     except (RecursionError, ValueError):
         return name.strip(), value
 

@@ -9,7 +9,10 @@ from fxtransport.errors import CheckpointError, UsageError
 from fxtransport.ir import PUBLISHED, HeadKind
 from fxtransport.runs.config import CONFIG, Config, complete_config, default_of, read_config
 from fxtransport.runs.keys import all_keys
-from fxtransport.training.checkpoint import RunFolder
+from fxtransport.training.checkpoint import CHECKPOINT, RunFolder
+
+Changes = Mapping[str, tuple[Any, Any]]
+"""Keys, with the values that they had and have."""
 
 
 def describe_config(config: Config) -> dict[str, Any]:
@@ -39,31 +42,72 @@ def read_run(run: Path) -> Config:
     return config
 
 
-def check_same_config(run: Path, config: Config) -> None:
+def check_same_config(run: Path, config: Config, *, extend: bool = False) -> Changes:
     """Check that a configuration is the one that a run began with, if it has a checkpoint.
 
     Args:
         run: The run's folder.
         config: What ``config.toml`` in it says, or what the run is to go on with.
+        extend: Whether keys may have other values that count from there on.
+
+    Returns:
+        The keys that have, with the values before and now.
 
     Raises:
         CheckpointError: a key has another value, or the checkpoint is damaged.
     """
-    summary = RunFolder(run).summary()
-    if summary is None:
-        return
-    about = summary.get("about")
-    saved = about.get("config") if isinstance(about, dict) else None
+    about = _about(run)
+    if about is None:
+        return {}
+    saved = about.get("config")
     if not isinstance(saved, dict):
         raise CheckpointError(f"{run} was not trained from a configuration, or it is damaged")
     saved, present = _with_known_heads(saved), describe_config(config)
+    changes: dict[str, tuple[Any, Any]] = {}
     for path in dict.fromkeys((*present, *saved)):
         before, now = _value(saved, path), _value(present, path)
-        if before != now:
+        if before != now and extend and path in all_keys() and all_keys()[path].continues:
+            changes[path] = (before, now)
+        elif before != now:
             raise CheckpointError(
                 f"{run / CONFIG} was changed after the run began: {path} is {_said(now)}, and was "
                 f"{_said(before)}; set it back, or train another run in another folder"
             )
+    return changes
+
+
+def read_history(run: Path) -> list[dict[str, Any]]:
+    """How a run was extended so far, as :func:`extended` writes it.
+
+    Raises:
+        CheckpointError: the checkpoint is damaged.
+    """
+    history = (_about(run) or {}).get("history", [])
+    if not isinstance(history, list):
+        raise CheckpointError(f"{run / CHECKPOINT} is damaged: it does not say how it was extended")
+    return history
+
+
+def extended(epochs: int, changes: Changes) -> dict[str, Any]:
+    """That a run was extended, as JSON.
+
+    Args:
+        epochs: After how many of its epochs.
+        changes: The keys that have other values since.
+    """
+    return {
+        "epochs": epochs,
+        **{path: [_said(before), _said(now)] for path, (before, now) in changes.items()},
+    }
+
+
+def _about(run: Path) -> dict[str, Any] | None:
+    """What the last checkpoint of a run says of its configuration; None if there is none."""
+    summary = RunFolder(run).summary()
+    if summary is None:
+        return None
+    about = summary.get("about")
+    return about if isinstance(about, dict) else {}
 
 
 def _with_known_heads(values: Mapping[str, Any]) -> dict[str, Any]:

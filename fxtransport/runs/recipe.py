@@ -32,6 +32,7 @@ from fxtransport.runs.config import Config
 from fxtransport.runs.counting import settle_data
 from fxtransport.runs.inputs import Inputs
 from fxtransport.runs.keys.program import SET_ELSEWHERE, setting_keys
+from fxtransport.runs.returns import refuse_boxes
 from fxtransport.runs.settings import choose_device, settle
 from fxtransport.runs.starting import start_from
 from fxtransport.submodule import Target
@@ -94,7 +95,11 @@ class Recipe:
         with _report_failures():
             settings = self.settings(target)
             passes = compile_passes(**settings, verify=new and config["program.verify"])
-            program = compile_target(target, passes)
+            try:
+                program = compile_target(target, passes)
+            except TraceError as error:
+                refuse_boxes(target, error)
+                raise
         self._check_logits(program)
         return program
 
@@ -144,11 +149,19 @@ class Recipe:
         nodes = facts.graph.output_node().all_input_nodes if node is None else [node]
         specs = facts.shapes.specs
         shapes = [tuple(specs[n.name].shape[1:]) for n in nodes if n.name in specs]
-        if (classes,) not in shapes:
+        if (classes,) in shapes:
+            return
+        model = self.origin.model
+        if any(len(shape) > 1 for shape in shapes):
+            found = " and ".join("×".join(map(str, shape)) for shape in shapes)
             raise UsageError(
-                f"{self.origin.model} returns {shapes}, and {self.config['data.name']} has "
-                f"{classes} classes; choose a classifier, or set their number in model.options"
+                f"{model} returns {found} for each image, as models do that segment or describe "
+                f"places, and not one number for each of {classes} classes: choose a classifier"
             )
+        raise UsageError(
+            f"{model} returns {shapes}, and {self.config['data.name']} has {classes} classes; "
+            "choose a classifier, or set their number in model.options"
+        )
 
 
 def student_layers(config: Config) -> Pairing | None:

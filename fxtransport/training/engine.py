@@ -174,7 +174,8 @@ class Engine:
         if position.epoch == phase.epochs:
             position = replace(position, phase=position.phase + 1, epoch=0)
             later = {k for phase in self.phases[position.phase :] for k in phase.parts}
-            for k in set(phase.parts) - later:
+            # after the last phase nothing is left to save memory for, and a run may be extended
+            for k in set(phase.parts) - later if position.phase < len(self.phases) else ():
                 state.learners[k].release()
         state.position = position
 

@@ -20,6 +20,7 @@ from fxtransport.training.engine import Engine
 from fxtransport.training.evaluate import evaluate
 from fxtransport.training.identity import describe_data
 from fxtransport.training.interrupts import SignalWatch
+from fxtransport.training.lock import locked
 from fxtransport.training.monitors import Monitor
 from fxtransport.training.reports import (
     Compilation,
@@ -129,8 +130,10 @@ class Fit:
             TrainingError: a loss is not a finite number.
             CheckpointError: the folder holds another run, or cannot be written.
         """
+        folder = self._saver.folder
+        alone = nullcontext() if folder is None else locked(folder.path)
         sessions = nullcontext() if self._settings.compile is None else own_sessions()
-        with self._watch, sessions, deterministic_algorithms(self._settings.deterministic):
+        with alone, self._watch, sessions, deterministic_algorithms(self._settings.deterministic):
             try:
                 return self._run()
             except LossError as error:
@@ -186,7 +189,7 @@ class Fit:
         )
         for observer in self._observers:
             observer.on_start(plan)
-        if not restored:
+        if not restored or self._saver.extended:
             # so that a folder that cannot be written is noticed before an epoch is lost
             self._save()
 

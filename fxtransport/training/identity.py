@@ -1,5 +1,6 @@
 """What a checkpoint says of its run, and whether what goes on is the same."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -47,16 +48,25 @@ def check_same_data(saved: Described, present: Described) -> None:
                 )
 
 
-def check_same_run(saved: Described, present: Described) -> None:
+EXTENDED = ("lr", "scheduler", "scheduler_options")
+"""The settings of optimizers that may be others when a run is extended."""
+COUNTS = re.compile(r"\b(epochs|laps)=\d+")
+"""What of a schedule may be another number then."""
+
+
+def check_same_run(saved: Described, present: Described, *, extend: bool = False) -> None:
     """Check that a checkpoint is of this run.
 
     Args:
         saved: What :func:`fxtransport.training.state.describe_run` said when it was written.
         present: What it says now.
+        extend: Whether it may have more epochs, and other learning rates.
 
     Raises:
         CheckpointError: it is of another one.
     """
+    if extend:
+        saved, present = _without_rates(saved), _without_rates(present)
     for name, value in present.items():
         if saved.get(name) != value:
             key, before, now = _innermost(name, saved.get(name), value)
@@ -64,6 +74,15 @@ def check_same_run(saved: Described, present: Described) -> None:
             if name == "teacher":
                 said += " (the SHA-256 of its weights); resume with the teacher as it was"
             raise CheckpointError(f"the checkpoint is of a run with another {key}{said}")
+
+
+def _without_rates(described: Described) -> Described:
+    """A description without what may change when a run is extended."""
+    optimizer, schedule = described.get("optimizer"), described.get("schedule")
+    if not isinstance(optimizer, dict) or not isinstance(schedule, str):
+        return described
+    kept = {name: value for name, value in optimizer.items() if name not in EXTENDED}
+    return {**described, "optimizer": kept, "schedule": COUNTS.sub(r"\1", schedule)}
 
 
 def _innermost(name: str, before: Any, now: Any) -> tuple[str, Any, Any]:

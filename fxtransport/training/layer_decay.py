@@ -41,6 +41,8 @@ def layer_scales(program: Program, settings: OptimizerSettings) -> Mapping[str, 
     [0.125, 0.5, 1.0]
     """
     decay, least = (settings.options.get(name) for name in OPTIONS)
+    if decay is None and least is not None:
+        raise UsageError("layer_decay_min_scale is the least factor of layer_decay: set that, too")
     if decay is None:
         return None
     if not (isinstance(decay, int | float) and 0 < decay <= 1):

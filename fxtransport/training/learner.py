@@ -13,6 +13,8 @@ from fxtransport.training.compiling import Compiled
 from fxtransport.training.optimizers import create_optimizer, create_scheduler
 from fxtransport.training.settings import OptimizerSettings, TrainerSettings
 
+_RATES = ("lr", "initial_lr")
+"""The entries of a group of parameters by which timm's schedules set its learning rate."""
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -69,7 +71,11 @@ class Learner:
     @property
     def lr(self) -> float:
         """The present learning rate; where layers have their own, that of the last ones."""
-        return max(float(group["lr"]) for group in self.optimizer.param_groups)
+        return max(float(group["lr"]) for group in self._groups)
+
+    @property
+    def _groups(self) -> list[dict[str, Any]]:
+        return self.optimizer.param_groups
 
     def step(self) -> None:
         """Clip the gradients, make a step, and free the gradients."""
@@ -104,15 +110,28 @@ class Learner:
             "steps": self.steps,
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Resume from a state."""
+    def load_state_dict(self, state: dict[str, Any], *, extend: bool = False) -> None:
+        """Resume from a state.
+
+        Args:
+            state: What :meth:`state_dict` returned.
+            extend: Keep the learning rate and its schedule of this one, at the epoch of the state.
+        """
+        rates = [{name: group[name] for name in _RATES if name in group} for group in self._groups]
         self.optimizer.load_state_dict(state["optimizer"])
-        if self.scheduler is not None:
-            self.scheduler.load_state_dict(state["scheduler"])
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(state["scaler"])
         self.epochs, self.steps = state["epochs"], state["steps"]
         self._loaded = True
+        if not extend:
+            if self.scheduler is not None:
+                self.scheduler.load_state_dict(state["scheduler"])
+            return
+        for group, own in zip(self._groups, rates, strict=True):
+            group.update(own)
+        if self.scheduler is not None:
+            self.scheduler.step(self.epochs)
+            self.scheduler.step_update(self.steps)
 
     def place_state(self) -> None:
         """Move state that was loaded to where the parameters are now."""

@@ -10,12 +10,15 @@ from timm.scheduler.scheduler import Scheduler
 from timm.scheduler.scheduler_factory import create_scheduler_v2
 from torch import nn
 
-from fxtransport.errors import UsageError
+from fxtransport.errors import UsageError, first_line
+from fxtransport.randomness import fork_rng
 from fxtransport.training.layer_decay import OPTIONS, layered_groups
 from fxtransport.training.settings import OptimizerSettings
 
-_REFUSALS = (AssertionError, AttributeError, KeyError, TypeError, ValueError)
+_REFUSALS = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
 """What timm and torch raise for arguments that are not valid."""
+TRIED = 1000
+"""The most epochs that a learning rate schedule is tried for."""
 
 
 def create_optimizer(
@@ -39,14 +42,7 @@ def create_optimizer(
             layered_groups, weight_decay=settings.weight_decay, scales=scales
         )
     try:
-        optimizer: torch.optim.Optimizer = create_optimizer_v2(
-            part,
-            opt=settings.name,
-            lr=settings.lr,
-            weight_decay=settings.weight_decay,
-            momentum=settings.momentum,
-            **options,
-        )
+        optimizer = _optimizer(part, settings, options)
     except _REFUSALS as error:
         raise UsageError(f"timm cannot make the optimizer {settings.name!r}: {error}") from error
     if getattr(optimizer, "is_second_order", False):
@@ -100,3 +96,57 @@ def create_scheduler(
         )
     assert scheduler is None or isinstance(scheduler, Scheduler)
     return scheduler
+
+
+def _optimizer(
+    part: nn.Module, settings: OptimizerSettings, options: Mapping[str, Any]
+) -> torch.optim.Optimizer:
+    made: torch.optim.Optimizer = create_optimizer_v2(
+        part,
+        opt=settings.name,
+        lr=settings.lr,
+        weight_decay=settings.weight_decay,
+        momentum=settings.momentum,
+        **options,
+    )
+    return made
+
+
+def try_optimizer(settings: OptimizerSettings, epochs: int) -> None:
+    """Train a small model for a moment, so that options that cannot be used are noticed now.
+
+    Args:
+        settings: The optimizer and its learning rate schedule.
+        epochs: How long the learning rate schedule lasts.
+
+    Raises:
+        UsageError: a step cannot be made, or a learning rate cannot be set.
+    """
+    with fork_rng(0):
+        model = nn.Linear(2, 2)
+        # its layers are not the model's, whose scales have been looked up
+        layered = not settings.options.keys().isdisjoint(OPTIONS)
+        scales: dict[str, float] | None = {} if layered else None
+        optimizer = create_optimizer(model, settings, scales)
+        scheduler = create_scheduler(optimizer, settings, epochs)
+        try:
+            for _ in range(2):
+                model(torch.ones(1, 2)).sum().backward()
+                optimizer.step()
+        except _REFUSALS as error:
+            raise UsageError(
+                f"the optimizer {settings.name!r} with {dict(settings.options)} cannot make a "
+                f"step: {first_line(error)}"
+            ) from error
+        except RuntimeError:
+            # some run on one kind of device alone, and the run's first step is on that
+            return
+        try:
+            for epoch in range(1, min(epochs, TRIED) + 1) if scheduler is not None else ():
+                scheduler.step(epoch)
+                scheduler.step_update(epoch)
+        except _REFUSALS as error:
+            raise UsageError(
+                f"the scheduler {settings.scheduler!r} with {dict(settings.scheduler_options)} "
+                f"cannot set a learning rate: {first_line(error)}"
+            ) from error

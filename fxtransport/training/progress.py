@@ -1,7 +1,7 @@
 """How far a run is, as a checkpoint says it, and whether that can be."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
 from fxtransport.errors import CheckpointError
@@ -104,6 +104,49 @@ def check_progress(progress: Progress, phases: Sequence[Phase], exits: int) -> N
             _refuse(f"it has an exit {exit.part}, and its program has {exits}")
     if progress.whole is not None and progress.whole.exit.part != exits - 1:
         _refuse(f"it says that the last exit is {progress.whole.exit.part} of {exits}")
+
+
+def extend_progress(
+    progress: Progress, phases: Sequence[Phase], trained: Mapping[int, int]
+) -> Progress:
+    """How far a run is in another schedule.
+
+    Args:
+        progress: How far it is in its own.
+        phases: The phases of the other schedule.
+        trained: For how many epochs each part has trained.
+
+    Raises:
+        CheckpointError: the other schedule does not come to where the run is.
+    """
+    left, index, counts = progress.position.epochs, 0, dict.fromkeys(trained, 0)
+    for phase in phases:
+        done = min(left, phase.epochs)
+        counts |= {k: counts.get(k, 0) + done for k in phase.parts}
+        left -= done
+        if done < phase.epochs:
+            break
+        index += 1
+    total = sum(phase.epochs for phase in phases)
+    if left or (index == len(phases) and progress.position.batch):
+        raise CheckpointError(
+            f"the run is past epoch {min(total, progress.position.epochs)}, and its schedule would "
+            f"now end after {total}: give more epochs"
+        )
+    if counts != dict(trained):
+        raise CheckpointError(
+            f"the parts have trained for {_listed(trained)} epochs, and with the schedule that is "
+            f"asked for they would have trained for {_listed(counts)}: where parts train one after "
+            "the other, only laps can be added"
+        )
+    epoch = progress.position.epochs - sum(phase.epochs for phase in phases[:index])
+    found = replace(progress, position=replace(progress.position, phase=index, epoch=epoch))
+    # what is not at the end of its schedule has not been tested
+    return found if index == len(phases) else replace(found, finished=False, test=None)
+
+
+def _listed(counts: Mapping[int, int]) -> str:
+    return ", ".join(str(count) for _, count in sorted(counts.items()))
 
 
 def _refuse(what: str, *, finished: bool = False) -> None:

@@ -51,6 +51,8 @@ class Saver:
         self._kept: tuple[KeptWeights, ...] = ()
         self._random: dict[str, Any] | None = None
         self._saved_at = time.monotonic()
+        self.extended = False
+        """Whether the run goes on otherwise than it began."""
         self.saved: Position | None = None
         """The position of the last checkpoint, of this process or the one before."""
 
@@ -105,8 +107,11 @@ class Saver:
         weights = folder.write_tensors(f"epoch-{position.epochs:05}", tensors)
         self._kept = (*self._kept, KeptWeights(position.epochs, weights))
 
-    def restore(self) -> None:
+    def restore(self, *, extend: bool = False) -> None:
         """Resume from the last checkpoint.
+
+        Args:
+            extend: Go on with the schedule and the learning rates that the run has now.
 
         Raises:
             CheckpointError: there is none, it is damaged, or it is of another run.
@@ -116,11 +121,12 @@ class Saver:
             raise UsageError("the trainer has no run folder to restore from; give it run=…")
         checkpoint = self.folder.read()
         summary = checkpoint.summary
-        check_same_run(_table(summary, "run"), self._description)
+        check_same_run(_table(summary, "run"), self._description, extend=extend)
         # now, not at the end of the run, where it would be too late
         for weights in checkpoint.weights:
             self.folder.verify(weights)
-        self._state.load_checkpoint(checkpoint, self._phases)
+        self._state.load_checkpoint(checkpoint, self._phases, extend=extend)
+        self.extended = extend
         self.folder.adopt(checkpoint, *_WRITTEN)
         self._data = _table(summary, "data")
         if self._about is None:

@@ -19,7 +19,7 @@ from fxtransport.training.best import BestExit
 from fxtransport.training.checkpoint import CHECKPOINT, Checkpoint
 from fxtransport.training.learner import Learner
 from fxtransport.training.meter import Meter
-from fxtransport.training.progress import check_progress, read_progress
+from fxtransport.training.progress import check_progress, extend_progress, read_progress
 from fxtransport.training.reports import Exit, Position
 from fxtransport.training.schedules import Phase, Schedule
 from fxtransport.training.settings import OptimizerSettings, TrainerSettings
@@ -129,20 +129,25 @@ class RunState:
             **({} if self.regularizer is None else {"regularizer": self.regularizer.state_dict()}),
         }
 
-    def load_checkpoint(self, checkpoint: Checkpoint, phases: Sequence[Phase]) -> None:
+    def load_checkpoint(
+        self, checkpoint: Checkpoint, phases: Sequence[Phase], *, extend: bool = False
+    ) -> None:
         """Resume from a checkpoint, except for the random number generators.
 
         Args:
             checkpoint: The checkpoint.
             phases: The phases of the schedule.
+            extend: Whether the schedule and the learning rates may be others.
 
         Raises:
             CheckpointError: it is damaged, or of another run.
         """
         progress = read_progress(checkpoint.state)
+        if extend:
+            progress = extend_progress(progress, phases, _trained(checkpoint.state))
         check_progress(progress, phases, len(self.program.parts))
         try:
-            self._load(checkpoint.state)
+            self._load(checkpoint.state, extend=extend)
         except (AttributeError, KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise CheckpointError(f"the checkpoint does not fit this run: {reason}") from error
@@ -153,16 +158,24 @@ class RunState:
         self.exits, self.test, self.finished = progress.exits, progress.test, progress.finished
         self.stopped, self.elapsed = progress.stopped, progress.elapsed
 
-    def _load(self, state: dict[str, Any]) -> None:
+    def _load(self, state: dict[str, Any], *, extend: bool) -> None:
         load_state(self.program, state["program"], Path(CHECKPOINT))
         self.objective.load_state_dict(state["objective"])
         if self.regularizer is not None:
             self.regularizer.load_state_dict(state["regularizer"])
         for key, learner in self.learners.items():
-            learner.load_state_dict(state["learners"][key])
+            learner.load_state_dict(state["learners"][key], extend=extend)
         if self.ema is not None:
             load_state(self.validated, state["ema"], Path(CHECKPOINT))
         self.meter.load_state_dict(state["meter"])
+
+
+def _trained(state: Any) -> dict[int, int]:
+    """For how many epochs each part has trained, as a checkpoint says it."""
+    try:
+        return {int(key): int(found["epochs"]) for key, found in state["learners"].items()}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"the checkpoint does not fit this run: {error}") from error
 
 
 def describe_run(

@@ -18,12 +18,14 @@ from fxtransport.training.devices import move_program
 from fxtransport.training.engine import Engine
 from fxtransport.training.fit import Fit
 from fxtransport.training.freezing import freeze
+from fxtransport.training.last_batch import check_last_batch
 from fxtransport.training.layer_decay import layer_scales
 from fxtransport.training.learner import Learner
 from fxtransport.training.meter import Meter
 from fxtransport.training.metrics import MetricsFile, TensorBoard
 from fxtransport.training.monitors import Monitor
 from fxtransport.training.offload import Offload, check_offloadable
+from fxtransport.training.optimizers import try_optimizer
 from fxtransport.training.places import choose_place
 from fxtransport.training.reports import FitReport, Observer, Position, StepReport
 from fxtransport.training.saver import Saver
@@ -92,6 +94,7 @@ class Trainer:
         about: Mapping[str, Any] | None = None,
     ) -> None:
         optimizer, settings = optimizer or OptimizerSettings(), settings or TrainerSettings()
+        self._schedule = schedule
         parts = schedule.parts_of(program)
         phases = schedule.phases(len(parts))
         if settings.patience is not None and len(phases) > 1:
@@ -203,23 +206,30 @@ class Trainer:
             CheckpointError: the folder holds another run, or cannot be written.
             UsageError: the data does not fit the settings.
         """
-        epochs = epochs_of(train, self._engine.settings.seed)
+        settings = self._engine.settings
+        epochs = epochs_of(train, settings.seed)
+        check_last_batch(epochs, self.program, self._schedule.parts_of, settings.accumulate)
         return Fit(
             self._engine, self._saver, self._observers, epochs, validation, test, self._monitors
         ).run()
 
-    def restore(self) -> Position:
+    def restore(self, *, extend: bool = False) -> Position:
         """Resume from the last checkpoint in the run's folder.
 
         Call it before ``fit``, on a trainer with the arguments of the run's first one.
 
+        Args:
+            extend: Accept another number of epochs or laps, another learning rate and another
+                learning rate schedule, which count from here on, as if the run had always had
+                them. A run that has ended goes on if it now has more epochs.
+
         Raises:
             CheckpointError: there is none, it is damaged, or it is of another run: another
                 program, schedule, optimizer or objective. Whether the data is the same is seen by
-                :meth:`fit`.
+                :meth:`fit`. Or its parts have trained for longer than the schedule says.
             UsageError: the trainer has no folder.
         """
-        self._saver.restore()
+        self._saver.restore(extend=extend)
         return self.position
 
     def save(self) -> None:
@@ -264,6 +274,7 @@ def _new_learners(
             "that can be, beside those that the model checkpoints itself; train without it"
         )
     scales = layer_scales(program, optimizer)
+    try_optimizer(optimizer, schedule.epochs_of(min(trained), len(parts)))
     return {
         k: Learner(
             parts[k],

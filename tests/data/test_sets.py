@@ -46,23 +46,52 @@ def test_stl10_is_opened_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert classes(splits.test) == [0, 1, 2, 0, 1, 2]
 
 
-def test_a_folder_like_imagenet(tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [{}, {"validation_split": "val"}, {"validation_split": "dev"}])
+def test_validation_beside_train_is_for_validation(tmp_path: Path, options: dict[str, str]) -> None:
+    name = "dev" if "dev" in options.values() else "val"
     write_folder(tmp_path / "train", {"ant": 10, "bee": 10})
-    write_folder(tmp_path / "val", {"bee": 4}, first_level=20)
-    splits = load(
-        "imagefolder",
-        seed=0,
-        validation=0.3,
-        batch_size=4,
-        root=tmp_path,
-        input_size=(3, 8, 8),
-        transform=IDENTITY,
-    )
+    write_folder(tmp_path / name, {"bee": 4}, first_level=20)
+    splits = load("imagefolder", seed=0, validation=0.3, root=tmp_path, **PLAIN, **options)
     assert splits.class_names == ("ant", "bee")
-    assert levels(splits.test) == [20, 21, 22, 23]
-    # val has no ants, and bees are what they are in train
-    assert classes(splits.test) == [1] * 4
-    assert sorted(trained_on(splits) + levels(splits.validation)) == list(range(20))
+    assert trained_on(splits) == list(range(20))
+    assert levels(splits.validation) == [20, 21, 22, 23]
+    # there are no ants, and bees are what they are in train
+    assert classes(splits.validation) == [1] * 4
+    assert splits.test is None
+    with pytest.raises(UsageError, match=r"there is no test split .*4 for validation, no test"):
+        splits.require_test()
+    assert {split: str(source) for split, source in splits.sources.items()} == {
+        "train": "20 samples of 2 classes, from the folder train",
+        "validation": f"4 samples of 1 class, from the folder {name}",
+        "test": f"none, because the folder has {name} and no test; test_split names one",
+    }
+
+
+@pytest.mark.parametrize(
+    ("folders", "options", "expected"),
+    [
+        (["train", "val"], {"test_split": "val"}, ["train", "held", "val"]),
+        (["train", "test"], {}, ["train", "held", "test"]),
+        (["train", "test"], {"validation_split": "test"}, ["train", "test", "none"]),
+        (["training", "valid", "testing"], {}, ["training", "valid", "testing"]),
+        (["train"], {}, ["train", "held", "held"]),
+        (["."], {}, ["folder", "held", "held"]),
+    ],
+)
+def test_where_splits_come_from_is_said(
+    tmp_path: Path, folders: list[str], options: dict[str, str], expected: list[str]
+) -> None:
+    for i, name in enumerate(folders):
+        write_folder(tmp_path / name, {"ant": 30, "bee": 30}, first_level=60 * i)
+    splits = load(str(tmp_path), seed=0, **PLAIN, **options)
+    found = split_of(splits)
+    assert {split: source.samples for split, source in splits.sources.items()} == {
+        split: list(found.values()).count(split) for split in ("train", "validation", "test")
+    }
+    for source, word in zip(splits.sources.values(), expected, strict=True):
+        first = str(source).partition(", ")
+        assert word in (first[0] if word == "none" else first[2])
+        assert source.classes == (0 if word == "none" else 2)
 
 
 def test_a_folder_with_all_three(tmp_path: Path) -> None:
@@ -90,7 +119,8 @@ PLAIN: dict[str, Any] = {"batch_size": 4, "input_size": (3, 8, 8), "transform": 
 def split_of(splits: Splits) -> dict[int, str]:
     """The split of each image, by its level."""
     found = dict.fromkeys(trained_on(splits), "train")
-    found |= dict.fromkeys(levels(splits.test), "test")
+    if splits.test is not None:
+        found |= dict.fromkeys(levels(splits.test), "test")
     if splits.validation is not None:
         found |= dict.fromkeys(levels(splits.validation), "validation")
     return found
@@ -190,10 +220,10 @@ def test_a_class_of_which_nothing_is_trained_on_is_named(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_an_image_that_cannot_be_read_is_named(tmp_path: Path, workers: int) -> None:
+def test_an_image_that_is_lost_while_it_is_trained_on_is_named(
+    tmp_path: Path, workers: int
+) -> None:
     write_folder(tmp_path, {"ant": 5, "bee": 5})
-    broken = tmp_path / "ant" / "002.png"
-    broken.write_bytes(b"no image")
     splits = load(
         str(tmp_path),
         seed=0,
@@ -203,9 +233,12 @@ def test_an_image_that_cannot_be_read_is_named(tmp_path: Path, workers: int) -> 
         validation=0,
         test=0.2,
     )
+    broken = tmp_path / "ant" / "002.png"
+    broken.write_bytes(b"no image")
     with pytest.raises(UsageError) as caught:
-        list(splits.train.epoch(0)), list(splits.test)
+        list(splits.train.epoch(0)), list(splits.require_test())
     assert str(caught.value).startswith(f"{broken}: cannot be read as an image: ")
+    assert "repair it and resume" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -223,6 +256,9 @@ def test_an_image_that_cannot_be_read_is_named(tmp_path: Path, workers: int) -> 
         ("here", {"input_size": (3, 8, 8), "color": 1}, "here: cannot open.*color"),
         ("here", {"input_size": (3, 8, 8), "test_split": "x"}, "here has no folder called x"),
         ("empty", {"input_size": (3, 8, 8)}, "Found 0 images"),
+        ("flat", {"input_size": (3, 8, 8)}, "flat: 2 images are in no folder of a class, such as"),
+        ("partly", {"input_size": (3, 8, 8)}, "train: 1 image is in no folder of a class, such as"),
+        ("hidden", {"input_size": (3, 8, 8)}, "hidden holds no images but hidden ones"),
         ("untrained", {"input_size": (3, 8, 8)}, "has a folder val, but none called train"),
         ("strange", {"input_size": (3, 8, 8)}, "strange/val has classes that .* not have: cat"),
     ],
@@ -240,5 +276,11 @@ def test_what_cannot_be_opened_says_why(
     write_folder(Path("untrained/val"), {"ant": 1})
     write_folder(Path("strange/train"), {"ant": 2, "bee": 2})
     write_folder(Path("strange/val"), {"cat": 2})
+    Path("flat").mkdir()
+    for level in (1, 2):
+        gray(level).save(f"flat/{level}.png")
+    write_folder(Path("partly/train"), {"ant": 2})
+    gray(9).save("partly/train/preview.png")
+    write_folder(Path("hidden"), {".ant": 2, "@eaDir": 2})
     with pytest.raises(UsageError, match=message):
         load(name, seed=0, batch_size=2, **options)

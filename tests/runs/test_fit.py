@@ -1,5 +1,6 @@
 """A run is trained in a folder from which it goes on."""
 
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,13 @@ def test_a_finished_run_is_resumed_without_a_step(nets: Path, tmp_path: Path) ->
     trained = recipe.program(new=True)
     report = fit_run(tmp_path, recipe, trained, resume=False)
     assert report.position.epochs == 1
-    assert (tmp_path / CONFIG).read_text() == recipe.config.to_toml()
+    text = (tmp_path / CONFIG).read_text()
+    assert text.startswith(recipe.config.to_toml())
+    assert tomllib.loads(text)["splits"]["train"] == {
+        "origin": "from the set, without what is held out, limited to 40",
+        "samples": 40,
+        "classes": 10,
+    }
     resumed = recipe.program(new=False)
     assert fit_run(tmp_path, recipe, resumed, resume=True) == report
     for name, value in trained.state_dict().items():
@@ -48,5 +55,6 @@ def test_a_run_of_another_configuration_is_not_resumed(nets: Path, tmp_path: Pat
 
 
 def test_a_configuration_is_written_whole(nets: Path, tmp_path: Path) -> None:
-    write_config(tmp_path, recipe_of(nets).config)
+    recipe = recipe_of(nets)
+    write_config(tmp_path, recipe.config, recipe.data)
     assert {path.name for path in tmp_path.iterdir()} == {CONFIG, FILES}

@@ -86,6 +86,24 @@ KEYS = (
         "balanced: draw training samples so that each class comes equally often on average.",
         choices=("balanced",),
     ),
+    Key(
+        "data.on_bad_image",
+        str,
+        "--on-bad-image",
+        "What to do with a file of a folder that cannot be read as an image: stop, or skip it.",
+        "stop",
+        choices=("stop", "skip"),
+        # which images there are is compared
+        may_change=always,
+    ),
+    Key(
+        "data.check_data",
+        bool,
+        "--check-data",
+        "Decode all images of a folder before the first step.",
+        False,
+        may_change=always,
+    ),
     Key("data.drop_last", bool, "--drop-last", "Drop the last batch if it is smaller.", False),
     Key(
         "data.num_workers",

@@ -13,7 +13,14 @@ KEYS = (
         basic=True,
     ),
     Key(
-        "optimizer.lr", float, "--lr", "Learning rate.", by_method(0.002, 0.01), least=0, basic=True
+        "optimizer.lr",
+        float,
+        "--lr",
+        "Learning rate.",
+        by_method(0.002, 0.01),
+        least=0,
+        continues=True,
+        basic=True,
     ),
     Key(
         "optimizer.weight_decay",
@@ -52,6 +59,7 @@ KEYS = (
         "none",
         metavar="NAME",
         basic=True,
+        continues=True,
     ),
     Key(
         "optimizer.scheduler_options",
@@ -62,5 +70,6 @@ KEYS = (
             "--warmup-epochs": Entry("warmup_epochs", "Epochs of a rising rate, first.", int),
             "--min-lr": Entry("min_lr", "The lowest rate of a schedule that falls."),
         },
+        continues=True,
     ),
 )

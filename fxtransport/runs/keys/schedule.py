@@ -22,6 +22,7 @@ KEYS = (
         10,
         least=1,
         basic=True,
+        continues=True,
     ),
     Key(
         "schedule.steps",
@@ -54,5 +55,6 @@ KEYS = (
         least=1,
         most=10_000,
         metavar="R",
+        continues=True,
     ),
 )

@@ -1,0 +1,117 @@
+"""Folders of images with a folder for each class: what in them is an image, and what is not."""
+
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from fxtransport.data.decode import extensions
+from fxtransport.errors import UsageError
+
+SYSTEM_FOLDERS = ("@eaDir", "__MACOSX", "__pycache__", "$RECYCLE.BIN", "lost+found")
+"""Folders that programs make for themselves, beside those whose names begin with a dot."""
+SHOWN = 3
+"""How many names a note has."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """What is in a folder of images, by paths inside it.
+
+    Attributes:
+        loose: Images that are in no folder of a class.
+        hidden: Folders and files that are hidden, with the images in them.
+        unknown: Files that are not images by their names.
+        empty: Folders in which there is nothing to train on.
+    """
+
+    loose: tuple[str, ...]
+    hidden: tuple[str, ...]
+    unknown: tuple[str, ...]
+    empty: tuple[str, ...]
+
+    def notes(self, folder: str) -> tuple[str, ...]:
+        """What was left out, for people.
+
+        Args:
+            folder: What the folder is called.
+        """
+        said = (
+            (self.hidden, "name that is hidden"),
+            (self.unknown, "file of a kind that is not read"),
+            (self.empty, "folder without images"),
+        )
+        return tuple(_note(folder, names, what) for names, what in said if names)
+
+
+def look_into(folder: Path, types: tuple[str, ...] | None = None) -> Content:
+    """What is in a folder of images. Nothing is read but names.
+
+    Args:
+        folder: The folder; links in it are followed.
+        types: The endings of images' names; those of :func:`extensions` if None.
+    """
+    endings = types or extensions()
+    loose, hidden, unknown, empty = [], [], [], []
+    for place, folders, files in os.walk(folder, followlinks=True):
+        inside = Path(place).relative_to(folder)
+        hidden += [str(inside / name) for name in (*folders, *files) if is_hidden(name)]
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
+        shown = [name for name in files if not is_hidden(name)]
+        images = [name for name in shown if _ending(name) in endings]
+        unknown += [str(inside / name) for name in shown if _ending(name) not in endings]
+        if place == str(folder):
+            loose = images
+        elif not images and not folders:
+            empty.append(str(inside))
+    return Content(*map(_in_order, (loose, hidden, unknown, empty)))
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is not for people."""
+    return name.startswith(".") or name in SYSTEM_FOLDERS
+
+
+def is_shown(path: str, folder: Path) -> bool:
+    """Whether neither a file nor a folder inside which it is, below ``folder``, is hidden."""
+    return not any(map(is_hidden, Path(path).relative_to(folder).parts))
+
+
+def refuse_loose(folder: Path, content: Content) -> None:
+    """Raise a UsageError if images are in no folder of a class."""
+    if content.loose:
+        count = len(content.loose)
+        verb = "is" if count == 1 else "are"
+        raise UsageError(
+            f"{folder}: {counted(count, 'image')} {verb} in no folder of a class, such as "
+            f"{content.loose[0]}: put each image into a folder that is called after its class"
+        )
+
+
+def counted(number: int, thing: str) -> str:
+    """A number of things, whose first word alone has a plural.
+
+    >>> counted(1, "file without a name"), counted(2, "file without a name")
+    ('1 file without a name', '2 files without a name')
+    """
+    first, space, rest = thing.partition(" ")
+    return f"{number} {first if number == 1 else f'{first}s'}{space}{rest}"
+
+
+def _note(folder: str, names: tuple[str, ...], what: str) -> str:
+    kinds = Counter(_ending(name) for name in names)
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    # one of each kind first: a thousand .txt must not hide the .heic
+    first = {_ending(name): name for name in reversed(names)}
+    shown = [first[kind] for kind, _ in kinds.most_common(SHOWN)]
+    shown += [name for name in names if name not in shown][: SHOWN - len(shown)]
+    return f"{folder}: {counted(len(names), what)} left out: {', '.join(shown)}{more}"
+
+
+def _in_order(names: list[str]) -> tuple[str, ...]:
+    return tuple(sorted(names))
+
+
+def _ending(name: str) -> str:
+    """The ending of a file's name, such as ``.png``, in lower case; empty if it has none."""
+    return Path(name).suffix.lower()

@@ -1,0 +1,122 @@
+"""A run that is resumed goes on otherwise if it is told so, and says it from then on."""
+
+import csv
+import tomllib
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.cli.running import Command, last_weights, state_of, trained
+
+TIMES = ("samples_per_second", "peak_memory")
+
+
+def same(one: Path, other: Path) -> bool:
+    """Whether all tensors of the last checkpoints are the same, bit for bit."""
+    mine, theirs = last_weights(one), last_weights(other)
+    return mine.keys() == theirs.keys() and all(torch.equal(mine[k], theirs[k]) for k in mine)
+
+
+def measured(run: Path, first: int = 1) -> list[dict[str, str]]:
+    """The rows of ``metrics.csv`` from an epoch on, without what depends on the machine."""
+    with (run / "metrics.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if int(row["epoch"]) >= first]
+    return [{name: v for name, v in row.items() if name not in TIMES} for row in rows]
+
+
+def resume(run: Command, folder: Path, *options: str, code: int = 0) -> str:
+    result = run("train", "--resume", str(folder), "--trust-files", *options)
+    assert result.exit_code == code, result.stderr
+    return result.stderr
+
+
+@pytest.mark.parametrize(
+    "method",
+    [["lap"], ["trgl", "--modules", "2"], ["trgl", "--modules", "2", "--opt", "adamw"]],
+    ids=["end to end", "parallel", "adamw"],
+)
+def test_more_epochs_are_those_of_a_longer_run(
+    run: Command, tmp_path: Path, method: list[str]
+) -> None:
+    options = ["--method", *method, "--ema", "0.9"]
+    long = trained(run, tmp_path / "long", *options, "--epochs", "3")
+    short = trained(run, tmp_path / "short", *options, "--epochs", "1")
+    said = resume(run, short, "--epochs", "3")
+    assert "from here on, schedule.epochs is 3, and was 1" in said
+    assert "goes on after epoch 1 of 3" in said
+    assert same(long, short)
+    assert measured(long) == measured(short)
+    assert (long / "results.json").read_text() == (short / "results.json").read_text()
+    found = tomllib.loads((short / "config.toml").read_text())
+    assert found["schedule"]["epochs"] == 3
+    assert found["history"]["changes"] == [{"epochs": 1, "schedule.epochs": ["1", "3"]}]
+    # it is the run's own from now on
+    assert "the run is finished" in resume(run, short)
+    assert "history" not in tomllib.loads((long / "config.toml").read_text())
+
+
+def test_a_longer_cosine_is_that_of_the_longer_run_from_there_on(
+    run: Command, tmp_path: Path
+) -> None:
+    options = ["--method", "e2e", "--sched", "cosine", "--sched-arg", "warmup_epochs=1"]
+    long = trained(run, tmp_path / "long", *options, "--epochs", "5")
+    short = trained(run, tmp_path / "short", *options, "--epochs", "3")
+    resume(run, short, "--epochs", "5")
+    rates = [row["lr"] for row in measured(long)]
+    assert [row["lr"] for row in measured(short)][3:] == rates[3:]
+    assert len({*rates}) == 5
+
+
+def test_rates_and_their_schedule_may_change_again_and_again(run: Command, tmp_path: Path) -> None:
+    folder = trained(run, tmp_path / "run", "--method", "e2e", "--epochs", "1", "--lr", "0.1")
+    resume(run, folder, "--epochs", "2", "--lr", "0.05")
+    milestones = ["--sched", "multistep", "--sched-arg", "decay_milestones=3,4"]
+    resume(run, folder, "--epochs", "4", *milestones)
+    rates = [float(row["lr"]) for row in measured(folder)]
+    assert rates == pytest.approx([0.1, 0.05, 0.005, 0.0005])
+    assert tomllib.loads((folder / "config.toml").read_text())["history"]["changes"] == [
+        {"epochs": 1, "schedule.epochs": ["1", "2"], "optimizer.lr": ["0.1", "0.05"]},
+        {
+            "epochs": 2,
+            "schedule.epochs": ["2", "4"],
+            "optimizer.scheduler": ["'none'", "'multistep'"],
+            "optimizer.scheduler_options": ["not set", "{'decay_milestones': [3, 4]}"],
+        },
+    ]
+
+
+def test_laps_are_added(run: Command, tmp_path: Path) -> None:
+    options = ["--method", "vangl", "--schedule", "multi-lap", "--modules", "2", "--epochs", "1"]
+    folder = trained(run, tmp_path / "run", *options, "--laps", "1")
+    resume(run, folder, "--laps", "2")
+    assert [row["epoch"] for row in measured(folder) if row["loss"]] == ["1", "2", "3", "4"]
+    assert state_of(folder)["finished"]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "options", "words"),
+    [
+        ("parallel", ["--epochs", "1"], "the run is past epoch 1, and its schedule would now end"),
+        ("sequential", ["--epochs", "3"], "one after the other, only laps can be added"),
+        ("parallel", ["--schedule", "sequential"], "--schedule sequential would change the run"),
+        ("parallel", ["--weight-decay", "0.1"], "--weight-decay 0.1 would change the run"),
+        ("parallel", ["--batch-size", "10"], "--batch-size 10 would change the run"),
+        ("parallel", ["--sched", "nonsense"], "timm cannot make the scheduler 'nonsense'"),
+    ],
+)
+def test_what_cannot_change_is_refused_and_leaves_the_run_as_it_was(
+    run: Command, tmp_path: Path, schedule: str, options: list[str], words: str
+) -> None:
+    modules = ["--method", "vangl", "--schedule", schedule, "--modules", "2", "--epochs", "2"]
+    folder = trained(run, tmp_path / "run", *modules)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert words in resume(run, folder, *options, code=2)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_file_that_was_edited_is_still_an_error(run: Command, tmp_path: Path) -> None:
+    folder = trained(run, tmp_path / "run", "--method", "e2e", "--epochs", "1")
+    config = folder / "config.toml"
+    config.write_text(config.read_text().replace("epochs = 1", "epochs = 2"))
+    assert "changed after the run began: schedule.epochs is 2" in resume(run, folder, code=2)
