@@ -5,13 +5,16 @@ on the CPU the memory events of torch's profiler, beside what is held before; on
 ``max_memory_allocated``. Each real step runs in a process of its own. Batches are chosen so that
 none needs more than 3 GiB.
 
-    python benchmarks/plan.py [--device cuda] [--only NAME]
+    python benchmarks/plan.py [--device cuda] [--checkpoint] [--only NAME]
+
+With ``--checkpoint`` the residual blocks are computed again in the backward pass.
 """
 
 import gc
 import multiprocessing
 import time
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import click
@@ -22,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fxtransport.ir import Balance, Boundary
-from fxtransport.planner import Planner
+from fxtransport.planner import Planner, Training
 from fxtransport.planning import make_training
 from fxtransport.targets import open_target
 from fxtransport.training import EndToEnd, Trainer
@@ -57,10 +60,17 @@ CASES = (
 )
 
 
-def real_peak(case: Case, device: str, cuts: tuple[str, ...]) -> int:
+def training_of(device: str, checkpoint: bool) -> Training:
+    """How every model is trained."""
+    training = make_training("trgl", "momentum", None, device)
+    settings = replace(training.settings, checkpoint_activations=checkpoint)
+    return replace(training, settings=settings)
+
+
+def real_peak(case: Case, device: str, cuts: tuple[str, ...], checkpoint: bool) -> int:
     """The allocator's peak in the second step."""
     torch.set_num_threads(1)
-    training = make_training("trgl", "momentum", None, device)
+    training = training_of(device, checkpoint)
     target = open_target(case.model, input_size=case.size)
     planner = Planner(target, {}, training, case.batch_size)
     program = planner.program(_boundaries(planner, cuts)).to(device)
@@ -85,9 +95,9 @@ def _boundaries(planner: Planner, cuts: tuple[str, ...]) -> tuple[Boundary, ...]
     return place_cuts(planner.unit, cuts)
 
 
-def measure(case: Case, device: str) -> list[dict[str, Any]]:
+def measure(case: Case, device: str, checkpoint: bool) -> list[dict[str, Any]]:
     """Predictions and truths, end to end and in parts."""
-    training = make_training("trgl", "momentum", None, device)
+    training = training_of(device, checkpoint)
     target = open_target(case.model, input_size=case.size, device="meta")
     started = time.perf_counter()
     planner = Planner(target, {}, training, case.batch_size)
@@ -101,7 +111,7 @@ def measure(case: Case, device: str) -> list[dict[str, Any]]:
     found = []
     for balance, cuts, predicted in pairs:
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-            truth = process.submit(real_peak, case, device, cuts).result()
+            truth = process.submit(real_peak, case, device, cuts, checkpoint).result()
         found.append(
             {
                 "model": case.model,
@@ -121,14 +131,15 @@ def measure(case: Case, device: str) -> list[dict[str, Any]]:
 
 @click.command()
 @click.option("--device", default="cpu", type=click.Choice(["cpu", "cuda"]))
+@click.option("--checkpoint", is_flag=True, help="Compute residual blocks again.")
 @click.option("--only", help="This model alone; nothing is written.")
-def main(device: str, only: str | None) -> None:
+def main(device: str, checkpoint: bool, only: str | None) -> None:
     """Predict, measure, print and write peaks of training."""
     console = Console(width=140)
     results: list[dict[str, Any]] = []
     for case in CASES:
         if only in (None, case.model):
-            results += measure(case, device)
+            results += measure(case, device, checkpoint)
             console.print(results[-1])
     columns = ("model", "batch_size", "modules", "balance")
     numbers = ("predicted_mib", "measured_mib", "error_percent", "plan_seconds", "plan_rows")
@@ -140,7 +151,8 @@ def main(device: str, only: str | None) -> None:
     met = worst <= BOUND[device]
     click.echo(f"worst {worst} %, bound {BOUND[device]} %: {'met' if met else 'not met'}")
     if only is None:
-        path = write("plan", device, {"results": results, "worst_percent": worst, "met": met})
+        name = "plan_checkpointed" if checkpoint else "plan"
+        path = write(name, device, {"results": results, "worst_percent": worst, "met": met})
         click.echo(f"written to {path.relative_to(path.parent.parent.parent)}")
 
 

@@ -33,6 +33,11 @@ class Fit:
     """Whether activations are computed again in the backward pass of each part."""
 
     @property
+    def how(self) -> str:
+        """What is done beside cutting, in words."""
+        return " with checkpointed activations" if self.checkpoint_activations else ""
+
+    @property
     def peak_bytes(self) -> int:
         """The peak of training."""
         return self.memory.peak_bytes
@@ -46,31 +51,34 @@ def reserve_of(budget: int, device: str) -> int:
     return int(budget * FRAGMENTATION) + (CUDA_CONTEXT if device.startswith("cuda") else 0)
 
 
-def fit_modules(planner: Planner, budget: int, modules: int | None = None) -> Fit:
+def fit_modules(
+    planner: Planner, budget: int, modules: int | None = None, *, checkpoint: bool = True
+) -> Fit:
     """The smallest number of parts with which a batch fits, with the cuts of least memory.
+
+    Where none does, the smallest with which it fits if activations are computed again.
 
     Args:
         planner: For the batch size.
         budget: Bytes, the reserve included.
         modules: The number of parts; None: the smallest that fits.
+        checkpoint: Whether activations may be computed again.
 
     Raises:
         MemoryBudgetError: nothing fits; the error says what would.
     """
     limit = budget - reserve_of(budget, planner.training.device)
-    tried = list(_candidates(planner, limit, modules))
-    fitting = [fit for fit in tried if fit.peak_bytes <= limit]
-    if fitting:
-        return fitting[0]
+    tried: list[Fit] = []
+    for each in (planner, planner.checkpointing if checkpoint else None):
+        for fit in () if each is None else _candidates(each, limit, modules):
+            if fit.peak_bytes <= limit:
+                return fit
+            tried.append(fit)
     raise MemoryBudgetError(_too_little(planner, budget, tried, modules))
 
 
 def _candidates(planner: Planner, limit: int, modules: int | None) -> Iterator[Fit]:
-    """Measured partitions, until one fits: those that are predicted to, else the least one.
-
-    What else may make a model fit, such as computing activations again, is another candidate
-    after these.
-    """
+    """Measured partitions, until one fits: those that are predicted to, else the least one."""
     counts = range(1, planner.most() + 1) if modules is None else (modules,)
     least: Fit | None = None
     beside = 0
@@ -96,16 +104,23 @@ def _candidates(planner: Planner, limit: int, modules: int | None) -> Iterator[F
 def _measured(planner: Planner, cuts: tuple[Boundary, ...]) -> Fit:
     memory = planner.measure(cuts) if cuts else planner.end_to_end
     names = planner.names(cuts)
-    return Fit(len(cuts) + 1, Balance.MEMORY, cuts, names, planner.batch_size, memory)
+    count, batch_size = len(cuts) + 1, planner.batch_size
+    return Fit(count, Balance.MEMORY, cuts, names, batch_size, memory, planner.checkpoints)
 
 
-def fit_batch(planner: Planner, budget: int, modules: int | None = None) -> Fit:
+def fit_batch(
+    planner: Planner, budget: int, modules: int | None = None, *, checkpoint: bool = True
+) -> Fit:
     """The largest batch that fits, in the smallest number of parts with which it does.
+
+    Activations are computed again only where not even one sample fits without: a larger batch
+    does not make up for the time.
 
     Args:
         planner: For any batch size.
         budget: Bytes, the reserve included.
         modules: The number of parts; None: any.
+        checkpoint: Whether activations may be computed again.
 
     Raises:
         MemoryBudgetError: not even one sample fits.
@@ -122,9 +137,12 @@ def fit_batch(planner: Planner, budget: int, modules: int | None = None) -> Fit:
         else:
             above = batch_size
         batch_size = _next(known, limit, below, above)
-    if fit is None:
-        return fit_modules(planner.at(1), budget, modules)
-    return fit_modules(planner.at(below), budget, modules)
+    if fit is not None:
+        return fit_modules(planner.at(below), budget, modules, checkpoint=False)
+    again = planner.checkpointing if checkpoint else None
+    if again is not None:
+        return fit_batch(again, budget, modules)
+    return fit_modules(planner.at(1), budget, modules)
 
 
 def _least(planner: Planner, modules: int | None) -> Fit:
@@ -156,7 +174,7 @@ def _too_little(planner: Planner, budget: int, tried: list[Fit], modules: int | 
     among = "" if modules is None else f" in {modules} {parts}"
     return (
         f"training with batches of {planner.batch_size}{among} does not fit into {size(budget)}: "
-        f"the least is {size(best.peak_bytes)}, in {best.modules} {parts}, for which a budget of "
-        f"{size(needed)} is enough; give a smaller batch_size, or leave it out for the largest "
-        "that fits"
+        f"the least is {size(best.peak_bytes)}, in {best.modules} {parts}{best.how}, for which "
+        f"a budget of {size(needed)} is enough; give a smaller batch_size, or leave it out for the "
+        "largest that fits"
     )

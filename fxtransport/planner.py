@@ -6,6 +6,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
+from fxtransport.analysis.blocks import block_regions
 from fxtransport.analysis.choosing import Chooser
 from fxtransport.analysis.hand_cuts import place_cuts
 from fxtransport.analysis.ranges import Ranges, head_fees, points_of, static_bytes
@@ -15,6 +16,7 @@ from fxtransport.errors import PartitionError
 from fxtransport.ir import Amp, Balance, Boundaries, Boundary, Costs, TrainingMemory
 from fxtransport.objectives import Objective
 from fxtransport.passes.base import Pass
+from fxtransport.passes.boundaries import FindBoundaries
 from fxtransport.passes.lower import Lower
 from fxtransport.passes.memory import CountMemory
 from fxtransport.passes.partition import Partition
@@ -97,6 +99,20 @@ class Planner:
         """A planner for another batch size."""
         return Planner(self.target, self.options, self.training, batch_size)
 
+    @property
+    def checkpoints(self) -> bool:
+        """Whether residual blocks are computed again in the backward pass."""
+        return self.training.settings.checkpoint_activations
+
+    @cached_property
+    def checkpointing(self) -> "Planner | None":
+        """A planner that computes residual blocks again; None where none can be, or this does."""
+        if self.checkpoints or not block_regions(self.unit):
+            return None
+        settings = replace(self.training.settings, checkpoint_activations=True)
+        training = replace(self.training, settings=settings)
+        return Planner(self.target, self.options, training, self.batch_size)
+
     @cached_property
     def unit(self) -> Unit:
         """The model with all that the compiler knows."""
@@ -104,10 +120,14 @@ class Planner:
         return run_passes(Unit(self.target.model, self.target.example), passes)
 
     def _configured(self, step: Pass) -> Pass:
-        if not isinstance(step, CountMemory):
-            return step
-        measures = self.training.objective(1).cost is not None
-        return replace(step, measure=measures, device=self.training.device)
+        match step:
+            case FindBoundaries():
+                return replace(step, within_blocks=not self.checkpoints)
+            case CountMemory():
+                measures = self.training.objective(1).cost is not None
+                device, checkpoint = self.training.device, self.checkpoints
+                return replace(step, measure=measures, device=device, checkpoint=checkpoint)
+        return step
 
     @cached_property
     def memory(self) -> TrainingMemory:
@@ -173,10 +193,13 @@ class Planner:
         return Row(len(pairs), balance, cuts, total, kinds, self._flops(cuts))
 
     def _flops(self, cuts: tuple[Boundary, ...]) -> int:
-        """Of a step: the forward once, the backward twice as much."""
-        own = sum(cost.flops for cost in self.unit.fact(Costs).nodes.values())
+        """Of a step: the forward once, the backward twice as much, and what is computed again."""
+        costs = self.unit.fact(Costs).nodes
+        own = sum(cost.flops for cost in costs.values())
         heads = sum(cost.flops for cost in plan_heads(self.unit, cuts).costs)
-        return 3 * (own + heads) * self.batch_size
+        regions = block_regions(self.unit) if self.checkpoints else ()
+        again = sum(costs[n].flops for region in regions for n in region.nodes if n in costs)
+        return (3 * (own + heads) + again) * self.batch_size
 
     def program(self, cuts: tuple[Boundary, ...]) -> Program:
         """The program of a partition."""

@@ -137,8 +137,9 @@ def plan(
         modules: Consider this number of parts only.
         fit: A budget in bytes, or a text such as ``8GiB``. It is the allocator's peak and a
             reserve: 3 % for fragmentation, and 600 MiB for the context on CUDA. The smallest number
-            of parts is chosen that fits, with the cuts of least memory; a batch size that is given
-            is never made smaller.
+            of parts is chosen that fits, with the cuts of least memory; where none does, the
+            smallest that fits with checkpointed activations. A batch size that is given is never
+            made smaller.
         measure: Time real steps, on the device and with weights, to say what steps take.
         options: The options of programs that concern heads, as :func:`fxtransport.transportify`
             takes them.
@@ -233,7 +234,8 @@ def fit_settings(target: Target, settings: Mapping[str, Any], budget: int | str)
     training = make_training("trgl", optimizer, None if amp == "none" else amp, "cpu")
     planner = Planner(target, settings, training, settings.get("batch_size", BATCH_SIZE))
     choose = fit_modules if "batch_size" in settings else fit_batch
-    found = choose(planner, parse_bytes(budget), settings.get("modules"))
+    # a program does not say whether its activations are computed again when it is trained
+    found = choose(planner, parse_bytes(budget), settings.get("modules"), checkpoint=False)
     chosen = {**settings, "batch_size": found.batch_size, "modules": found.modules}
     return {**chosen, "cuts": found.names, "balance": str(found.balance)}
 

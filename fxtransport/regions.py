@@ -67,7 +67,7 @@ class CheckpointedBlock:
     Args:
         name: What generated code calls it.
         function: The region. It takes a module with the model's submodules first.
-        paths: The modules and buffers that it refers to.
+        paths: The modules and attributes that it refers to.
         measures: Whether residual blocks are measured in it.
     """
 
@@ -211,6 +211,8 @@ def _buffers(root: nn.Module, paths: Sequence[str]) -> tuple[list[Held], tuple[b
         holder = root.get_submodule(around)
         if name in holder._buffers:
             found.append((holder._buffers, name))
+        if holder._modules.get(name) is None:
+            # a parameter or a plain attribute
             continue
         for module in root.get_submodule(path).modules():
             if id(module) not in seen:

@@ -5,7 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from fxtransport.ir import Boundaries, Boundary, Layers, Origins, Recording, Residuals, Shapes, Taps
+from fxtransport.ir import (
+    Boundaries,
+    Boundary,
+    Checkpoints,
+    Layers,
+    Origins,
+    Recording,
+    Residuals,
+    Shapes,
+    Taps,
+)
 from fxtransport.passes.base import Pass, setting
 
 if TYPE_CHECKING:
@@ -33,6 +43,7 @@ class FindBoundaries(Pass):
         Origins,
         Shapes,
         Taps,
+        Checkpoints,
     )
     provides: ClassVar[tuple[type, ...]] = (Boundaries,)
 
@@ -42,6 +53,9 @@ class FindBoundaries(Pass):
         flag="--cut",
         metavar="PATH",
     )
+
+    within_blocks: bool = True
+    """Whether there may be cuts within residual blocks that can be computed again."""
 
     def run(self, unit: Unit) -> Unit:
         """Add the boundaries.
@@ -54,9 +68,10 @@ class FindBoundaries(Pass):
 
         kind, ends = find_depth_units(unit)
         points = CutPoints(unit)
+        excluded = set[int]() if self.within_blocks else _inside_blocks(unit)
         between: dict[int, list[Boundary]] = {}
         for position in range(points.last):
-            if points.is_legal(position):
+            if position not in excluded and points.is_legal(position):
                 before = sum(end <= position for end in ends)
                 between.setdefault(before, []).append(points.boundary(position, before))
         single: list[Boundary] = []
@@ -69,3 +84,15 @@ class FindBoundaries(Pass):
             (single if fewest == 1 else multiple).extend(best)
         cuts = place_cuts(unit, self.cuts)
         return unit.with_facts(Boundaries(tuple(single), tuple(multiple), len(ends), kind, cuts))
+
+
+def _inside_blocks(unit: Unit) -> set[int]:
+    """The positions after which a cut would divide a residual block that can be computed again."""
+    from fxtransport.analysis.blocks import block_regions
+
+    position = {node.name: i for i, node in enumerate(unit.traced().nodes)}
+    found: set[int] = set()
+    for region in block_regions(unit):
+        places = [position[name] for name in region.nodes]
+        found.update(range(min(places), max(places)))
+    return found

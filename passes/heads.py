@@ -138,11 +138,18 @@ class PlanHeads(Pass):
             return
         finder = LayoutFinder(unit.traced(), unit.fact(Recording), unit.fact(Origins))
         for boundary in every:
-            hidden = hidden_at(unit, boundary, finder)
+            hidden = self._worth_reading(unit, hidden_at(unit, boundary, finder))
             try:
                 yield boundary, self._sized(unit, self._plan(boundary, hidden, classes), hidden)
             except UsageError as error:
                 yield boundary, error
+
+    def _worth_reading(self, unit: Unit, hidden: Sequence[Hidden]) -> Sequence[Hidden]:
+        """What a head reads: no input of the model, which tells nothing of the parts before."""
+        if self.head not in (HeadKind.AUTO, HeadKind.CONV):
+            return hidden
+        inputs = {n.name for n in unit.traced().nodes if n.op == "placeholder"}
+        return [h for h in hidden if h.node not in inputs] or hidden
 
     def _plan(self, cut: Boundary, hidden: Sequence[Hidden], classes: int) -> HeadSpec:
         if not hidden:

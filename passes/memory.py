@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -68,6 +68,9 @@ class CountMemory(Pass):
     )
     measure: bool = True
     """Whether residues are measured, as for a transport cost."""
+    checkpoint: bool = False
+    """Whether residual blocks are computed again in the backward pass. Then no cut may divide one.
+    """
     device: str = ""
     """Where training is to run, ``cpu`` or ``cuda``; the model's device if empty. There need not be
     one."""
@@ -89,8 +92,10 @@ class CountMemory(Pass):
         with without_data(device) as fakes:
             step, batch = self._step(unit, boundaries, device, fakes)
             held, numbers = step.held()
+        again = _kept_to_compute_again(unit) if self.checkpoint else {}
         crossing = [
-            _crossing(unit, b, step.left[k], numbers, boundaries) for k, b in enumerate(boundaries)
+            _crossing(unit, b, step.left[k], numbers, boundaries, again)
+            for k, b in enumerate(boundaries)
         ]
         return unit.with_facts(
             TrainingMemory(
@@ -128,8 +133,12 @@ class CountMemory(Pass):
         state: Any = unit.example.resized(batch_size, device)
         batch = step.add(state) + batch_size * 8
         for part in lower_parts(stretched):
-            state = step.forward(part.function.call, state)
-        step.backward(state)
+            again = part.checkpointing if self.checkpoint else None
+            state = step.forward((again or part.function).call, state)
+        # a replayed backward frees what a node has saved only with the node
+        returned = [state]
+        del state
+        step.backward(returned.pop())
         return step, batch
 
     def _heads(
@@ -189,6 +198,7 @@ def _crossing(
     left: Sequence[Any],
     numbers: dict[int, int],
     boundaries: Sequence[Boundary],
+    again: Mapping[int, set[str]],
 ) -> tuple[Crossing, ...]:
     """What crosses at a boundary, each storage once."""
     costs = unit.fact(Costs).nodes
@@ -198,14 +208,27 @@ def _crossing(
     names = [n for n in boundary.crossing if n in unit.fact(Shapes).specs]
     for name, held in zip(names, left, strict=len(names) == len(left)):
         value = costs[name].value if name in costs else None
-        savers = {
-            bisect_left(ends, position[node])
-            for node, cost in costs.items()
-            if value is not None and value[0] in cost.saved
-        }
+        keep = set[str]() if value is None else again.get(value[0], set())
+        keep |= {n for n, cost in costs.items() if value is not None and value[0] in cost.saved}
+        savers = {bisect_left(ends, position[node]) for node in keep}
         number = numbers.get(id(held), -1)
         found[id(held)] = Crossing(number, held.size, tuple(sorted(savers)))
     return tuple(found.values())
+
+
+def _kept_to_compute_again(unit: Unit) -> dict[int, set[str]]:
+    """The storages that residual blocks are given, and the nodes in the blocks that read them."""
+    from fxtransport.analysis.blocks import block_regions
+
+    costs, nodes = unit.fact(Costs).nodes, {n.name: n for n in unit.traced().nodes}
+    found: dict[int, set[str]] = {}
+    for region in block_regions(unit):
+        for name in region.nodes:
+            for given in nodes[name].all_input_nodes:
+                value = costs[given.name].value if given.name in costs else None
+                if value is not None and given.name not in region.nodes:
+                    found.setdefault(value[0], set()).add(name)
+    return found
 
 
 def _bytes(tensors: Sequence[torch.Tensor]) -> int:

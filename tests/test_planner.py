@@ -17,7 +17,7 @@ from fxtransport.ir import Balance
 from fxtransport.planner import Planner
 from fxtransport.planning import make_training
 from fxtransport.submodule import Target
-from tests.networks import VectorBlock
+from tests.networks import Net, VectorBlock
 
 GENERATED = (Phase.explicit, Phase.generate)
 """Shrinking would take minutes."""
@@ -35,23 +35,29 @@ class Wide(nn.Module):
         return x + self.down(torch.relu(self.up(x)))
 
 
-def planner_of(widths: list[int], batch_size: int, features: int = 8) -> Planner:
+def planner_of(
+    widths: list[int], batch_size: int, features: int = 8, *, checkpoint: bool = False
+) -> Planner:
     with torch.device("meta"):
         blocks = [Wide(features, width) for width in widths]
         model = nn.Sequential(*blocks, nn.Linear(features, 3))
     target = Target(model, example_of(model, torch.empty(2, features, device="meta")))
-    return Planner(target, {}, make_training("trgl", "momentum", None, "cpu"), batch_size)
+    planner = Planner(target, {}, make_training("trgl", "momentum", None, "cpu"), batch_size)
+    if not checkpoint:
+        return planner
+    assert planner.checkpointing is not None
+    return planner.checkpointing
 
 
 nets = st.lists(st.integers(4, 96), min_size=2, max_size=4)
 
 
 @settings(max_examples=5, deadline=None, phases=GENERATED)
-@given(nets, st.integers(2, 64), st.integers(2, 3))
+@given(nets, st.integers(2, 64), st.integers(2, 3), st.booleans())
 def test_the_minimum_is_that_of_all_partitions(
-    widths: list[int], batch_size: int, modules: int
+    widths: list[int], batch_size: int, modules: int, checkpoint: bool
 ) -> None:
-    planner = planner_of(widths, batch_size)
+    planner = planner_of(widths, batch_size, checkpoint=checkpoint)
     every = planner.unit
     row = planner.row(modules, Balance.MEMORY)
     line = legal_line(every)
@@ -67,9 +73,11 @@ def test_the_minimum_is_that_of_all_partitions(
 
 
 @settings(max_examples=3, deadline=None, phases=GENERATED)
-@given(nets, st.integers(16, 64))
-def test_predictions_are_those_of_rehearsals(widths: list[int], batch_size: int) -> None:
-    planner = planner_of(widths, batch_size)
+@given(nets, st.integers(16, 64), st.booleans())
+def test_predictions_are_those_of_rehearsals(
+    widths: list[int], batch_size: int, checkpoint: bool
+) -> None:
+    planner = planner_of(widths, batch_size, checkpoint=checkpoint)
     for modules in (2, 3):
         row = planner.row(modules, Balance.MEMORY)
         measured = planner.measure(row.cuts).peak_bytes
@@ -77,7 +85,7 @@ def test_predictions_are_those_of_rehearsals(widths: list[int], batch_size: int)
 
 
 @settings(max_examples=5, deadline=None, phases=GENERATED)
-@given(nets, st.integers(8, 256), st.floats(0.3, 1.1))
+@given(nets, st.integers(8, 256), st.floats(0.2, 1.1))
 def test_what_fits_never_exceeds_its_budget(
     widths: list[int], batch_size: int, share: float
 ) -> None:
@@ -89,7 +97,57 @@ def test_what_fits_never_exceeds_its_budget(
         assert "the least is" in str(error)
         return
     assert fit.batch_size == batch_size
-    assert planner.measure(fit.cuts).peak_bytes <= budget - reserve_of(budget, "cpu")
+    chosen = planner_of(widths, batch_size, checkpoint=fit.checkpoint_activations)
+    assert chosen.measure(fit.cuts).peak_bytes <= budget - reserve_of(budget, "cpu")
+
+
+@pytest.mark.parametrize("modules", [1, 2])
+def test_checkpointed_activations_come_after_parts(modules: int) -> None:
+    planner = planner_of([512] * 6, 1024)
+    again = planner.checkpointing
+    assert again is not None and again.checkpointing is None
+    few = [each.row(modules, Balance.MEMORY).peak_bytes for each in (planner, again)]
+    budget = int(few[1] * 1.2)
+    assert budget < few[0]
+    fit = fit_modules(planner, budget, modules)
+    assert fit.checkpoint_activations and (fit.modules, fit.batch_size) == (modules, 1024)
+    assert "checkpointed activations" in fit.how
+    assert fit.peak_bytes <= budget - reserve_of(budget, "cpu")
+    # in more parts it is not needed
+    found = fit_modules(planner, budget)
+    assert found.modules > modules and not found.checkpoint_activations
+    with pytest.raises(MemoryBudgetError, match=f"the least is .* in {modules} part.?, for which"):
+        fit_modules(planner, budget, modules, checkpoint=False)
+    with pytest.raises(
+        MemoryBudgetError, match="with checkpointed activations, for which a budget"
+    ):
+        fit_modules(planner, budget // 4, modules)
+
+
+def test_a_larger_batch_is_no_reason_to_compute_again() -> None:
+    planner = planner_of([512] * 4, 32)
+    assert planner.checkpointing is not None
+    budget = planner.end_to_end.peak_bytes
+    fits = [fit_batch(each, budget, 1) for each in (planner, planner.checkpointing)]
+    assert [fit.checkpoint_activations for fit in fits] == [False, True]
+    assert fits[0].batch_size < fits[1].batch_size
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_predictions_of_blocks_that_are_computed_again(device: str) -> None:
+    model = Net(5, width=16, input_size=(3, 16, 16)).to("meta")
+    target = Target(model, example_of(model, torch.empty(2, 3, 16, 16, device="meta")))
+    training = make_training("trgl", "momentum", "bf16", device)
+    planner = Planner(target, {}, training, 64).checkpointing
+    assert planner is not None
+    for modules in (2, 3):
+        row = planner.row(modules, Balance.MEMORY)
+        assert row.peak_bytes == pytest.approx(planner.measure(row.cuts).peak_bytes, rel=0.01)
+    without = Planner(target, {}, training, 64)
+    assert planner.end_to_end.peak_bytes < 0.7 * without.end_to_end.peak_bytes
+    assert planner.flops > 1.2 * without.flops
+    row = without.row(2, Balance.MEMORY)
+    assert row.peak_bytes == pytest.approx(without.measure(row.cuts).peak_bytes, rel=0.01)
 
 
 def test_no_balance_is_better_than_memory() -> None:

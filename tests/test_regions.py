@@ -58,7 +58,36 @@ class InPlace(nn.Module):
         return x.mean((2, 3))
 
 
+class ScaledBlock(nn.Module):
+    """Reads a parameter and a number of its own, as layer scale and window attention do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+        self.gamma = nn.Parameter(torch.full((3, 1, 1), 0.5))
+        self.divisor = 4
+
+    def forward(self, x: Tensor) -> Tensor:
+        branch = self.conv(x).unflatten(1, (-1, 1)).flatten(1, 2) / self.divisor
+        return x + self.gamma * branch
+
+
+class Scaled(nn.Module):
+    """Blocks with parameters and numbers of their own."""
+
+    input_size = (3, 8, 8)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(*(ScaledBlock() for _ in range(4)))
+        self.fc = nn.Linear(3, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.blocks(x).mean((2, 3)))
+
+
 NETS = {
+    "a parameter and a number": Scaled,
     "dropout and batch norm": lambda: Net(dropout=0.2),
     "spectral norm": Spectral,
     "two additions": Twice,

@@ -95,7 +95,7 @@ def _fit(found: "MemoryPlan") -> str:
     how = f" cut after {_listed(fit.names)}" if fit.names else ""
     return (
         f"[green]fits[/] into {size(found.budget)}, of which {size(found.reserve)} are kept back: "
-        f"batches of {fit.batch_size} in {plural(fit.modules, 'part')}{how}; "
+        f"batches of {fit.batch_size} in {plural(fit.modules, 'part')}{how}{fit.how}; "
         f"peak [bold]{size(fit.peak_bytes)}[/]"
     )
 

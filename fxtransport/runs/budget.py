@@ -39,7 +39,7 @@ def fit_recipe(recipe: Recipe, *, trust_files: bool = False) -> tuple[Recipe, st
     changed = complete_config(_values(config, found))
     note = (
         f"fits into {size(budget)}: batches of {found.batch_size} in "
-        f"{plural(found.modules, 'part')}, peak {size(found.peak_bytes)}"
+        f"{plural(found.modules, 'part')}{found.how}, peak {size(found.peak_bytes)}"
     )
     if found.batch_size != config["data.batch_size"]:
         return make_recipe(changed), note
@@ -51,6 +51,8 @@ def _values(config: Config, found: Fit) -> dict[str, Any]:
     left_out = ("program.fit", "program.modules", "program.cuts")
     values = {path: value for path, value in config.values.items() if path not in left_out}
     values["data.batch_size"] = found.batch_size
+    if found.checkpoint_activations:
+        values["trainer.checkpoint_activations"] = True
     if found.names:
         return {**values, "program.cuts": list(found.names)}
     return {**values, "program.modules": 1}

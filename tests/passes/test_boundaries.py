@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from fxtransport.analysis.blocks import block_regions
 from fxtransport.analysis.cut_points import boundary_at
 from fxtransport.ir import Boundaries, Boundary
 from fxtransport.models import build, resolve
@@ -102,3 +103,32 @@ def test_real_models(name: str, unit: str, units: int) -> None:
     found = boundaries(build(resolve(name), device="meta"), 3, 224, 224)
     assert (found.unit, found.units) == (unit, units)
     assert {b.units for b in found.single} | {0, units} == set(range(units + 1))
+
+
+class Beside(nn.Module):
+    """Convolutions run beside residual blocks, and in the graph lie within them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(4, 4, 3, padding=1) for _ in range(3))
+        self.blocks = nn.ModuleList(Block() for _ in range(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = x.flip(1)
+        for conv, block in zip(self.convs, self.blocks, strict=True):
+            x, y = conv(x), block(y)
+        return torch.cat([x, y], 1)
+
+
+def test_blocks_can_be_kept_whole() -> None:
+    unit = run_on(Beside(), (4, 8, 8), FindBoundaries())
+    regions = block_regions(unit)
+    assert [sorted(r.nodes & {"convs_1", "convs_2"}) for r in regions] == [
+        [],
+        ["convs_1"],
+        ["convs_2"],
+    ]
+    everywhere = unit.fact(Boundaries)
+    assert [b.after for b in everywhere.multiple][1::2] == ["convs_1", "convs_2"]
+    apart = run_on(Beside(), (4, 8, 8), FindBoundaries(within_blocks=False)).fact(Boundaries)
+    assert apart.multiple == everywhere.multiple[::2]

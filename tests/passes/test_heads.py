@@ -374,3 +374,33 @@ def test_a_part_with_its_head_costs_what_a_real_step_saves(
     with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
         part(torch.randn(batch, *shape), measure=None)
     assert plan.segments[0].activation_bytes + head.activation_bytes == sum(saved.values())
+
+
+class Scaled(nn.Module):
+    """Scales by the mean of its input, which therefore crosses every cut."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(nn.Conv2d(4, 4, 3, padding=1) for _ in range(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = x
+        for block in self.blocks:
+            y = y + block(y)
+        return (y * x.mean()).mean((2, 3))
+
+
+@pytest.mark.parametrize(
+    ("kind", "read", "found"),
+    [
+        (HeadKind.AUTO, (1,), HeadKind.CONV),
+        (HeadKind.CONV, (1,), HeadKind.CONV),
+        (HeadKind.DGL, (0, 1), HeadKind.TOKEN),
+        (HeadKind.TOKEN, (0, 1), HeadKind.TOKEN),
+    ],
+)
+def test_an_input_of_the_model_tells_nothing(
+    kind: HeadKind, read: tuple[int, ...], found: HeadKind
+) -> None:
+    inner = heads(Scaled(), (4, 6, 6), PlanHeads(head=kind, num_classes=3))[0]
+    assert (inner.inputs, inner.kind) == (read, found)
