@@ -2,9 +2,11 @@
 
 import shlex
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 import torch
@@ -31,6 +33,8 @@ from fxtransport.runs.settings import choose_device
 from fxtransport.runs.transfer import prepare_transfer
 from fxtransport.training import keep_freed_memory
 from fxtransport.training.checkpoint import RunFolder
+from fxtransport.training.metrics import LostMetricsWarning
+from fxtransport.training.saver import ThreadsWarning
 
 SYMBOLS = {"trgl": "τ"}
 """What the multiplier of an objective is called, where it is not λ."""
@@ -64,12 +68,28 @@ def run_training(run: Path, config: Config, *, resume: bool, trust_files: bool =
         )
     click.echo("\n".join(filter(None, [_headline(recipe, program), notes])), err=True)
     started, peak = time.perf_counter(), PeakMemory()
-    with show_progress(symbol, device) as progress, _explain(run, config):
+    with show_progress(symbol, device) as progress, _explain(run, config), _show_warnings():
         report = fit_run(
             run, recipe, program, resume=goes_on, observers=[progress, peak], transfer=transfer
         )
     seconds = time.perf_counter() - started
     show(out_console(), report, run, seconds=seconds, memory=peak.bytes)
+
+
+@contextmanager
+def _show_warnings() -> Iterator[None]:
+    """Show what is said of a run in one line each, as errors are, and other warnings as usual."""
+    usual = warnings.showwarning
+
+    def show_one(message: Warning | str, category: type[Warning], *rest: Any) -> None:
+        if issubclass(category, LostMetricsWarning | ThreadsWarning):
+            click.echo(f"warning: {message}", err=True)
+        else:
+            usual(message, category, *rest)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show_one
+        yield
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from fxtransport.data.option_values import AUGMENTATION, MIXUP, TRANSFORM, check_values
 from fxtransport.data.streams import Mix
 from fxtransport.errors import MODEL_ERRORS, UsageError, first_line
 from fxtransport.randomness import fork_rng
@@ -73,6 +74,8 @@ def make_transforms(
     shared = _shared_options(transform, size[0])
     plain = _transform(size, WHOLE, shared)
     random = plain if augmentation is None else _augmentation(size, shared, augmentation)
+    for made in {id(made): made for made in (plain, random)}.values():
+        _try(made, size, {**transform, **(augmentation or {})})
     return Transforms(size, plain, random, {**WHOLE, **shared})
 
 
@@ -89,14 +92,14 @@ def make_mixup(mixup: Mapping[str, Any], num_classes: int, input_size: tuple[int
     ours = ("num_classes", "multi_label")
     known = [name for name in inspect.signature(Mixup).parameters if name not in ours]
     refuse_unknown("mixup", mixup, known)
+    check_values("mixup", mixup, MIXUP)
     try:
         mix: Mix = Mixup(**{"label_smoothing": 0.0, **mixup}, num_classes=num_classes)
         # values of a wrong kind are noticed here, not in the first epoch
         with fork_rng(0):
             mix(torch.zeros(2, *input_size), torch.zeros(2, dtype=torch.int64))
     except MODEL_ERRORS as error:
-        said = ", ".join(f"{name}={value}" for name, value in mixup.items())
-        raise UsageError(f"timm cannot mix with {said}: {first_line(error)}") from error
+        raise UsageError(f"timm cannot mix with {_said(mixup)}: {first_line(error)}") from error
     return mix
 
 
@@ -107,6 +110,7 @@ def _augmentation(
     from torchvision.transforms import RandomCrop
 
     refuse_unknown("augmentation", augmentation, AUGMENTATION_OPTIONS)
+    check_values("augmentation", augmentation, AUGMENTATION)
     given = dict(augmentation)
     padding = given.pop("padding", 0)
     _, height, width = size
@@ -132,8 +136,29 @@ def _transform(size: tuple[int, int, int], *options: Mapping[str, Any]) -> Any:
     try:
         return create_transform(size, **given)
     except (AssertionError, KeyError, TypeError, ValueError) as error:
-        said = ", ".join(f"{name}={value}" for name, value in given.items())
-        raise UsageError(f"timm cannot make a transform of {said}: {error}") from error
+        raise UsageError(f"timm cannot make a transform of {_said(given)}: {error}") from error
+
+
+def _try(
+    made: Callable[[Image.Image], Tensor], size: tuple[int, int, int], given: Mapping[str, Any]
+) -> None:
+    """Transform an image of one color, so that what fails does so before the first batch."""
+    _, height, width = size
+    try:
+        with fork_rng(0):
+            found = made(Image.new(MODES[size[0]], (width, height)))
+    except MODEL_ERRORS as error:
+        raise UsageError(
+            f"timm cannot transform with {_said(given)}: {first_line(error)}"
+        ) from error
+    if tuple(found.shape) != size:
+        raise UsageError(
+            f"with {_said(given)}, images become {tuple(found.shape)}, and {size} is asked for"
+        )
+
+
+def _said(given: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in given.items()) or "no options"
 
 
 def _shared_options(transform: Mapping[str, Any], channels: int) -> dict[str, Any]:
@@ -141,6 +166,7 @@ def _shared_options(transform: Mapping[str, Any], channels: int) -> dict[str, An
     from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
     refuse_unknown("transform", transform, SHARED_OPTIONS)
+    check_values("transform", transform, TRANSFORM)
     given = dict(transform)
     for name, default in (("mean", IMAGENET_DEFAULT_MEAN), ("std", IMAGENET_DEFAULT_STD)):
         gray = (sum(default) / len(default),)

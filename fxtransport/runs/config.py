@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -203,6 +204,8 @@ def parse_pair(text: str) -> tuple[str, Any]:
 
     >>> parse_pair("scale=[0.8, 1.0]"), parse_pair("interpolation=bicubic")
     (('scale', [0.8, 1.0]), ('interpolation', 'bicubic'))
+    >>> parse_pair("mixup_alpha=.3")
+    ('mixup_alpha', 0.3)
 
     Raises:
         UsageError: there is no ``=``.
@@ -211,7 +214,9 @@ def parse_pair(text: str) -> tuple[str, Any]:
     if not name or not equals:
         raise UsageError(f"write KEY=VALUE, not {text!r}")
     try:
-        return name.strip(), tomllib.loads(f"value = {value}")["value"]
+        # TOML wants a digit ahead of the point
+        number = re.sub(r"^([+-]?)\.(?=\d)", r"\g<1>0.", value.strip())
+        return name.strip(), tomllib.loads(f"value = {number}")["value"]
     except (RecursionError, ValueError):
         return name.strip(), value
 

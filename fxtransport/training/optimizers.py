@@ -1,5 +1,7 @@
 """timm's optimizers and learning rate schedules, one of each for every part."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -8,11 +10,14 @@ from timm.scheduler.scheduler import Scheduler
 from timm.scheduler.scheduler_factory import create_scheduler_v2
 from torch import nn
 
-from fxtransport.errors import UsageError
+from fxtransport.errors import MODEL_ERRORS, UsageError, first_line
+from fxtransport.randomness import fork_rng
 from fxtransport.training.settings import OptimizerSettings
 
 _REFUSALS = (AssertionError, AttributeError, KeyError, TypeError, ValueError)
 """What timm and torch raise for arguments that are not valid."""
+_SWITCHES = ("foreach", "fused")
+"""Options that are true or false, and None by default."""
 
 
 def create_optimizer(part: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
@@ -43,6 +48,50 @@ def create_optimizer(part: nn.Module, settings: OptimizerSettings) -> torch.opti
             "part would have to be kept; use one that needs gradients only"
         )
     return optimizer
+
+
+def check_optimizer(settings: OptimizerSettings, epochs: int) -> None:
+    """Make a step of two weights, and the first and the last step of their rate.
+
+    What timm and torch notice only when they use a value is so noticed before a run begins.
+
+    Args:
+        settings: The optimizer and the learning rate schedule.
+        epochs: The number of epochs of a part.
+
+    Raises:
+        UsageError: an option is of another kind than its default, or cannot be used.
+    """
+    with fork_rng(0):
+        part = nn.Linear(2, 2)
+        _check_switches(settings, create_optimizer(part, replace(settings, options={})).defaults)
+        optimizer = create_optimizer(part, settings)
+        scheduler = create_scheduler(optimizer, settings, epochs)
+        for parameter in part.parameters():
+            parameter.grad = torch.full_like(parameter, 0.1)
+        try:
+            for _ in range(2):  # the first has no momentum yet
+                optimizer.step()
+            if scheduler is not None:
+                for epoch in (1, epochs):
+                    scheduler.step(epoch)
+        except MODEL_ERRORS as error:
+            given = {**settings.options, **settings.scheduler_options}
+            said = ", ".join(f"{name}={value}" for name, value in given.items()) or "no options"
+            raise UsageError(
+                f"{settings.name} with the scheduler {settings.scheduler} cannot make a step with "
+                f"{said}: {type(error).__name__}: {first_line(error)}"
+            ) from error
+
+
+def _check_switches(settings: OptimizerSettings, defaults: Mapping[str, Any]) -> None:
+    """See that options are true or false that are so by default."""
+    for name, value in settings.options.items():
+        is_switch = name in _SWITCHES or isinstance(defaults.get(name), bool)
+        if is_switch and not isinstance(value, bool | None):
+            raise UsageError(
+                f"the optimizer {settings.name!r}: {name} is true or false, not {value!r}"
+            )
 
 
 def create_scheduler(

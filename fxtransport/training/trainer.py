@@ -22,6 +22,7 @@ from fxtransport.training.meter import Meter
 from fxtransport.training.metrics import MetricsFile, TensorBoard
 from fxtransport.training.monitors import Monitor
 from fxtransport.training.offload import Offload, check_offloadable
+from fxtransport.training.optimizers import check_optimizer
 from fxtransport.training.places import choose_place
 from fxtransport.training.reports import FitReport, Observer, Position, StepReport
 from fxtransport.training.saver import Saver
@@ -253,6 +254,8 @@ def _new_learners(
             "checkpoint_activations computes residual blocks again, and what is trained has none "
             "that can be, beside those that the model checkpoints itself; train without it"
         )
+    for epochs in dict.fromkeys(schedule.epochs_of(k, len(parts)) for k in trained):
+        check_optimizer(optimizer, epochs)
     return {
         k: Learner(
             parts[k],
