@@ -43,6 +43,8 @@ class ImageSet:
         test: The test images.
         class_names: The names of the classes, in order.
         size: (C, H, W), if all images have one size.
+        published: Whether all figures of the set that others publish are of these splits, so that
+            what is in two of them is counted, and not refused.
     """
 
     train: Images
@@ -50,6 +52,7 @@ class ImageSet:
     test: Images | None
     class_names: tuple[str, ...]
     size: tuple[int, int, int] | None = None
+    published: bool = False
 
 
 @dataclass(frozen=True)
@@ -199,7 +202,7 @@ def _open_torch(name: str, location: Location) -> ImageSet:
     names = getattr(train, "classes", None) or range(max(classes_of(train)) + 1)
     # ImageNet has several names for each class
     one_each = (", ".join(n) if isinstance(n, tuple) else str(n) for n in names)
-    return ImageSet(train, None, test, tuple(one_each), TORCH_SETS[name].size)
+    return ImageSet(train, None, test, tuple(one_each), TORCH_SETS[name].size, published=True)
 
 
 def _open_hfds(name: str, location: Location) -> ImageSet:

@@ -242,8 +242,17 @@ def _make_streams(name: str, samples: SplitSamples, batching: Batching) -> Split
     validation = None if samples.validation is None else eval_stream(samples.validation)
     test = eval_stream(samples.test)
     splits = _make_splits(name, train, validation, test, samples.class_names, samples.input_size)
-    found = f"; {samples.duplicates} of them in two splits" if samples.duplicates else ""
-    return replace(splits, transform=samples.transform, description=f"{splits.description}{found}")
+    return replace(
+        splits,
+        transform=samples.transform,
+        description=splits.description + _said_of(samples.duplicates),
+    )
+
+
+def _said_of(duplicates: int | None) -> str:
+    if duplicates is None:
+        return "; splits not compared"
+    return f"; {duplicates} of them in two splits" if duplicates else ""
 
 
 def _load_shards(
@@ -283,7 +292,10 @@ def _load_shards(
     test = eval_stream(splits.test or "test")
     names = tuple(map(str, range(num_classes)))
     made = _make_splits(name, train, validation, test, names, transforms.size)
-    return replace(made, transform=transforms.options)
+    # that would read the whole set, ahead of the first batch
+    return replace(
+        made, transform=transforms.options, description=made.description + _said_of(None)
+    )
 
 
 def _make_splits(
