@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TextIO
 
 import click
 import torch
@@ -81,11 +81,18 @@ def _show_warnings() -> Iterator[None]:
     """Show what is said of a run in one line each, as errors are, and other warnings as usual."""
     usual = warnings.showwarning
 
-    def show_one(message: Warning | str, category: type[Warning], *rest: Any) -> None:
+    def show_one(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
         if issubclass(category, LostMetricsWarning | ThreadsWarning):
             click.echo(f"warning: {message}", err=True)
         else:
-            usual(message, category, *rest)
+            usual(message, category, filename, lineno, file, line)
 
     with warnings.catch_warnings():
         warnings.showwarning = show_one

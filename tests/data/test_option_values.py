@@ -75,5 +75,6 @@ def test_right_values_are_used(what: str, given: dict[str, Any]) -> None:
 
 def test_what_is_not_listed_is_for_timm() -> None:
     for allowed in (TRANSFORM, AUGMENTATION, MIXUP):
+        assert not {"interpolation", "other"} & allowed.keys()
         check_values("options", {"interpolation": "x", "other": 1}, allowed)
         check_values("options", dict.fromkeys(allowed), allowed)
