@@ -2,9 +2,11 @@
 
 import shlex
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 import click
 import torch
@@ -33,6 +35,8 @@ from fxtransport.runs.settings import choose_device
 from fxtransport.runs.transfer import prepare_transfer
 from fxtransport.training import keep_freed_memory
 from fxtransport.training.checkpoint import RunFolder
+from fxtransport.training.metrics import LostMetricsWarning
+from fxtransport.training.saver import ThreadsWarning
 
 _NO_MEMORY = "can't allocate memory"
 """What torch says where a CPU has none left."""
@@ -74,7 +78,7 @@ def run_training(run: Path, config: Config, *, resume: bool, trust_files: bool =
     for path, (before, now) in check_same_config(run, config, extend=True).items():
         click.echo(f"from here on, {path} is {now}, and was {before}", err=True)
     started, peak = time.perf_counter(), PeakMemory()
-    with show_progress(symbol, device) as progress, _explain(run, config):
+    with show_progress(symbol, device) as progress, _explain(run, config), _show_warnings():
         report = fit_run(
             run,
             recipe,
@@ -86,6 +90,29 @@ def run_training(run: Path, config: Config, *, resume: bool, trust_files: bool =
         )
     seconds = time.perf_counter() - started
     show(out_console(), report, run, seconds=seconds, memory=peak.bytes)
+
+
+@contextmanager
+def _show_warnings() -> Iterator[None]:
+    """Show what is said of a run in one line each, as errors are, and other warnings as usual."""
+    usual = warnings.showwarning
+
+    def show_one(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if issubclass(category, LostMetricsWarning | ThreadsWarning):
+            click.echo(f"warning: {message}", err=True)
+        else:
+            usual(message, category, filename, lineno, file, line)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show_one
+        yield
 
 
 @contextmanager

@@ -205,6 +205,7 @@ def rebuild(
     """
     try:
         check_options(saved.options)
+        check_numbers(saved.inputs, "inputs")
         spec, example = resolve(saved.model), saved.example()
         check_trusted(spec, f"{saved.kind}.json", trust_files=trust_files)
         # of a part, the rest of the model is not known
@@ -215,7 +216,9 @@ def rebuild(
     except FxTransportError as error:
         raise SavedProgramError(f"cannot load {source}: {error}") from error
     except MODEL_ERRORS as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        # torch adds where in its own code the error was raised
+        said = str(error).partition("\nException raised from")[0]
+        reason = " ".join(f"{type(error).__name__}: {said}".split())
         raise SavedProgramError(f"cannot load {source}: {reason}") from error
     if program.graph_hash != saved.graph_hash:
         raise SavedProgramError(

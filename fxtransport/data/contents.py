@@ -8,7 +8,7 @@ from PIL import Image
 
 from fxtransport.data.fingerprints import combined
 from fxtransport.data.reader_images import ReaderImages
-from fxtransport.data.sets import Images, classes_of
+from fxtransport.data.sets import DIGEST, Images, classes_of
 
 
 def content_hashes(images: Images) -> tuple[bytes, ...] | None:
@@ -18,6 +18,18 @@ def content_hashes(images: Images) -> tuple[bytes, ...] | None:
         UsageError: a file cannot be read.
     """
     return images.hashes if isinstance(images, ReaderImages) else None
+
+
+def row_hashes(images: Images) -> tuple[bytes, ...] | None:
+    """A hash of the pixels of each image that is held in memory; None of others."""
+    if isinstance(images, list):
+        pixels = (f"{image.mode} {image.size} ".encode() + image.tobytes() for image, _ in images)
+        return tuple(hashlib.blake2b(each, digest_size=DIGEST).digest() for each in pixels)
+    held: Any = getattr(images, "data", None)
+    if held is None or isinstance(held, Image.Image) or len(held) != len(images):
+        return None
+    rows = np.ascontiguousarray(held)
+    return tuple(hashlib.blake2b(row.data, digest_size=DIGEST).digest() for row in rows)
 
 
 def images_hash(images: Images) -> str | None:

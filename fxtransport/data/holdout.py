@@ -28,7 +28,7 @@ class SplitSamples:
         in_memory: Whether samples lie in memory, so that fetching them takes no time.
         transform: The options of ``timm.data.create_transform`` by which images that are read
             from files become the same inputs; None of points.
-        duplicates: How many samples are in another split, too.
+        duplicates: How many samples are in another split, too; None where that is not known.
         sources: Where each split comes from, by its name.
         notes: What was left out of the set, for people.
     """
@@ -40,7 +40,7 @@ class SplitSamples:
     input_size: tuple[int, ...]
     in_memory: bool = False
     transform: Mapping[str, Any] | None = None
-    duplicates: int = 0
+    duplicates: int | None = 0
     sources: Mapping[str, SplitSource] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 

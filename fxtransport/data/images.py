@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fxtransport.data.contents import content_hashes, images_hash
+from fxtransport.data.contents import content_hashes, images_hash, row_hashes
 from fxtransport.data.duplicates import Named, count_duplicates
 from fxtransport.data.fingerprints import combined, named
 from fxtransport.data.holdout import HoldOut, SplitSamples
@@ -154,14 +154,22 @@ def _indices(
     return train, validation, test
 
 
-def _duplicates(images: ImageSet, indices: Sequence[Sequence[int]], *, allow: bool) -> int:
-    """How many images are in two splits; of sets whose images are not files, none are known."""
+def _duplicates(images: ImageSet, indices: Sequence[Sequence[int]], *, allow: bool) -> int | None:
+    """How many images are in two splits; None where they would all have to be read to tell."""
     named: dict[str, Named] = {}
     own = (None, images.validation, images.test)
+    hashes: dict[int, Sequence[bytes] | None] = {}
     for split, source, chosen in zip(("train", "validation", "test"), own, indices, strict=True):
         held = images.train if source is None else source
-        hashes = content_hashes(held)
-        if hashes is not None and isinstance(held, ReaderImages):
-            places = chosen if source is None else range(len(hashes))
-            named[split] = [(hashes[i], held.name(i)) for i in places]
-    return count_duplicates(named, allow=allow)
+        if id(held) not in hashes:
+            hashes[id(held)] = content_hashes(held) or row_hashes(held)
+        found = hashes[id(held)]
+        if found is None:
+            return None
+        places = chosen if source is None else range(len(found))
+        named[split] = [(found[i], _name(held, i)) for i in places]
+    return count_duplicates(named, allow=allow or images.published)
+
+
+def _name(images: Images, index: int) -> str:
+    return images.name(index) if isinstance(images, ReaderImages) else f"image {index}"

@@ -42,6 +42,8 @@ class ImageSet:
         origins: What the set calls the splits that it has, by their names.
         untested: Why no test split is held out although there is none; empty if one is.
         notes: What was left out of it, for people.
+        published: Whether all figures of the set that others publish are of these splits, so that
+            what is in two of them is counted, and not refused.
     """
 
     train: Images
@@ -52,6 +54,7 @@ class ImageSet:
     origins: Mapping[str, str] = field(default_factory=lambda: {"train": "the set"})
     untested: str = ""
     notes: tuple[str, ...] = ()
+    published: bool = False
 
 
 @dataclass(frozen=True)
@@ -153,7 +156,8 @@ def _open_torch(name: str, location: Location) -> ImageSet:
     # ImageNet has several names for each class
     one_each = (", ".join(n) if isinstance(n, tuple) else str(n) for n in names)
     origins = {"train": "the set's train", "test": f"the set's {TORCH_SETS[name].test}"}
-    return ImageSet(train, None, test, tuple(one_each), TORCH_SETS[name].size, origins)
+    size = TORCH_SETS[name].size
+    return ImageSet(train, None, test, tuple(one_each), size, origins, published=True)
 
 
 def _open_hfds(name: str, location: Location) -> ImageSet:

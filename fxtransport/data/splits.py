@@ -281,14 +281,19 @@ def _make_streams(name: str, samples: SplitSamples, batching: Batching) -> Split
     validation = None if samples.validation is None else eval_stream(samples.validation)
     test = None if samples.test is None else eval_stream(samples.test)
     splits = _make_splits(name, train, validation, test, samples.class_names, samples.input_size)
-    found = f"; {samples.duplicates} of them in two splits" if samples.duplicates else ""
     return replace(
         splits,
         transform=samples.transform,
-        description=f"{splits.description}{found}",
+        description=splits.description + _said_of(samples.duplicates),
         sources=samples.sources,
         notes=samples.notes,
     )
+
+
+def _said_of(duplicates: int | None) -> str:
+    if duplicates is None:
+        return "; splits not compared"
+    return f"; {duplicates} of them in two splits" if duplicates else ""
 
 
 def _load_shards(
@@ -336,7 +341,9 @@ def _load_shards(
         else SplitSource(f"from the set's {name}", stream.num_samples, None)
         for split, name, stream in zip(SPLITS, named, (train, validation, test), strict=True)
     }
-    return replace(made, transform=transforms.options, sources=sources)
+    # that would read the whole set, ahead of the first batch
+    description = made.description + _said_of(None)
+    return replace(made, transform=transforms.options, description=description, sources=sources)
 
 
 def _make_splits(

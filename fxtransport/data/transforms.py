@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from fxtransport.data.option_values import AUGMENTATION, MIXUP, TRANSFORM, check_values
 from fxtransport.data.streams import Mix
 from fxtransport.errors import MODEL_ERRORS, UsageError, first_line
 from fxtransport.randomness import fork_rng
@@ -96,14 +97,14 @@ def make_mixup(mixup: Mapping[str, Any], num_classes: int, input_size: tuple[int
     ours = ("num_classes", "multi_label")
     known = [name for name in inspect.signature(Mixup).parameters if name not in ours]
     refuse_unknown("mixup", mixup, known)
+    check_values("mixup", mixup, MIXUP)
     try:
         mix: Mix = Mixup(**{"label_smoothing": 0.0, **mixup}, num_classes=num_classes)
         # values of a wrong kind are noticed here, not in the first epoch
         with fork_rng(0):
             mix(torch.zeros(2, *input_size), torch.zeros(2, dtype=torch.int64))
     except MODEL_ERRORS as error:
-        said = ", ".join(f"{name}={value}" for name, value in mixup.items())
-        raise UsageError(f"timm cannot mix with {said}: {first_line(error)}") from error
+        raise UsageError(f"timm cannot mix with {_said(mixup)}: {first_line(error)}") from error
     return mix
 
 
@@ -114,6 +115,7 @@ def _augmentation(
     from torchvision.transforms import RandomCrop
 
     refuse_unknown("augmentation", augmentation, AUGMENTATION_OPTIONS)
+    check_values("augmentation", augmentation, AUGMENTATION)
     given = dict(augmentation)
     padding = given.pop("padding", 0)
     _, height, width = size
@@ -171,6 +173,7 @@ def _shared_options(transform: Mapping[str, Any], channels: int) -> dict[str, An
     from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
     refuse_unknown("transform", transform, SHARED_OPTIONS)
+    check_values("transform", transform, TRANSFORM)
     given = dict(transform)
     for name, default in (("mean", IMAGENET_DEFAULT_MEAN), ("std", IMAGENET_DEFAULT_STD)):
         gray = (sum(default) / len(default),)

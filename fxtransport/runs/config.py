@@ -226,6 +226,8 @@ def parse_pair(text: str) -> tuple[str, Any]:
     (('scale', [0.8, 1.0]), ('interpolation', 'bicubic'))
     >>> parse_pair("scale=0.8,1")
     ('scale', [0.8, 1])
+    >>> parse_pair("mixup_alpha=.3")
+    ('mixup_alpha', 0.3)
 
     Raises:
         UsageError: there is no ``=``.
@@ -235,7 +237,9 @@ def parse_pair(text: str) -> tuple[str, Any]:
         raise UsageError(f"write KEY=VALUE, not {text!r}")
     listed = f"[{value}]" if NUMBERS.fullmatch(value) else value
     try:
-        return name.strip(), tomllib.loads(f"value = {listed}")["value"]
+        # TOML wants a digit ahead of the point
+        number = re.sub(r"^([+-]?)\.(?=\d)", r"\g<1>0.", listed.strip())
+        return name.strip(), tomllib.loads(f"value = {number}")["value"]
     except (RecursionError, ValueError):
         return name.strip(), value
 

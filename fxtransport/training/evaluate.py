@@ -93,7 +93,8 @@ def exits(program: Program) -> tuple[int, ...]:
 
 def _sums(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """The number of correct predictions, the sum of losses, and how often five have the class."""
-    logits = logits.float()
+    # of half precision, sums need more; what is in double precision stays
+    logits = logits if logits.dtype is torch.float64 else logits.float()
     correct = (logits.argmax(1) == targets).sum()
     loss = F.cross_entropy(logits, targets, reduction="sum")
     five = logits.topk(min(5, logits.shape[1]), dim=1).indices

@@ -19,6 +19,8 @@ _REFUSALS = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeE
 """What timm and torch raise for arguments that are not valid."""
 TRIED = 1000
 """The most epochs that a learning rate schedule is tried for."""
+_SWITCHES = ("foreach", "fused")
+"""Options that are true or false, and None by default."""
 
 
 def create_optimizer(
@@ -55,6 +57,16 @@ def create_optimizer(
         for group in optimizer.param_groups:
             group["lr"] *= group.get("lr_scale", 1.0)
     return optimizer
+
+
+def _check_switches(settings: OptimizerSettings, defaults: Mapping[str, Any]) -> None:
+    """See that options are true or false that are so by default."""
+    for name, value in settings.options.items():
+        is_switch = name in _SWITCHES or isinstance(defaults.get(name), bool)
+        if is_switch and not isinstance(value, bool | None):
+            raise UsageError(
+                f"the optimizer {settings.name!r}: {name} is true or false, not {value!r}"
+            )
 
 
 def create_scheduler(
@@ -128,6 +140,7 @@ def try_optimizer(settings: OptimizerSettings, epochs: int) -> None:
         layered = not settings.options.keys().isdisjoint(OPTIONS)
         scales: dict[str, float] | None = {} if layered else None
         optimizer = create_optimizer(model, settings, scales)
+        _check_switches(settings, optimizer.defaults)
         scheduler = create_scheduler(optimizer, settings, epochs)
         try:
             for _ in range(2):

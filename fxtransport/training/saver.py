@@ -1,9 +1,12 @@
 """Save a run and restore it."""
 
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
+
+import torch
 
 from fxtransport.errors import CheckpointError, TrainingError, UsageError, first_line
 from fxtransport.randomness import restore_random_state
@@ -17,6 +20,10 @@ from fxtransport.weights import distinct_state
 
 _WRITTEN = ("config.toml", "metrics.csv", "results.json", "wandb.txt")
 """Files of a run that its checkpoint does not name."""
+
+
+class ThreadsWarning(UserWarning):
+    """A run goes on with another number of threads, so sums are added in another order."""
 
 
 class Saver:
@@ -79,6 +86,7 @@ class Saver:
             "about": self._about or {},
             "position": asdict(self._state.position),
             "best": best.record and asdict(best.record),
+            "threads": torch.get_num_threads(),
         }
         self._keep(self.folder)
         state = self._state.state_dict()
@@ -110,6 +118,9 @@ class Saver:
     def restore(self, *, extend: bool = False) -> None:
         """Resume from the last checkpoint.
 
+        Warns by :class:`ThreadsWarning` where a run on the CPU goes on with another number of
+        threads.
+
         Args:
             extend: Go on with the schedule and the learning rates that the run has now.
 
@@ -131,6 +142,8 @@ class Saver:
         self._data = _table(summary, "data")
         if self._about is None:
             self._about = _table(summary, "about")
+        if self._state.device.type == "cpu" and not self._state.finished:
+            _warn_of_threads(summary.get("threads"))
         self._kept = checkpoint.kept
         self._random = checkpoint.state["random"]
         self.saved = self._state.position
@@ -169,6 +182,24 @@ class Saver:
         return TrainingError(
             f"the loss of part {error.part} is {error.value} at step {step}, in epoch "
             f"{position.epochs + 1}; {last}; train with a lower learning rate, or clip gradients"
+        )
+
+
+def _warn_of_threads(before: Any) -> None:
+    """Say that sums may differ in their last bits.
+
+    Args:
+        before: The number of threads at the last checkpoint; None, or something else, where it
+            does not say.
+    """
+    now = torch.get_num_threads()
+    if type(before) is int and before != now:
+        warnings.warn(
+            f"the run was on {before} threads and goes on with {now}, so its numbers may differ in "
+            f"their last bits from those of a run in one go; for the same ones, set "
+            f"OMP_NUM_THREADS={before}",
+            ThreadsWarning,
+            stacklevel=4,
         )
 
 

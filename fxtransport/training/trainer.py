@@ -274,7 +274,8 @@ def _new_learners(
             "that can be, beside those that the model checkpoints itself; train without it"
         )
     scales = layer_scales(program, optimizer)
-    try_optimizer(optimizer, schedule.epochs_of(min(trained), len(parts)))
+    for epochs in dict.fromkeys(schedule.epochs_of(k, len(parts)) for k in trained):
+        try_optimizer(optimizer, epochs)
     return {
         k: Learner(
             parts[k],

@@ -1,5 +1,6 @@
 """Errors of training say how to go on."""
 
+import warnings
 from pathlib import Path
 
 import pytest
@@ -8,12 +9,26 @@ import torch
 from fxtransport.cli import training
 from fxtransport.errors import RunInterruptedError, TrainingError, UsageError
 from fxtransport.runs.config import Config, complete_config
+from fxtransport.training.metrics import LostMetricsWarning
+from fxtransport.training.saver import ThreadsWarning
 from tests.cli.running import write_net
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
     return complete_config({"model.name": write_net(tmp_path), "trainer.device": "cpu"})
+
+
+def test_warnings_of_a_run_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.warns(UserWarning, match="of torch") as others, training._show_warnings():
+        warnings.warn("the run was on 1 threads", ThreadsWarning, stacklevel=1)
+        warnings.warn("metrics.csv is damaged", LostMetricsWarning, stacklevel=1)
+        warnings.warn("of torch", UserWarning, stacklevel=1)
+    assert capsys.readouterr().err.splitlines() == [
+        "warning: the run was on 1 threads",
+        "warning: metrics.csv is damaged",
+    ]
+    assert [str(other.message) for other in others] == ["of torch"]
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torchvision.datasets import ImageFolder
 
 from fxtransport.data import Splits, load
+from fxtransport.data.contents import row_hashes
+from fxtransport.data.embedded import embedded_images
+from fxtransport.data.holdout import HoldOut
+from fxtransport.data.images import split_images
+from fxtransport.data.sets import ImageSet
+from fxtransport.data.transforms import make_transforms
 from fxtransport.errors import UsageError
 from tests.data.making import (
     CIFAR_CLASSES,
@@ -187,6 +194,44 @@ def test_an_image_in_two_splits_is_counted_and_refused(place: str, tmp_path: Pat
     # what is not trained on is in one split only
     (tmp_path / "train/ant/000.png").unlink()
     assert "two splits" not in load(str(tmp_path), seed=0, **PLAIN).description
+
+
+def test_images_in_two_published_splits_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # levels count from 0 in both splits: each image of the test is trained on, or validated on
+    write_stl(tmp_path, train=15, test=6, patch=monkeypatch)
+    options: dict[str, Any] = {"seed": 0, "batch_size": 4, "root": tmp_path}
+    options |= {"validation": 0.2, "transform": IDENTITY}
+    assert load("torch/stl10", **options).description.endswith("; 6 of them in two splits")
+    few = load("torch/stl10", train_samples=6, **options)
+    shared = {*levels(few.train.epoch(0)), *levels(few.validation)} & {*levels(few.test)}
+    assert few.description.endswith(f"; {len(shared)} of them in two splits")
+
+
+def test_published_splits_without_such_images(cifar: Path) -> None:
+    found = load("torch/cifar10", seed=0, batch_size=8, root=cifar)
+    assert found.description.endswith("inputs of 3×32×32, 3 classes")
+
+
+def test_sets_in_files_are_not_read_to_compare_their_splits(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        write_folder(tmp_path / split, {"ant": 3, "bee": 3})
+    images = [ImageFolder(tmp_path / split) for split in ("train", "val")]
+    found = split_images(
+        ImageSet(images[0], None, images[1], ("ant", "bee"), published=True),
+        HoldOut(0, validation=0),
+        make_transforms((3, 8, 8), {}, None),
+    )
+    assert found.duplicates is None
+
+
+@pytest.mark.parametrize("name", ["digits", "mnist5k", "patches"])
+def test_sets_of_libraries_hold_no_image_twice(name: str) -> None:
+    images, _ = embedded_images(name, HoldOut(0), None)
+    hashes = row_hashes(images.train)
+    assert hashes is not None
+    assert len({*hashes}) == len(hashes)
 
 
 @pytest.mark.parametrize("how", ["named twice", "a link", "inside", "a link to a class"])

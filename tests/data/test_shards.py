@@ -48,6 +48,7 @@ def test_evaluation_sees_every_sample_once(folder: Path) -> None:
     assert levels(splits.test) == list(range(23, 30))
     assert [int(t) for _, targets in splits.test for t in targets] == [n % 3 for n in range(23, 30)]
     assert shards(folder, validation=0).validation is None
+    assert splits.description.endswith("3 classes; splits not compared")
 
 
 @pytest.mark.parametrize(("workers", "batches"), [(0, 5), (2, 6)])

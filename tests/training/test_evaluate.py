@@ -28,6 +28,19 @@ def test_every_exit_by_hand() -> None:
     assert torch.equal(hidden, program(samples(16, seed=1).inputs))
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_losses_are_as_precise_as_logits(dtype: torch.dtype) -> None:
+    program = program_of(modules=2).to(dtype)
+    inputs, targets = samples(16, seed=1).inputs.to(dtype), samples(16, seed=1).targets
+    [_, found] = evaluate(program, [(inputs, targets)])
+    with torch.no_grad():
+        logits = program.eval()(inputs)
+    wide = logits if dtype is torch.float64 else logits.float()
+    assert found.loss == F.cross_entropy(wide, targets, reduction="sum").item() / 16
+    exact = F.cross_entropy(logits.double(), targets, reduction="sum").item() / 16
+    assert found.loss == pytest.approx(exact, rel=1e-14 if dtype is torch.float64 else 1e-6)
+
+
 def test_modes_and_statistics_stay() -> None:
     program = program_of()
     program.get_submodule("blocks.1").eval()

@@ -1,5 +1,6 @@
 """timm's optimizers and schedules, one of each for every part, with timm's own rules."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,9 +10,14 @@ from torch import nn
 
 from fxtransport import transportify
 from fxtransport.errors import UsageError
-from fxtransport.training import OptimizerSettings
+from fxtransport.objectives import lap
+from fxtransport.training import EndToEnd, OptimizerSettings, Trainer
 from fxtransport.training.flatten import Flattened
-from fxtransport.training.optimizers import create_optimizer, create_scheduler
+from fxtransport.training.optimizers import (
+    create_optimizer,
+    create_scheduler,
+    try_optimizer,
+)
 from tests.training.runs import program_of
 
 SCHEDULERS: list[tuple[str, dict[str, Any]]] = [
@@ -25,6 +31,43 @@ SCHEDULERS: list[tuple[str, dict[str, Any]]] = [
     ("constant", {"warmup_epochs": 2}),
     ("cosine", {"step_on_epochs": False, "updates_per_epoch": 4}),
 ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            OptimizerSettings(options={"dampening": "x"}),
+            "'momentum' with .*dampening.* cannot make a step",
+        ),
+        (OptimizerSettings(options={"nesterov": "x"}), "nesterov is true or false, not 'x'"),
+        (OptimizerSettings(options={"foreach": 1}), "foreach is true or false, not 1"),
+        (
+            OptimizerSettings(scheduler="step", scheduler_options={"decay_epochs": "x"}),
+            "'step' with .*decay_epochs.* cannot",
+        ),
+        (
+            OptimizerSettings(scheduler="multistep", scheduler_options={"decay_milestones": "x"}),
+            "'multistep' with .*decay_milestones.* cannot",
+        ),
+    ],
+)
+def test_what_fails_at_a_step_is_refused_before_the_run(
+    settings: OptimizerSettings, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        try_optimizer(settings, 3)
+    with pytest.raises(UsageError, match=message):
+        Trainer(program_of(), lap(1.0, 0.1, 5), EndToEnd(1), optimizer=settings, run=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("name", "options"), SCHEDULERS)
+@pytest.mark.parametrize("optimizer", ["momentum", "adamw", "muon", "adafactor", "lamb"])
+def test_a_trial_changes_no_generator(optimizer: str, name: str, options: dict[str, Any]) -> None:
+    before = torch.get_rng_state()
+    try_optimizer(OptimizerSettings(optimizer, scheduler=name, scheduler_options=options), 10)
+    assert torch.equal(before, torch.get_rng_state())
 
 
 def test_weight_decay_follows_timm() -> None:

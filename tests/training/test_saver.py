@@ -1,5 +1,6 @@
 """What is not finite stops a run: named, and never saved."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from fxtransport.training import (
     Trainer,
 )
 from fxtransport.training.checkpoint import RunFolder
+from fxtransport.training.saver import ThreadsWarning
 from tests.training.runs import (
     SCHEDULES,
     train_stream,
@@ -76,6 +78,35 @@ def test_weights_are_kept_along_the_run_and_through_a_resume(tmp_path: Path) -> 
     stems = [RunFolder(tmp_path).read_tensors(each.weights)["stem.bias"] for each in kept]
     assert not torch.equal(stems[0], stems[1])
     assert not torch.equal(stems[1], stems[2])
+
+
+@pytest.fixture
+def threads() -> Iterator[int]:
+    """The number of threads, which a test may change."""
+    before = torch.get_num_threads()
+    yield before
+    torch.set_num_threads(before)
+
+
+def test_a_run_says_that_it_goes_on_with_other_threads(tmp_path: Path, threads: int) -> None:
+    class Stop(Observer):
+        def on_epoch(self, epoch: EpochReport) -> None:
+            raise KeyboardInterrupt
+
+    torch.set_num_threads(1)
+    with pytest.raises(KeyboardInterrupt):
+        trainer_of(Parallel(2), tmp_path, observers=[Stop()]).fit(train_stream())
+    assert RunFolder(tmp_path).read().summary["threads"] == 1
+    torch.set_num_threads(2)
+    with pytest.warns(ThreadsWarning, match=r"was on 1 threads .* with 2, .*OMP_NUM_THREADS=1"):
+        trainer_of(Parallel(2), tmp_path).restore()
+    torch.set_num_threads(1)
+    resumed = trainer_of(Parallel(2), tmp_path)
+    resumed.restore()
+    resumed.fit(train_stream())
+    # nothing more is computed of a run that is finished
+    torch.set_num_threads(2)
+    trainer_of(Parallel(2), tmp_path).restore()
 
 
 def test_weights_are_kept_in_a_folder() -> None:
