@@ -30,6 +30,8 @@ PLAIN_WIDTH = 160
 ARGUMENTS = {
     "allow_duplicates=True": "--allow-duplicates",
     "average=False": "--no-ema",
+    "format='torch' and format='onnx' hold": "--format torch and --format onnx hold",
+    "format='safetensors', 'torch' or 'onnx'": "--format safetensors, torch or onnx",
     "give input_size": "give --input-size",
     "give source": "give --data",
     "give num_classes": "give --num-classes",
