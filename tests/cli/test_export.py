@@ -157,7 +157,8 @@ def test_an_earlier_exit_is_a_model_of_its_own(run: Command, tmp_path: Path) -> 
     first, second, *_ = result.stderr.splitlines()
     assert f"exit 0: {measured.accuracy:.2%} of {measured.samples} validation samples" in first
     assert re.fullmatch(
-        r"the parts up to 0 with their head: [\d.]+ k of [\d.]+ k parameters, .*[\d.]+ times as fast\)?",
+        r"the parts up to 0 with their head: [\d.]+ k of [\d.]+ k parameters, "
+        r".*[\d.]+ times as fast\)?",
         second,
     )
 
