@@ -34,6 +34,8 @@ ARGUMENTS = {
     "(root is the folder": "(--data-dir is the folder",
     "download=True": "--download",
     "drop_last=True": "--drop-last",
+    "format='torch' and format='onnx' hold": "--format torch and --format onnx hold",
+    "format='safetensors', 'torch' or 'onnx'": "--format safetensors, torch or onnx",
     "give input_size": "give --input-size",
     "give source": "give --data",
     "give root, the folder": "give --data-dir, the folder",

@@ -1,21 +1,22 @@
-"""``fxtransport export``: the weights of a run, for the plain model."""
+"""``fxtransport export``: what a run has learned, in files that other programs load."""
 
-import json
 import os
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from fxtransport.cli.common import debug_option, trust_option
+from fxtransport.cli.run_exits import best_option, exit_option, number_of
 from fxtransport.errors import UsageError
-from fxtransport.report.words import plural
+from fxtransport.report.words import count, plural
 
 if TYPE_CHECKING:
-    import torch
-
     from fxtransport.runs.load import Run
+
+FORMATS = ("safetensors", "timm", "torch", "onnx")
+SUFFIXES = {".onnx": "onnx", ".pt2": "torch"}
+"""The format that a name means; others mean safetensors."""
 
 
 @click.command()
@@ -26,14 +27,18 @@ if TYPE_CHECKING:
     required=True,
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="The safetensors file.",
+    help="The file; with --format timm a folder.",
 )
 @click.option(
-    "--best/--last",
-    "best",
-    default=True,
-    help="The weights of the best exit, or those of the last checkpoint.  [default: best]",
+    "--format",
+    "form",
+    type=click.Choice(FORMATS),
+    help="safetensors: the plain model's weights. timm: the folder of a model of timm's hub. "
+    "torch: a program of torch.export. onnx: checked by onnxruntime.  "
+    "[default: torch for .pt2, onnx for .onnx, else safetensors]",
 )
+@exit_option("best", help="Which exit.  [default: the last, with the plain model's own head]")
+@best_option
 @click.option(
     "--ema/--no-ema",
     "average",
@@ -44,69 +49,88 @@ if TYPE_CHECKING:
 @trust_option
 @debug_option
 def export(
-    run: Path, output: Path, best: bool, average: bool | None, force: bool, trust_files: bool
+    run: Path,
+    output: Path,
+    form: str | None,
+    which: str | None,
+    best: bool,
+    average: bool | None,
+    force: bool,
+    trust_files: bool,
 ) -> None:
-    """Write the weights of a RUN of fxtransport train under the plain model's own names.
+    """Write what a RUN of fxtransport train has learned, with the weights of its best exit.
 
-    The file holds the whole model's state, without auxiliary heads, and loads without this
-    library: timm.create_model(…).load_state_dict(safetensors.torch.load_file(FILE)).
+    \b
+    safetensors  timm.create_model(…).load_state_dict(safetensors.torch.load_file(FILE))
+    timm         timm.create_model("local-dir:FOLDER", pretrained=True)
+    torch        torch.export.load(FILE).module()
+    onnx         onnxruntime.InferenceSession(FILE)
 
-    Its metadata hold the model's name and options, and how the weights were trained.
+    By default it is the plain model, with the weights with which its own head was best. --exit 0
+    is the model that ends at part 0, with its head: torch and onnx hold it.
+
+    All formats say the model's name and options, the classes, how images are prepared, and what
+    was measured. Inputs are prepared images, normalized too.
 
     For example: fxtransport export run -o weights.safetensors
-    """
+    """  # noqa: D301
     if os.path.lexists(output) and not force:
         raise UsageError(f"{output} already exists: give another -o, or --force")
 
+    from fxtransport.runs.exporting import export_run
     from fxtransport.runs.load import load_run
-    from fxtransport.weights import model_state
 
-    found = load_run(run, last=not best, average=average, trust_files=trust_files)
-    _write(output, model_state(found.program), metadata(found))
-    click.echo(_headline(found, output), err=True)
-
-
-def metadata(found: "Run") -> dict[str, str]:
-    """What the file says of its weights; values that are not texts are JSON."""
-    best = found.best
-    described = {
-        "format": "pt",
-        "model": found.origin.model,
-        "options": json.dumps(found.origin.options),
-        "input_size": json.dumps(found.input_size),
-        "class_names": json.dumps(found.inputs.class_names),
-        "data": found.config["data.name"],
-        "method": found.config["objective.method"],
-        "schedule": found.config["schedule.name"],
-        "epochs": str(found.epochs),
-        "averaged": json.dumps(found.averaged),
-        "fxtransport": version("fxtransport"),
-    }
-    if best is not None:
-        described["best_exit"] = str(best.exit.part)
-        described["best_validation_accuracy"] = str(best.exit.accuracy)
-    return described
+    found = load_run(
+        run,
+        last=not best,
+        average=average,
+        exit=-1 if which is None else number_of(which),
+        trust_files=trust_files,
+    )
+    exit = _exit(found, which)
+    export_run(found, output, form or SUFFIXES.get(output.suffix.lower(), FORMATS[0]), exit)
+    for line in _lines(found, output, exit):
+        click.echo(line, err=True)
 
 
-def _write(output: Path, state: "dict[str, torch.Tensor]", described: dict[str, str]) -> None:
-    """Write the file under another name, and rename it."""
-    from safetensors.torch import save_file
-
-    from fxtransport.files import path_beside, put
-    from fxtransport.training.tensor_files import write_errors
-
-    with write_errors(output.parent), path_beside(output) as beside:
-        save_file(state, beside, metadata=described)
-        put(beside, output)
-
-
-def _headline(found: "Run", output: Path) -> str:
+def _exit(found: "Run", which: str | None) -> int:
+    """The part whose exit is meant."""
     last = len(found.program.parts) - 1
-    averaged = ", averaged" if found.averaged else ""
-    line = f"{output}: {found.origin.model} after {plural(found.epochs, 'epoch')}{averaged}"
-    if found.best is not None and found.best.exit.part != last:
-        return (
-            f"{line}\nthe best exit is part {found.best.exit.part} with its auxiliary head; "
-            f"the plain model's own head is that of part {last}"
+    if which == "best":
+        return last if found.best is None else found.best.exit.part
+    exit = last if which is None else int(which)
+    if exit not in found.exits:
+        raise UsageError(
+            f"the plain model's own head, that of part {exit}, has not been trained yet; give "
+            f"--exit {found.exits[-1]}, or train to the end"
         )
-    return line
+    return exit
+
+
+def _lines(found: "Run", output: Path, exit: int) -> list[str]:
+    """What was written, what was measured of it, and how it compares with other exits."""
+    from fxtransport.runs.exporting import compare_sizes, measured_exit
+
+    last, measured = len(found.program.parts) - 1, measured_exit(found, exit)
+    averaged = ", averaged" if found.averaged else ""
+    said = "not measured with these weights"
+    if measured is not None:
+        said = f"{measured.accuracy:.2%} of {measured.samples} validation samples"
+    lines = [
+        f"{output}: {found.origin.model} after {plural(found.epochs, 'epoch')}{averaged}, "
+        f"exit {exit}: {said}"
+    ]
+    if exit != last:
+        less = compare_sizes(found, exit)
+        speed = f"{less.speedup:.1f} times as fast"
+        if less.speedup < 1:
+            speed = f"no faster, as the head takes longer than what it replaces ({speed})"
+        lines.append(
+            f"the parts up to {exit} with their head: {count(less.parameters)} of "
+            f"{count(less.whole_parameters)} parameters, {speed}"
+        )
+    best = found.best
+    if best is not None and best.exit.part != exit:
+        accuracy = f"{best.exit.accuracy:.2%} after {plural(best.epoch, 'epoch')}"
+        lines.append(f"the best exit is {best.exit.part}: {accuracy}; --exit best exports it")
+    return lines

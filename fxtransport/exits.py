@@ -44,13 +44,13 @@ class ExitModel(nn.Module):
         self.training = program.training
         self.parts = nn.ModuleList(copy.deepcopy(part) for part in program.parts[: exit + 1])
 
-    def forward(self, *inputs: Any) -> Tensor:
+    def forward(self, inputs: Any) -> Tensor:
         """The logits, B×classes.
 
         Args:
-            inputs: What the model is given.
+            inputs: What the model is given; a tuple where that is several things.
         """
-        hidden: Any = inputs[0] if len(inputs) == 1 else inputs
+        hidden = inputs
         for part in self.parts[:-1]:
             hidden = part(hidden, measure=None, head=False).hidden
         return logits_of(self.parts[-1](hidden, measure=None).logits)

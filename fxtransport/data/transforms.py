@@ -164,8 +164,11 @@ def _refusing(what: str, options: Mapping[str, Any]) -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     except MODEL_ERRORS as error:
-        said = ", ".join(f"{name}={value}" for name, value in options.items())
-        raise UsageError(f"timm cannot {what} {said}: {first_line(error)}") from error
+        raise UsageError(f"timm cannot {what} {_said(options)}: {first_line(error)}") from error
+
+
+def _said(given: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in given.items()) or "no options"
 
 
 def _shared_options(transform: Mapping[str, Any], channels: int) -> dict[str, Any]:

@@ -31,6 +31,19 @@ class Inputs:
         """How many classes there are."""
         return len(self.class_names)
 
+    @property
+    def preprocessing(self) -> dict[str, Any] | None:
+        """How an image becomes an input, timm's defaults included; None of points.
+
+        >>> found = Inputs((3, 32, 32), ("a", "b"), "images", {"crop_pct": 0.9}).preprocessing
+        >>> found["interpolation"], found["crop_pct"], found["crop_mode"]
+        ('bilinear', 0.9, 'center')
+        """
+        if self.transform is None:
+            return None
+        default = {"interpolation": "bilinear", "crop_pct": 1.0, "crop_mode": "center"}
+        return {"input_size": self.input_size, **default, **self.transform}
+
     @classmethod
     def of(cls, data: Splits) -> Self:
         """Those of a set."""

@@ -1,12 +1,15 @@
 """``fxtransport evaluate``: exits of a run, on either split, with either weights."""
 
 import json
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.cli.running import Command, in_process, state_of, trained
+from tests.runs.photos import moved, photo_run
 from tests.training.runs import rewrite_checkpoint
 
 
@@ -116,3 +119,51 @@ def test_a_run_without_validation(run: Command, tmp_path: Path) -> None:
     found = measured(run, str(folder), "--last", "--split", "test")
     assert found["exits"] == [state_of(folder)["test"]]
     assert found["best_exit"] is None
+
+
+def test_other_data_needs_nothing_of_the_run_but_its_folder(run: Command, tmp_path: Path) -> None:
+    """A single image of one class, beside all images that the run had."""
+    few = tmp_path / "few"
+    first = sorted(moved().iterdir())[1]
+    shutil.copytree(first, few / first.name)
+    found = json.loads(run("evaluate", str(photo_run()), "--data", str(few), "--json").stdout)
+    assert (found["data"], found["split"]) == (str(few), "all")
+    assert [exit["part"] for exit in found["exits"]] == [0, 1]
+    predicted = run("predict", str(photo_run()), str(few), "--exit", "all", "--json")
+    said = [json.loads(line)["exits"] for line in predicted.stdout.splitlines()]
+    for exit in found["exits"]:
+        right = sum(each[exit["part"]]["predicted"] == first.name for each in said)
+        assert exit["accuracy"] == right / exit["samples"]
+    result = run("evaluate", str(photo_run()), "--data", str(few), "--exit", "1")
+    header, line = result.stdout.splitlines()
+    assert header.split()[1:3] == [str(few), "accuracy"]
+    assert line.split()[0] == "1"
+    assert re.search(r"20 samples in [\d.]+ s: \d+/s", result.stderr)
+
+
+def test_a_folder_that_has_moved(run: Command) -> None:
+    assert "if a folder has moved, --data-dir FOLDER" in run("evaluate", str(photo_run())).stderr
+    found = json.loads(
+        run("evaluate", str(photo_run()), "--data-dir", str(moved()), "--json").stdout
+    )
+    best = state_of(photo_run())["best"]
+    assert best["exit"] in found["exits"]
+
+
+OTHER = {
+    "own": (["--data", "{own}"], "is what the run was trained on: leave out --data"),
+    "other classes": (["--data", "digits"], "has classes that the run does not have: 0, 1, 2 and"),
+    "all of its own": (["--split", "all"], "--split all is for other data (--data)"),
+    "alone": (["--download"], "--download and --data-arg belong to --data"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "words"), OTHER.values(), ids=OTHER.keys())
+def test_other_data_that_cannot_be_measured_on(
+    run: Command, arguments: list[str], words: str
+) -> None:
+    own = str(photo_run().parent / "tiles")
+    result = run("evaluate", str(photo_run()), *(a.replace("{own}", own) for a in arguments))
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert result.stdout == ""

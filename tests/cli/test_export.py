@@ -1,6 +1,7 @@
 """``fxtransport export``: a plain checkpoint, which the model's library loads alone."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,10 @@ from safetensors.torch import load_file
 
 from fxtransport import data
 from fxtransport.models import build, resolve
+from fxtransport.runs.load import load_run
 from tests.cli.running import Command, in_process, state_of, trained
+from tests.runs.photos import moved, photo_run
+from tests.training.runs import rewrite_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -134,3 +138,115 @@ def test_a_run_that_keeps_no_average(run: Command, tmp_path: Path) -> None:
     result = run("export", "--trust-files", str(folder), "-o", str(tmp_path / "w"), "--ema")
     assert result.exit_code == 2
     assert "has no average of its weights: it was trained without one" in result.stderr
+
+
+def test_an_earlier_exit_is_a_model_of_its_own(run: Command, tmp_path: Path) -> None:
+    """Without the run's images, and by nothing but torch."""
+    file = tmp_path / "early.pt2"
+    result = run("export", str(photo_run()), "-o", str(file), "--exit", "0")
+    assert result.exit_code == 0, result.stderr
+    said = {"fxtransport.json": ""}
+    model = torch.export.load(file, extra_files=said).module()
+    images = torch.randn(3, 3, 32, 32)
+    found = load_run(photo_run(), exit=0)
+    with torch.no_grad():
+        expected = found.program.eval().parts[0](images).logits
+        assert torch.allclose(model(images), expected, rtol=1e-4, atol=1e-5)
+    measured = found.measured[0]
+    assert json.loads(said["fxtransport.json"])["validation_accuracy"] == measured.accuracy
+    first, second, *_ = result.stderr.splitlines()
+    assert f"exit 0: {measured.accuracy:.2%} of {measured.samples} validation samples" in first
+    assert re.fullmatch(
+        r"the parts up to 0 with their head: [\d.]+ k of [\d.]+ k parameters, "
+        r".*[\d.]+ times as fast\)?",
+        second,
+    )
+
+
+@pytest.fixture(scope="module")
+def early(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose best exit is said to be the first; the weights are those of the last."""
+    folder = tmp_path_factory.mktemp("early") / "run"
+    options = ["--method", "vangl", "--modules", "2", "--epochs", "2", "--lr", "0.1"]
+    trained(in_process, folder, *options)
+
+    def claim(content: dict[str, object]) -> None:
+        state = content["state"]
+        assert isinstance(state, dict)
+        best = next(pair[1] for pair in state["dict"] if pair[0] == "best")
+        exit = next(pair[1] for pair in best["dict"] if pair[0] == "exit")
+        exit["dict"] = [["part", 0], ["accuracy", 1.0], ["loss", 0.5], ["samples", 18]]
+
+    rewrite_checkpoint(folder, claim)
+    return folder
+
+
+def test_the_plain_model_has_the_figures_of_its_own_head(
+    run: Command, early: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "w"
+    result = run("export", "--trust-files", str(early), "-o", str(file))
+    assert result.exit_code == 0, result.stderr
+    whole = load_run(early, trust_files=True).whole
+    assert whole is not None
+    with safe_open(file, "pt") as opened:
+        said = opened.metadata()
+    assert float(said["validation_accuracy"]) == whole.exit.accuracy
+    first, second = result.stderr.splitlines()
+    assert f"exit 1: {whole.exit.accuracy:.2%} of" in first
+    assert second.startswith("the best exit is 0: 100.00% after")
+    assert second.endswith("; --exit best exports it")
+
+
+def test_the_best_exit_is_refused_where_the_format_cannot_hold_it(
+    run: Command, early: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "w.safetensors"
+    result = run("export", "--trust-files", str(early), "-o", str(file), "--exit", "best")
+    assert result.exit_code == 2
+    assert "which --format torch and --format onnx hold" in result.stderr
+    assert not file.exists()
+
+
+def test_timm_loads_a_folder_alone(run: Command, tmp_path: Path) -> None:
+    folder = tmp_path / "net"
+    result = run("export", str(photo_run()), "-o", str(folder), "--format", "timm")
+    assert result.exit_code == 0, result.stderr
+    loaded = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+    images = torch.randn(3, 3, 32, 32)
+    assert torch.equal(loaded(images), load_run(photo_run(), exit=-1).program.eval()(images))
+    assert run("export", str(photo_run()), "-o", str(folder), "--format", "timm").exit_code == 2
+    again = run("export", str(photo_run()), "-o", str(folder), "--format", "timm", "--force")
+    assert again.exit_code == 0, again.stderr
+
+
+@pytest.mark.slow
+def test_onnx_is_checked_and_says_its_classes(run: Command, tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    file = tmp_path / "net.onnx"
+    result = run("export", str(photo_run()), "-o", str(file))
+    assert result.exit_code == 0, result.stderr
+    session = onnxruntime.InferenceSession(file)
+    images = torch.randn(5, 3, 32, 32)
+    [logits] = session.run(["logits"], {"images": images.numpy()})
+    expected = load_run(photo_run(), exit=-1).program.eval()(images).detach()
+    assert torch.allclose(torch.from_numpy(logits), expected, rtol=1e-3, atol=1e-4)
+    said = json.loads(session.get_modelmeta().custom_metadata_map["fxtransport"])
+    assert said["class_names"] == sorted(path.name for path in moved().iterdir())
+    assert said["preprocessing"]["mean"] == [0.485, 0.456, 0.406]
+
+
+def test_a_head_that_has_not_been_trained_is_not_exported(run: Command, tmp_path: Path) -> None:
+    options = ["--method", "vangl", "--modules", "2", "--schedule", "sequential", "--epochs", "1"]
+    folder = trained(run, tmp_path / "run", *options)
+
+    def forget(content: dict[str, object]) -> None:
+        state = content["state"]
+        assert isinstance(state, dict)
+        exits = next(pair for pair in state["dict"] if pair[0] == "exits")
+        del exits[1][1:]
+
+    rewrite_checkpoint(folder, forget)
+    result = run("export", "--trust-files", str(folder), "-o", str(tmp_path / "w"))
+    assert result.exit_code == 2
+    assert "that of part 1, has not been trained yet; give --exit 0" in result.stderr

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from fxtransport.detecting import exporting
+from fxtransport import onnx_files
 from fxtransport.detecting.attack_text import parse_attacks
 from fxtransport.detecting.exporting import export_extractor, outputs_of
 from fxtransport.detecting.fitting import FitSettings, fit_detectors
@@ -72,12 +72,12 @@ def test_scene_statistics_are_exported(tmp_path: Path) -> None:
 def test_an_extractor_that_computes_something_else_is_not_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = exporting._run
+    run = onnx_files._run
 
     def wrong(file: Path, images: np.ndarray) -> dict[str, np.ndarray]:
         return {name: array + 0.01 for name, array in run(file, images).items()}
 
-    monkeypatch.setattr(exporting, "_run", wrong)
+    monkeypatch.setattr(onnx_files, "_run", wrong)
     with pytest.raises(VerificationError, match="logits of 1 images differs by up to"):
         export_extractor(detector(), tmp_path / "x.onnx")
     assert not list(tmp_path.iterdir())
