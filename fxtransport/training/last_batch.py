@@ -72,8 +72,8 @@ def _refusal(program: Program, parts_of: Callable[[Program], Sequence[Part]]) ->
     inputs: Any = program.facts.example.resized(1, device)
     with fork_rng(0), without_data(device) as fakes, torch.no_grad():
         copy = fakes.copy(program).train()
-        hidden = tuple(map(fakes.tensor, inputs))
-        hidden = hidden[0] if len(hidden) == 1 else hidden
+        given = tuple(map(fakes.tensor, inputs))
+        hidden: Any = given[0] if len(given) == 1 else given
         try:
             for part in parts_of(copy):
                 hidden = part(hidden).hidden

@@ -123,7 +123,7 @@ def cost_shares(
     """
     device = next(parts[trained[0]].parameters()).device
     hidden, goal = move_to(inputs, device), targets.to(device)
-    found = {}
+    found: dict[int, float] = {}
     with fork_rng(0), _same_buffers(parts):
         for k, part in enumerate(parts[: trained[-1] + 1]):
             with torch.set_grad_enabled(k in trained):
@@ -147,17 +147,24 @@ def _share(part: Part, objective: Objective, output: Any, targets: Tensor) -> fl
         lambda: objective.multipliers.combine(loss, nothing, state),
     )
     weights = [p for p in part.parameters() if p.requires_grad]
-    of_cost, of_loss = (
-        torch.autograd.grad(term(), weights, retain_graph=True, allow_unused=True) for term in terms
+    reached = _reached(terms[0](), weights)
+    if not reached:
+        return None
+    cost, rest = (
+        float(
+            nn.utils.get_total_norm(
+                torch.autograd.grad(term(), reached, retain_graph=True, materialize_grads=True)
+            )
+        )
+        for term in terms
     )
-    reached = [i for i, gradient in enumerate(of_cost) if gradient is not None]
-    cost, rest = (_norm([found[i] for i in reached]) for found in (of_cost, of_loss))
     return cost / (cost + rest) if cost + rest > 0 else None
 
 
-def _norm(gradients: Sequence[Tensor | None]) -> float:
-    there = [gradient for gradient in gradients if gradient is not None]
-    return float(nn.utils.get_total_norm(there)) if there else 0.0
+def _reached(cost: Tensor, weights: Sequence[nn.Parameter]) -> list[nn.Parameter]:
+    """The weights on which a cost depends."""
+    found: Sequence[Any] = torch.autograd.grad(cost, weights, retain_graph=True, allow_unused=True)
+    return [weight for weight, grad in zip(weights, found, strict=True) if grad is not None]
 
 
 @contextmanager
