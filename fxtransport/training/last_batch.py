@@ -54,7 +54,9 @@ def batch_sizes(train: Any) -> tuple[int, ...]:
     size = getattr(train, "batch_size", None)
     samples = getattr(train, "num_samples", None)
     if samples is None and getattr(train, "sampler", None) is not None:
-        samples = 0 if train.drop_last else len(train.sampler)
+        samples = len(train.sampler)
+        if train.drop_last and type(size) is int:
+            samples -= samples % size
     if type(size) is not int or type(samples) is not int:
         return ()
     return (size, samples % size) if samples % size and samples > size else (min(size, samples),)
