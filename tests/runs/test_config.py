@@ -1,5 +1,6 @@
 """The configuration of a run: defaults, layers, checks, and the round trip through its file."""
 
+import tomllib
 from pathlib import Path
 from typing import Any
 

@@ -7,7 +7,8 @@ BY_NAME = {key.path.removeprefix("data."): key for key in KEYS}
 
 def test_where_the_data_is_may_change() -> None:
     changing = {name for name, key in BY_NAME.items() if key.may_change({"data.name": "digits"})}
-    assert changing == {"allow_duplicates", "root", "download", "num_workers"}
+    reading = {"allow_duplicates", "check_data", "on_bad_image"}
+    assert changing == {*reading, "root", "download", "num_workers"}
 
 
 def test_workers_decide_the_order_of_shards() -> None:
