@@ -29,6 +29,9 @@ PLAIN_WIDTH = 160
 
 ARGUMENTS = {
     "allow_duplicates=True": "--allow-duplicates",
+    "a larger objective.lambda0": "a larger --lambda0",
+    "a smaller objective.lambda0": "a smaller --lambda0",
+    "a smaller objective.tau": "a smaller --tau",
     "average=False": "--no-ema",
     "choose an even batch_size, and drop_last": "choose an even --batch-size, and --drop-last",
     "(root is the folder": "(--data-dir is the folder",
@@ -39,6 +42,8 @@ ARGUMENTS = {
     "give input_size": "give --input-size",
     "give source": "give --data",
     "give root, the folder": "give --data-dir, the folder",
+    "set zero_init_last=False in model.options": "give --model-arg zero_init_last=False",
+    "set zero_init_residual=False in model.options": "give --model-arg zero_init_residual=False",
     "set their number in model.options": "set their number with --model-arg",
     "set num_classes, which": "give --data-arg num_classes=N, which",
     "give num_classes": "give --num-classes",

@@ -46,8 +46,7 @@ def run_options(*keys: Key) -> Callable[[Command], Command]:
             "--resume",
             type=click.Path(path_type=Path),
             metavar="RUN",
-            help="Resume a run at its last checkpoint; --epochs, --laps, --lr, --sched and "
-            "--sched-arg may be others from there on.",
+            help="Resume a run at its last checkpoint; --epochs, --lr and --sched may be others.",
         ),
         click.option(
             "--config",

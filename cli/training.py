@@ -87,6 +87,7 @@ def run_training(run: Path, config: Config, *, resume: bool, trust_files: bool =
             extend=True,
             observers=[progress, peak],
             transfer=transfer,
+            tell=lambda text: click.echo(f"warning: {name_options(text)}", err=True),
         )
     seconds = time.perf_counter() - started
     show(out_console(), report, run, seconds=seconds, memory=peak.bytes)

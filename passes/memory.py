@@ -134,7 +134,8 @@ class CountMemory(Pass):
         batch = step.add(state) + batch_size * 8
         for part in lower_parts(stretched):
             again = part.checkpointing if self.checkpoint else None
-            state = step.forward((again or part.function).call, state)
+            function = part.function if again is None else again.function
+            state = step.forward(function.call, state)
         # a replayed backward frees what a node has saved only with the node
         returned = [state]
         del state

@@ -7,8 +7,8 @@ import numpy as np
 from PIL import Image
 
 from fxtransport.data.fingerprints import combined
-from fxtransport.data.reader_images import ReaderImages
-from fxtransport.data.sets import DIGEST, Images, classes_of
+from fxtransport.data.reader_images import DIGEST, ReaderImages
+from fxtransport.data.sets import Images, classes_of
 
 
 def content_hashes(images: Images) -> tuple[bytes, ...] | None:

@@ -37,11 +37,15 @@ class Content:
             folder: What the folder is called.
         """
         said = (
-            (self.hidden, "name that is hidden"),
-            (self.unknown, "file of a kind that is not read"),
-            (self.empty, "folder without images"),
+            (self.hidden, "hidden name", "hidden names"),
+            (self.unknown, "file of a kind that is not read", "files of kinds that are not read"),
+            (self.empty, "folder without images", "folders without images"),
         )
-        return tuple(_note(folder, names, what) for names, what in said if names)
+        return tuple(
+            _note(folder, names, one if len(names) == 1 else several)
+            for names, one, several in said
+            if names
+        )
 
 
 def look_into(folder: Path, types: tuple[str, ...] | None = None) -> Content:
@@ -81,21 +85,11 @@ def refuse_loose(folder: Path, content: Content) -> None:
     """Raise a UsageError if images are in no folder of a class."""
     if content.loose:
         count = len(content.loose)
-        verb = "is" if count == 1 else "are"
+        are = "1 image is" if count == 1 else f"{count} images are"
         raise UsageError(
-            f"{folder}: {counted(count, 'image')} {verb} in no folder of a class, such as "
+            f"{folder}: {are} in no folder of a class, such as "
             f"{content.loose[0]}: put each image into a folder that is called after its class"
         )
-
-
-def counted(number: int, thing: str) -> str:
-    """A number of things, whose first word alone has a plural.
-
-    >>> counted(1, "file without a name"), counted(2, "file without a name")
-    ('1 file without a name', '2 files without a name')
-    """
-    first, space, rest = thing.partition(" ")
-    return f"{number} {first if number == 1 else f'{first}s'}{space}{rest}"
 
 
 def _note(folder: str, names: tuple[str, ...], what: str) -> str:
@@ -105,7 +99,7 @@ def _note(folder: str, names: tuple[str, ...], what: str) -> str:
     first = {_ending(name): name for name in reversed(names)}
     shown = [first[kind] for kind, _ in kinds.most_common(SHOWN)]
     shown += [name for name in names if name not in shown][: SHOWN - len(shown)]
-    return f"{folder}: {counted(len(names), what)} left out: {', '.join(shown)}{more}"
+    return f"{folder}: {len(names)} {what} left out: {', '.join(shown)}{more}"
 
 
 def _in_order(names: list[str]) -> tuple[str, ...]:

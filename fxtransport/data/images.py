@@ -63,14 +63,18 @@ class BadImages:
         Raises:
             UsageError: one cannot be read, and shall not be left out.
         """
-        found: dict[str, Images | None] = {}
         notes = list(images.notes)
-        for split in ("train", "validation", "test"):
-            found[split] = held = getattr(images, split)
-            if isinstance(held, ReaderImages):
-                found[split], note = examine(held, on_bad=self.on_bad, whole=self.check)
-                notes += [] if note is None else [note]
-        return replace(images, **found, notes=tuple(notes))
+
+        def good(held: Images | None) -> Images | None:
+            if not isinstance(held, ReaderImages):
+                return held
+            found, note = examine(held, on_bad=self.on_bad, whole=self.check)
+            notes.extend([] if note is None else [note])
+            return found
+
+        train, validation, test = map(good, (images.train, images.validation, images.test))
+        assert train is not None
+        return replace(images, train=train, validation=validation, test=test, notes=tuple(notes))
 
 
 def split_images(

@@ -145,7 +145,7 @@ def examine(images: ReaderImages, *, on_bad: str = "stop", whole: bool = False) 
 
 
 def _defect(data: bytes, *, whole: bool) -> str | None:
-    """Why the content of a file is no image; None if it is one, as far as was looked."""
+    """Why a file is not an image; None if it is one, as far as was looked."""
     try:
         with Image.open(io.BytesIO(data)) as image:
             kind = image.format

@@ -1,7 +1,7 @@
 """Train as a configuration says, in a folder that holds all that is needed to go on."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,19 @@ from fxtransport.runs.identity import (
     read_history,
 )
 from fxtransport.runs.recipe import Recipe
-from fxtransport.runs.settings import make_settings
+from fxtransport.runs.remedies import way_out
+from fxtransport.runs.settings import RunSettings, make_settings
 from fxtransport.runs.transfer import prepare_transfer
 from fxtransport.training import FitReport, Observer, Position, Trainer, Transfer
 from fxtransport.training.checkpoint import RunFolder
 from fxtransport.training.lock import locked
 from fxtransport.training.monitors import Monitor, PolyakLojasiewicz
+from fxtransport.training.shares import CostWatch
 
 MONITORED = 64
 """The number of samples that monitors look at."""
+PROBED = 16
+"""The most samples on which the gradients of the two terms of a loss are compared."""
 
 
 def fit_run(
@@ -37,6 +41,7 @@ def fit_run(
     extend: bool = False,
     observers: Sequence[Observer] = (),
     transfer: Transfer | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> FitReport:
     """Train a run's program, and write the run's folder.
 
@@ -50,6 +55,7 @@ def fit_run(
         observers: They are told of the progress.
         transfer: What :func:`fxtransport.runs.transfer.prepare_transfer` made, where the run has a
             regularizer; None: it is made here.
+        tell: Is told what is odd about the run; None: it is a warning of Python.
 
     Raises:
         FxTransportError: something cannot be used, written or trained.
@@ -62,6 +68,7 @@ def fit_run(
         "inputs": recipe.inputs.to_json(),
     }
     writer = _ConfigWriter(folder, recipe, about)
+    watch = [] if resume else _cost_watch(recipe, program, settings, tell)
     trainer = Trainer(
         program,
         settings.objective,
@@ -69,7 +76,7 @@ def fit_run(
         optimizer=settings.optimizer,
         settings=settings.trainer,
         run=folder,
-        observers=[writer, *observers],
+        observers=[writer, *watch, *observers],
         monitors=_monitors(recipe, program),
         transfer=transfer,
         about=about,
@@ -115,17 +122,37 @@ def _monitors(recipe: Recipe, program: Program) -> list[Monitor]:
     """
     if not recipe.config.get("trainer.monitors"):
         return []
-    found, left = [], MONITORED
+    inputs, targets = _first_samples(recipe, MONITORED)
+    monitor = PolyakLojasiewicz(inputs, targets)
+    # what cannot be measured is refused before the first step
+    monitor.measure(program)
+    return [monitor]
+
+
+def _first_samples(recipe: Recipe, most: int) -> tuple[Any, torch.Tensor]:
+    """The first training samples of the first epoch, and their targets."""
+    found, left = [], most
     for inputs, targets in recipe.data.train.epoch(0):
         found.append((inputs[:left], targets[:left]))
         left -= len(found[-1][1])
         if left <= 0:
             break
     inputs, targets = (torch.cat(each) for each in zip(*found, strict=True))
-    monitor = PolyakLojasiewicz(inputs, targets)
-    # what cannot be measured is refused before the first step
-    monitor.measure(program)
-    return [monitor]
+    return inputs, targets
+
+
+def _cost_watch(
+    recipe: Recipe, program: Program, settings: RunSettings, tell: Callable[[str], None] | None
+) -> list[Observer]:
+    """What notices that the transport cost does nothing; of a run that begins."""
+    if settings.objective.cost is None or settings.trainer.offload is not None:
+        # parts that are elsewhere cannot be measured
+        return []
+    inputs, targets = _first_samples(recipe, min(PROBED, recipe.config["data.batch_size"]))
+    remedy = way_out(recipe, program)
+    return [
+        CostWatch(program, settings.objective, settings.schedule, inputs, targets, remedy, tell)
+    ]
 
 
 def write_config(

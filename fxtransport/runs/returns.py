@@ -1,4 +1,4 @@
-"""What a model returns that is no classifier, and cannot be compiled."""
+"""What models return that cannot be compiled and do not classify."""
 
 from collections.abc import Mapping
 from typing import Any

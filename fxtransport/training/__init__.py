@@ -17,6 +17,7 @@ from fxtransport.training.reports import (
 )
 from fxtransport.training.schedules import EndToEnd, MultiLap, Parallel, Phase, Schedule, Sequential
 from fxtransport.training.settings import OptimizerSettings, TrainerSettings
+from fxtransport.training.shares import CostWatch
 from fxtransport.training.teacher import Bridge, Teacher
 from fxtransport.training.trainer import Trainer
 from fxtransport.training.transfer import Transfer
@@ -25,6 +26,7 @@ __all__ = [
     "Best",
     "Bridge",
     "Compilation",
+    "CostWatch",
     "EndToEnd",
     "EpochReport",
     "Exit",

@@ -54,7 +54,9 @@ def batch_sizes(train: Any) -> tuple[int, ...]:
     size = getattr(train, "batch_size", None)
     samples = getattr(train, "num_samples", None)
     if samples is None and getattr(train, "sampler", None) is not None:
-        samples = 0 if train.drop_last else len(train.sampler)
+        samples = len(train.sampler)
+        if train.drop_last and type(size) is int:
+            samples -= samples % size
     if type(size) is not int or type(samples) is not int:
         return ()
     return (size, samples % size) if samples % size and samples > size else (min(size, samples),)
@@ -72,8 +74,8 @@ def _refusal(program: Program, parts_of: Callable[[Program], Sequence[Part]]) ->
     inputs: Any = program.facts.example.resized(1, device)
     with fork_rng(0), without_data(device) as fakes, torch.no_grad():
         copy = fakes.copy(program).train()
-        hidden = tuple(map(fakes.tensor, inputs))
-        hidden = hidden[0] if len(hidden) == 1 else hidden
+        given = tuple(map(fakes.tensor, inputs))
+        hidden: Any = given[0] if len(given) == 1 else given
         try:
             for part in parts_of(copy):
                 hidden = part(hidden).hidden

@@ -155,7 +155,9 @@ def try_optimizer(settings: OptimizerSettings, epochs: int) -> None:
             # some run on one kind of device alone, and the run's first step is on that
             return
         try:
-            for epoch in range(1, min(epochs, TRIED) + 1) if scheduler is not None else ():
+            last = 0 if scheduler is None else min(epochs, TRIED)
+            for epoch in range(1, last + 1):
+                assert scheduler is not None
                 scheduler.step(epoch)
                 scheduler.step_update(epoch)
         except _REFUSALS as error:

@@ -1,6 +1,8 @@
 """A run that is resumed goes on otherwise if it is told so, and says it from then on."""
 
 import csv
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pytest
 import torch
 
 from tests.cli.running import Command, last_weights, state_of, trained
+from tests.training.test_lock import HOLD
 
 TIMES = ("samples_per_second", "peak_memory")
 
@@ -113,6 +116,21 @@ def test_what_cannot_change_is_refused_and_leaves_the_run_as_it_was(
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert words in resume(run, folder, *options, code=2)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_run_that_another_process_trains_is_refused(run: Command, tmp_path: Path) -> None:
+    folder = trained(run, tmp_path / "run", "--method", "e2e", "--epochs", "1")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        said = resume(run, folder, "--epochs", "2", code=2)
+        other.kill()
+    assert f"another process trains in {folder}" in said
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert "goes on after epoch 1 of 2" in resume(run, folder, "--epochs", "2")
 
 
 def test_a_file_that_was_edited_is_still_an_error(run: Command, tmp_path: Path) -> None:

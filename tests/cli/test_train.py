@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from fxtransport.runs.identity import read_run
+from fxtransport.training.engine import Engine
 from fxtransport.training.monitors import DegenerateFeaturesWarning
 from tests.cli.running import SMALL, Command, in_process, last_weights, state_of, trained, write_net
 
@@ -108,7 +109,11 @@ def test_what_is_printed(run: Command, tmp_path: Path) -> None:
         r"epoch (\d)/2  part (\d)  loss [\d.]+  transport [\de.-]+  τ (\d|0\.5)  "
         r"accuracy [\d.]+%  [\d.]+/s  [\d.]+ .iB"
     )
-    found = [re.fullmatch(shape, line) for line in lines[2:]]
+    held = "samples of 10 classes, held out of the set, a share of"
+    assert lines[2].startswith("  train: 200 samples of 10 classes, from the set, without what is")
+    assert lines[3] == f"  validation: 144 {held} 0.1 of each class"
+    assert lines[4] == f"  test: 360 {held} 0.2 of each class"
+    found = [re.fullmatch(shape, line) for line in lines[5:]]
     assert [m and m.groups() for m in found] == [
         ("1", "0", "0.5"),
         ("1", "1", "1"),
@@ -178,7 +183,8 @@ def test_a_run_that_was_interrupted_goes_on(
         process.send_signal(number)
         lines = process.stderr.read().splitlines()
     assert process.returncode == 128 + number
-    assert lines[-1].startswith(f"error: {number.name} ended the run after step ")
+    assert lines[-1].startswith(f"{number.name} ended the run after step ")
+    assert "error" not in "".join(lines)
     assert lines[-1].endswith(f"go on with: fxtransport train --resume {folder} --trust-files")
     assert "Traceback" not in "".join(lines)
     position = state_of(folder)["position"]
@@ -285,7 +291,10 @@ BAD = {
         ["--config", "{run}/config.toml", "-o", "{new}"],
         "{run}/config.toml names a model in a Python file, {file}, and would run it",
     ),
-    "other numbers": (["--resume", "{run}", "--lr", "1"], "--lr 1.0 would change the run in"),
+    "other numbers": (
+        ["--resume", "{run}", "--weight-decay", "1"],
+        "--weight-decay 1.0 would change the run in",
+    ),
     "other model": (["resnet18", "--resume", "{run}"], "model.name timm:resnet18 would change"),
     "no file": (["--config", "{new}", "-o", "{new}"], "cannot read {new}: No such file"),
 }
@@ -359,15 +368,46 @@ def test_a_full_disk(run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert same(before, last_weights(folder))
 
 
-def test_what_a_model_raises_while_it_trains(run: Command, nets: Path, tmp_path: Path) -> None:
-    # 720 points leave a last batch of one, of which there is no variance
+def test_what_a_model_raises_while_it_trains(
+    run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("the shapes do not fit")
+
+    monkeypatch.setattr(Engine, "step", broken)
     folder = tmp_path / "run"
-    data = ["--data", "moons", "--batch-size", "719", "--device", "cpu"]
-    result = run("train", f"{nets}:Points", *data, "--output", str(folder))
+    result = run("train", write_net(tmp_path), *SMALL, "--output", str(folder))
     assert result.exit_code == 1
     [line] = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    assert line.startswith("error: training failed: ValueError: Expected more than 1 value")
-    assert line.endswith(f"go on with: fxtransport train --resume {folder} --trust-files")
+    assert line == (
+        "error: training failed: RuntimeError: the shapes do not fit; a run that is resumed comes "
+        "to the same step again"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        # 720 points leave a last batch of one, of which there is no variance
+        (["--batch-size", "719"], "error: the last batch is a single sample, which cannot be"),
+        (["--batch-size", "1"], "error: a batch is a single sample, which cannot be"),
+        (["--batch-size", "3", "--accumulate", "2"], "error: a piece of the last batch is a"),
+    ],
+)
+def test_a_batch_of_one_is_seen_before_the_first_step(
+    run: Command, nets: Path, tmp_path: Path, options: list[str], words: str
+) -> None:
+    folder = str(tmp_path / "run")
+    data = ["--data", "moons", "--device", "cpu", "--epochs", "1", "--method", "e2e"]
+    result = run("train", f"{nets}:Points", *data, *options, "--output", folder)
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert "epoch" not in result.stderr
+    if "719" in options:
+        assert "leave it out with --drop-last, or choose another batch size" in result.stderr
+        options.append("--drop-last")
+        again = run("train", f"{nets}:Points", *data, *options, "--output", folder)
+        assert again.exit_code == 0, again.stderr
 
 
 def test_tensorboard_that_is_not_installed(

@@ -39,7 +39,24 @@ def test_warnings_of_a_run_are_one_line(capsys: pytest.CaptureFixture[str]) -> N
         (
             RuntimeError("bad shape.\nmore"),
             TrainingError,
-            "training failed: RuntimeError: bad shape; go on with: fxtransport train --resume ",
+            "training failed: RuntimeError: bad shape; a run that is resumed comes to the same",
+        ),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9"),
+            TrainingError,
+            "the device has too little memory; train",
+        ),
+        (MemoryError(), TrainingError, "the device has too little memory; train"),
+        (
+            RuntimeError("DataLoader worker (pid 3) is killed by signal: Killed."),
+            TrainingError,
+            "training failed: RuntimeError: DataLoader worker (pid 3) is killed by signal: Killed; "
+            "go on with: fxtransport train --resume ",
+        ),
+        (
+            torch.AcceleratorError("CUDA error: unspecified launch failure"),
+            TrainingError,
+            "training failed: AcceleratorError: CUDA error: unspecified launch failure; go on with",
         ),
         (UsageError("as it is"), UsageError, "as it is"),
     ],

@@ -62,12 +62,13 @@ def test_what_is_told_and_written(run: Command, tmp_path: Path, teacher: Path) -
     regularizer = ("--regularizer", "ot:0.1,kd:0.5")
     result = run("transfer", *arguments, *regularizer, "--output", str(tmp_path / "run"))
     assert result.exit_code == 0, result.stderr
-    lines = result.stderr.splitlines()
-    assert lines[2] == f"{teacher} teaches {net}"
-    assert lines[3] == "  part 0: blocks.1 8×8×8 with blocks.1 8×8×8"
-    assert lines[4] == "  part 1: penultimate 8 with penultimate 8"
-    assert [line.split()[1] for line in lines[5:]] == ["1/1", "1/1"]
-    assert all("  ot " in line and "  kd " in line for line in lines[5:])
+    # after the model, the data, and where its splits come from
+    lines = result.stderr.splitlines()[5:]
+    assert lines[0] == f"{teacher} teaches {net}"
+    assert lines[1] == "  part 0: blocks.1 8×8×8 with blocks.1 8×8×8"
+    assert lines[2] == "  part 1: penultimate 8 with penultimate 8"
+    assert [line.split()[1] for line in lines[3:]] == ["1/1", "1/1"]
+    assert all("  ot " in line and "  kd " in line for line in lines[3:])
     for row in rows(tmp_path / "run"):
         assert float(row["ot"]) > 0
         assert float(row["kd"]) > 0

@@ -1,5 +1,7 @@
 """What is held out of a set depends on the seed alone, and is the same in every release."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,6 +41,74 @@ def test_every_sample_is_in_one_split_at_most(seed: int, kept: int) -> None:
 def test_what_cannot_be_held_out_says_why(hold_out: HoldOut, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         hold_out.split(CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("hold_out", "classes", "message"),
+    [
+        (
+            HoldOut(0),
+            [0, 0, 0, 0, 0, 1],
+            "test: cannot take 0.2 of 6 samples: the class bee has a single one, and each must be "
+            "on both sides: add samples to it, or leave that class out",
+        ),
+        (
+            HoldOut(0, test=0.5),
+            [0, 0, 0, 0, 1, 1],
+            "validation: cannot take 0.1 of 3 samples: the class bee has a single one, and each "
+            "must be on both sides: add samples to it, or set validation to 0",
+        ),
+        (
+            HoldOut(0, test=0.1),
+            [0, 1] * 5,
+            "test: cannot take 0.1 of 10 samples: fewer than one of each of 2 classes would be "
+            "taken; give at least 0.2",
+        ),
+        (
+            HoldOut(0, test=0.9),
+            [0, 1] * 5,
+            "test: cannot take 0.9 of 10 samples: fewer than one of each of 2 classes would be "
+            "left; give at most 0.8",
+        ),
+        (
+            HoldOut(0, validation=0, train_samples=15),
+            [0, 1] * 10,
+            "train_samples: cannot take 15 of 16 samples: fewer than one of each of 2 classes "
+            "would be left; give at most 14",
+        ),
+    ],
+)
+def test_small_classes_say_what_to_do(hold_out: HoldOut, classes: list[int], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        hold_out.split(classes, ("ant", "bee"))
+    assert str(caught.value) == message
+
+
+@given(
+    classes=st.lists(st.integers(0, 3), min_size=2, max_size=40),
+    test=st.floats(0.01, 0.99),
+    kept=st.integers(1, 40),
+)
+def test_what_is_not_refused_is_split_and_what_is_advised_works(
+    classes: list[int], test: float, kept: int
+) -> None:
+    hold_out = HoldOut(0, validation=0, test=test)
+    try:
+        rest, held_out = hold_out.hold_out_test(classes)
+    except UsageError as error:
+        advised = re.search(r"give at (?:least|most) ([\d.]+)$", str(error))
+        if advised is None:
+            assert "single one" in str(error) or "need at least" in str(error)
+            return
+        rest, held_out = HoldOut(0, validation=0, test=float(advised[1])).hold_out_test(classes)
+    assert {classes[i] for i in rest} == {classes[i] for i in held_out} == {*classes}
+    limited = HoldOut(0, train_samples=min(kept, len(classes)))
+    try:
+        chosen = limited.keep(classes, range(len(classes)))
+    except UsageError as error:
+        assert str(error).startswith("train_samples: cannot take")
+        return
+    assert {classes[i] for i in chosen} == {*classes}
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.0])

@@ -82,7 +82,7 @@ def test_epochs_and_seeds_have_orders_of_their_own(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_classes": None}, "give num_classes"),
+        ({"num_classes": None}, "set num_classes"),
         ({"train_samples": 5}, "train_samples does not apply to shards"),
         ({"test_split": "held_out"}, "cannot open the split held_out .*not found"),
         ({"input_size": None}, "give input_size"),

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fxtransport.data import load
-from fxtransport.data.transforms import make_mixup
+from fxtransport.data.transforms import make_mixup, make_transforms
 from fxtransport.errors import UsageError
 from tests.data.making import write_folder
 
@@ -76,3 +76,30 @@ def test_a_mixup_that_cannot_mix_is_refused_at_once(options: dict[str, Any]) -> 
     with pytest.raises(UsageError, match=f"mixup: {next(iter(options))} is a number"):
         make_mixup({"mixup_alpha": 0.2, **options}, 10, (3, 8, 8))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+LATE: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({}, {"scale": "0.5,1"}),
+    ({}, {"scale": "a"}),
+    ({}, {"ratio": "1,b"}),
+    ({}, {"padding": "x"}),
+    ({}, {"gaussian_blur_prob": "x"}),
+    ({}, {"color_jitter": 0.4, "color_jitter_prob": "x"}),
+    ({}, {"re_prob": "x"}),
+    ({"crop_pct": "x"}, {}),
+    ({"mean": ("a", "b", "c")}, {}),
+]
+
+
+@pytest.mark.parametrize(("transform", "augmentation"), LATE)
+def test_options_that_cannot_be_used_fail_when_the_transform_is_made(
+    transform: dict[str, Any], augmentation: dict[str, Any]
+) -> None:
+    name, value = next(iter({**transform, **augmentation}.items()))
+    state = torch.get_rng_state()
+    with pytest.raises(UsageError, match="timm cannot") as caught:
+        make_transforms((3, 16, 24), transform, augmentation)
+    assert f"{name}={value}" in str(caught.value)
+    assert torch.equal(torch.get_rng_state(), state)
+    # the others, and images of every shape, can be
+    make_transforms((1, 16, 24), {}, {"scale": (0.5, 1.0), "padding": 2, "hflip": 0.5})

@@ -1,5 +1,6 @@
 """The configuration of a run: defaults, layers, checks, and the round trip through its file."""
 
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +198,17 @@ def test_a_file_that_cannot_be_used(tmp_path: Path, text: str, words: str) -> No
     assert str(file) in str(raised.value)
 
 
+def test_tables_of_what_was_found_set_nothing(tmp_path: Path) -> None:
+    config = complete_config(MODEL)
+    splits = {"train": {"origin": "from the set", "samples": 3, "classes": 2}}
+    history = {"changes": [{"epochs": 1, "optimizer.lr": ["0.1", "0.2"]}]}
+    path = tmp_path / "config.toml"
+    path.write_text(config.to_toml({"splits": splits, "history": history}))
+    assert tomllib.loads(path.read_text())["splits"] == splits
+    assert tomllib.loads(path.read_text())["history"] == history
+    assert complete_config(read_config(path)) == config
+
+
 def test_files_that_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="No such file"):
         read_config(tmp_path / "no.toml")
@@ -211,6 +223,10 @@ def test_files_that_are_not_there(tmp_path: Path) -> None:
         ("a=[1, 2]", ("a", [1, 2])),
         ("a=rand-m9-mstd0.5", ("a", "rand-m9-mstd0.5")),
         ("a=", ("a", "")),
+        ("a=0.5,1", ("a", [0.5, 1])),
+        ("a=-1, 2e-3", ("a", [-1, 2e-3])),
+        ("a=1,b", ("a", "1,b")),
+        ("a=1,", ("a", "1,")),
         ("a=b=c", ("a", "b=c")),
     ],
 )

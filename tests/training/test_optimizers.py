@@ -178,3 +178,31 @@ def test_schedules_that_cannot_be_used(name: str, options: dict[str, Any], messa
     optimizer = create_optimizer(nn.Linear(2, 2), settings)
     with pytest.raises(UsageError, match=message):
         create_scheduler(optimizer, settings, 10)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (OptimizerSettings("momentum", options={"dampening": "x"}), "cannot make a step"),
+        (OptimizerSettings("adamw", options={"betas": [0.9]}), "cannot make"),
+        (
+            OptimizerSettings(scheduler="multistep", scheduler_options={"decay_milestones": "1,x"}),
+            "cannot set a learning rate",
+        ),
+        (
+            OptimizerSettings(scheduler="step", scheduler_options={"decay_rate": "x"}),
+            "cannot set a learning rate",
+        ),
+        (OptimizerSettings(scheduler="poly", scheduler_options={"k_decay": "x"}), "cannot"),
+    ],
+)
+def test_options_that_fail_late_are_tried_first(settings: OptimizerSettings, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        try_optimizer(settings, 10)
+
+
+@pytest.mark.parametrize(("name", "options"), SCHEDULERS)
+def test_what_can_be_used_is_tried_without_a_trace(name: str, options: dict[str, Any]) -> None:
+    state = torch.get_rng_state()
+    try_optimizer(OptimizerSettings("adamw", scheduler=name, scheduler_options=options), 10)
+    assert torch.equal(torch.get_rng_state(), state)
