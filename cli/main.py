@@ -24,6 +24,7 @@ COMMANDS = {
     "passes": "List the compiler's passes, with their options.",
     "plan": "Predict the memory of training, and choose what fits.",
     "split": "Cut a model into K parts, as even as possible.",
+    "sweep": "Train one model in several ways, and compare them.",
     "train": "Train a model by the least action principle, or part by part.",
     "transfer": "Train a model near to a teacher, layer by layer.",
     "zoo": "Compile every model that the libraries list, and count the results.",
