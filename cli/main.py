@@ -15,6 +15,7 @@ from fxtransport.cli.common import report
 from fxtransport.errors import FxTransportError, RunInterruptedError
 
 COMMANDS = {
+    "clouds": "Show how far each block of a trained model moves the points of its data.",
     "compare": "Compare two networks layer by layer, or a run with its beginning.",
     "curves": "Show how runs went, in one table and one picture.",
     "detect": "Detect attacked and out-of-distribution images.",
@@ -26,6 +27,7 @@ COMMANDS = {
     "plan": "Predict the memory of training, and choose what fits.",
     "predict": "Predict the classes of images by a run.",
     "split": "Cut a model into K parts, as even as possible.",
+    "sweep": "Train one model in several ways, and compare them.",
     "train": "Train a model by the least action principle, or part by part.",
     "transfer": "Train a model near to a teacher, layer by layer.",
     "zoo": "Compile every model that the libraries list, and count the results.",

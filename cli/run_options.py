@@ -144,8 +144,8 @@ def _begin(
     complete_config(values)
     for path in MODELS:
         if path in values and path not in changes:
-            _check_trusted(values[path], str(file), trust_files=trust_files)
-    return complete_config(_fix_names(values))
+            check_trusted_model(values[path], str(file), trust_files=trust_files)
+    return complete_config(fix_names(values))
 
 
 def _resume(run: Path, changes: "Values", *, trust_files: bool) -> "Config":
@@ -156,14 +156,15 @@ def _resume(run: Path, changes: "Values", *, trust_files: bool) -> "Config":
     if changes.get("trainer.amp") == "auto" and saved.get("trainer.amp"):
         # what it meant where the run began
         changes = {**changes, "trainer.amp": saved["trainer.amp"]}
-    config = saved.with_changes(_fix_names(changes), run, extend=True)
+    config = saved.with_changes(fix_names(changes), run, extend=True)
     for path in MODELS:
         if config.get(path) is not None and path not in changes:
-            _check_trusted(config[path], str(run / CONFIG), trust_files=trust_files)
+            check_trusted_model(config[path], str(run / CONFIG), trust_files=trust_files)
     return config
 
 
-def _check_trusted(name: str, source: str, *, trust_files: bool) -> None:
+def check_trusted_model(name: str, source: str, *, trust_files: bool) -> None:
+    """Refuse a model in a Python file that a configuration names, unless such files are trusted."""
     from fxtransport.names import check_trusted, resolve
 
     if Path(name).exists():
@@ -171,7 +172,7 @@ def _check_trusted(name: str, source: str, *, trust_files: bool) -> None:
     check_trusted(resolve(name), source, trust_files=trust_files)
 
 
-def _fix_names(values: "Values") -> dict[str, Any]:
+def fix_names(values: "Values") -> dict[str, Any]:
     """The same values with names and paths that mean the same in every folder."""
     found = dict(values)
     for path in ("data.root", "data.name", "model.initial_checkpoint", "transfer.teacher"):
