@@ -64,8 +64,7 @@ def _take(split: Split, chosen: torch.Tensor, device: str) -> Split:
 
 def as_trained(program: Program, device: str) -> Program:
     """On its device, in the memory format in which it is fastest."""
-    # torch's annotation of ``to`` does not know the memory format by name alone
-    placed: Program = program.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    placed: Program = program.to(device).to(memory_format=torch.channels_last)
     return placed
 
 
