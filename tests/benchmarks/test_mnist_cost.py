@@ -27,6 +27,8 @@ def test_the_line_goes_through_points_on_a_line() -> None:
     assert line.slope == pytest.approx(-0.2)
     assert line.intercept == pytest.approx(19)
     assert line.correlation == pytest.approx(-1)
+    assert str(line).startswith("19 -0.2 · accuracy, correlation -1.00")
+    assert -1 < mnist_cost.fit(POINTS, log=False).correlation < -0.5
 
 
 def test_the_same_picture_is_the_same_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
