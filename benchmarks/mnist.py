@@ -101,3 +101,10 @@ class Records:
             for cell in cells:
                 if str(seed) not in known.get(cell, {}):
                     yield cell, seed
+
+
+def tested_on(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """How many test images the networks had: ``250 to 500``."""
+    sizes = {one["test_images"] for found in results.values() for one in found.values()}
+    least, most = min(sizes), max(sizes)
+    return f"{least}" if least == most else f"{least} to {most}"

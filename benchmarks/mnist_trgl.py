@@ -16,7 +16,7 @@ that all blocks share; ``--heads own`` gives each block its own. The text has pr
 the program that the authors released for other tables has basic ones (``--block basic``), whose
 branch ends with batch norm, so that no initialization makes it small. Whether published accuracies
 are the last ones (THESIS) or the highest (BLOCK) is said differently, so both are here, the highest
-among every 20th epoch. Test sets differ: 1000 images where the papers have 10 000.
+among every 20th epoch. Test sets differ: 1000 images, or fewer, where the papers have 10 000.
 
 Networks are trained one after the other: on a CPU, convolutions of many instances under ``vmap``
 take 1.4 times as long. A run that was stopped goes on with the networks that are missing.
@@ -31,7 +31,7 @@ import click
 import torch
 from digits import Learners, Recipe, SharedHead, Split, WithHead, exits
 from intervals import Mean, mean_of, paired
-from mnist import Drawn, Records, as_trained, draw
+from mnist import Drawn, Records, as_trained, draw, tested_on
 from rich.console import Console
 from rich.table import Table
 from torch import nn
@@ -171,12 +171,11 @@ def table_of(results: dict[str, Any], settings: list[Setting]) -> Table:
     """Last exits beside the published ones, and paired differences from VanGL."""
     columns = ("images", "method", "networks", "last, %", "highest, %", "published, %")
     table = Table(*columns, "last, − VanGL", "published", title="test accuracy of the last block")
-    base: dict[int, Setting] = {s.images: s for s in settings if s.method == VANGL}
     for setting in settings:
         found = results.get(setting.cell)
         if not found:
             continue
-        seeds, vanilla = [*found], results.get(base[setting.images].cell, {})
+        seeds, vanilla = [*found], results.get(setting._replace(method=VANGL).cell, {})
         common = [seed for seed in seeds if seed in vanilla]
         there = PUBLISHED[setting.images]
         column = METHODS.index(setting.method)
@@ -242,7 +241,7 @@ def main(
         results.setdefault(cell, {})[str(seed)] = found
     console = Console(width=150)
     console.print(table_of(results, settings))
-    console.print(f"Reduced: {test} test images, published 10 000; mean ± 95 % interval.")
+    console.print(f"{tested_on(results)} test images, published 10 000; mean ± 95 % interval.")
 
 
 if __name__ == "__main__":

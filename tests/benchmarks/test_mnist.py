@@ -44,3 +44,9 @@ def test_a_run_goes_on_with_what_is_missing(
     assert again.read() == {"a": {"0": {"best": 3}, "2": {"best": 5}}, "b": {"1": {"best": 4}}}
     assert mnist.Records("some", "cpu", keep=False).read() == {}
     assert mnist.Records("other", "cpu").read() == {}
+
+
+def test_test_images_are_counted() -> None:
+    results = {"a": {"0": {"test_images": 500}, "1": {"test_images": 250}}}
+    assert mnist.tested_on(results) == "250 to 500"
+    assert mnist.tested_on({"b": {"2": {"test_images": 300}}}) == "300"

@@ -75,6 +75,8 @@ def test_differences_are_between_networks_of_the_same_seed() -> None:
     assert [text.split(" ±")[0] for text in cells[4]] == ["80.0", "78.5"]
     assert [text.split(" ±")[0] for text in cells[6]] == ["", "+3.0"]
     assert cells[7] == ["", "+5.6"]
+    alone = mnist_trgl.table_of(results, settings[1:])
+    assert [*alone.columns[6].cells] == cells[6][1:]
 
 
 @pytest.mark.slow
