@@ -1,8 +1,12 @@
 """Table 1 on MNIST: a tiny run of every method, and what the table says."""
 
+from pathlib import Path
+
 import mnist_lap
 import pytest
 from click.testing import CliRunner
+from intervals import mean_of
+from mnist import Records
 
 
 def test_methods_train_and_differ() -> None:
@@ -33,6 +37,15 @@ def test_differences_are_between_networks_of_the_same_seed() -> None:
     assert rows[0][4:6] == ["56.4 ± 1.5", "agrees"]
     assert rows[1][6].startswith("+15.5 ±")  # 70 - 50 and 71 - 60
     assert rows[1][7] == "+13.6"
+
+
+def test_the_page_of_evidence_has_what_was_measured() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "evidence.md").read_text()
+    results = Records("mnist_lap", "cpu").read()
+    for method in [*mnist_lap.METHODS][:4]:
+        found = results[mnist_lap.cell_of(100, method)]
+        here = mean_of([one["highest"] for one in found.values()])
+        assert f"| {len(found)} | {here} |" in page, method
 
 
 @pytest.mark.slow
