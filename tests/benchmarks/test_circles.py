@@ -1,9 +1,14 @@
 """The circles: their points, how epochs are counted, and a tiny run of every kind."""
 
+import json
+from pathlib import Path
+
 import circles
 import pytest
 import torch
 from click.testing import CliRunner
+from common import RESULTS
+from intervals import mean_of
 
 
 def test_points_are_cut_as_published() -> None:
@@ -42,6 +47,19 @@ def test_every_table_has_what_is_published() -> None:
         columns = setting.published.values()
         assert all(len(column) == len(circles.METHODS) for column in columns)
         assert (len(columns) == 2) == (name != circles.TWO_BLOCKS)
+
+
+def test_the_page_of_evidence_has_what_was_measured() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "evidence.md").read_text()
+    results = json.loads((RESULTS / "circles.cpu.json").read_text())["results"]
+    for name, setting in circles.SETTINGS.items():
+        for i, method in enumerate(circles.METHODS if setting.published else ()):
+            cells = []
+            for batch_norm, there in setting.published.items():
+                here = mean_of(results[circles.title_of(name, batch_norm)]["best"][method])
+                mark = "" if here.against(there[i]) == "agrees" else "**"
+                cells += [f"{mark}{here}{mark}", str(there[i])]
+            assert f"{method} | {' | '.join(cells)} |" in page, (name, method)
 
 
 @pytest.mark.slow

@@ -1,0 +1,85 @@
+"""Table 25 on MNIST: its network, its methods, and what the table says."""
+
+import copy
+
+import mnist_trgl
+import pytest
+import torch
+from click.testing import CliRunner
+from mnist import draw
+from mnist_trgl import END_TO_END, TRGL, VANGL, Setting
+
+SMALL = Setting(40, VANGL, epochs=1)
+
+
+def test_the_encoder_has_the_statistics_of_the_training_images() -> None:
+    torch.manual_seed(0)
+    drawn = mnist_trgl.encode(draw(50, 20, 0, device="cpu"), gain=0.05)
+    assert drawn.train.images.shape == (50, 32, 14, 14)
+    assert drawn.test.images.shape == (20, 32, 14, 14)
+    assert not drawn.train.images.requires_grad
+    # ReLU of what has mean 0 and variance 1 in each channel
+    assert drawn.train.images.min() == 0
+    assert 0.2 < drawn.train.images.mean() < 0.6
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_blocks_have_one_classifier_or_their_own(shared: bool) -> None:
+    program = mnist_trgl.compile_blocks("basic")
+    parts = mnist_trgl.parts_of(program, shared)
+    weights = {id(p) for part in parts for n, p in part.named_parameters() if "head.1.weight" in n}
+    assert len(parts) == 20
+    assert len(weights) == (1 if shared else 20)
+
+
+def test_end_to_end_divides_its_learning_rate() -> None:
+    program = copy.deepcopy(mnist_trgl.compile_blocks("basic"))
+    setting = SMALL._replace(method=END_TO_END)
+    learners = mnist_trgl.learners_of(program, setting, 0)
+    none = mnist_trgl.Split(torch.empty(0, 32, 14, 14), torch.empty(0, dtype=torch.int64))
+    rates = []
+    for _ in range(200):
+        mnist_trgl.Decaying.epoch(learners, none)
+        rates.append(learners.optimizers[0].param_groups[0]["lr"])
+    assert [rates[at] for at in (0, 118, 119, 159, 199)] == pytest.approx(
+        [0.1, 0.1, 0.02, 0.004, 0.0008]
+    )
+
+
+@pytest.mark.parametrize("method", mnist_trgl.METHODS)
+def test_every_method_gives_its_exits(method: str) -> None:
+    setting = SMALL._replace(method=method, tau=0.5, block="basic")
+    found = mnist_trgl.train(setting, 0, 30, "cpu")
+    assert len(found["exits"]) == (1 if method == END_TO_END else 20)
+    assert found["last_exit_by_epoch"] == found["exits"][-1:]
+    assert found["test_images"] == 30
+
+
+def test_cells_tell_settings_apart() -> None:
+    settings = [SMALL._replace(method=method) for method in mnist_trgl.METHODS]
+    settings += [SMALL._replace(block="basic"), SMALL._replace(shared=False)]
+    settings += [SMALL._replace(method=TRGL, tau=2.0), SMALL._replace(choosing=True)]
+    assert len({setting.cell for setting in settings}) == len(settings)
+
+
+def test_differences_are_between_networks_of_the_same_seed() -> None:
+    settings = [Setting(150, VANGL), Setting(150, TRGL, 0.5)]
+    rows = ({"0": [90.0, 80.0], "1": [70.0, 70.0]}, {"0": [85.0, 84.0], "1": [60, 72.0]})
+    results = {
+        setting.cell: {seed: {"last_exit_by_epoch": curve} for seed, curve in found.items()}
+        for setting, found in zip(settings, rows, strict=True)
+    }
+    table = mnist_trgl.table_of(results, settings)
+    cells = [[*column.cells] for column in table.columns]
+    assert [text.split(" ±")[0] for text in cells[3]] == ["75.0", "78.0"]
+    assert [text.split(" ±")[0] for text in cells[4]] == ["80.0", "78.5"]
+    assert [text.split(" ±")[0] for text in cells[6]] == ["", "+3.0"]
+    assert cells[7] == ["", "+5.6"]
+    alone = mnist_trgl.table_of(results, settings[1:])
+    assert [*alone.columns[6].cells] == cells[6][1:]
+
+
+@pytest.mark.slow
+def test_the_program_prints_its_table() -> None:
+    result = CliRunner().invoke(mnist_trgl.main, ["--quick"], catch_exceptions=False)
+    assert "81.8 ± 1.2" in result.output
