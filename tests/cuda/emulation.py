@@ -71,7 +71,11 @@ class EmulatedCuda(TorchDispatchMode):
         self.ran: set[str] = set()
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
         tensors = [x for x in _pytree.tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
@@ -99,7 +103,9 @@ def _has_no_data() -> bool:
 
 
 def _is_view(func: Any) -> bool:
-    """Whether it returns a tensor on memory that it was given, unchanged."""
+    """Whether it returns a tensor on memory that it was given, unchanged, or makes one a view."""
+    if torch.Tag.inplace_view in func.tags:
+        return True
     aliases = [r.alias_info for r in func._schema.returns]
     return any(alias is not None and not alias.is_write for alias in aliases)
 
@@ -227,7 +233,13 @@ def _seeds() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _flash(
-    q: Any, k: Any, v: Any, p: float = 0, causal: bool = False, debug: bool = False, scale: Any = None
+    q: Any,
+    k: Any,
+    v: Any,
+    p: float = 0,
+    causal: bool = False,
+    debug: bool = False,
+    scale: Any = None,
 ) -> Any:
     out, sums = _attention(q, k, v, p, causal, scale)
     return out, sums, None, None, q.shape[2], k.shape[2], *_seeds(), out.new_empty(0)

@@ -25,7 +25,7 @@ from fxtransport.training import (
     Trainer,
     TrainerSettings,
 )
-from tests.training.runs import SHAPE, calm, program_of, samples
+from tests.training.runs import calm, program_of, samples
 
 pytestmark = pytest.mark.cuda
 
@@ -149,6 +149,32 @@ def test_options(name: str, schedule: str, tmp_path: Path) -> None:
     train(on_cpu)
     # cuDNN's batch norm lays out gradients as its input, in which order they are added
     assert_same(on_device, on_cpu, rounding=1e-6 if name == "channels last" else 0.0)
+
+
+@pytest.mark.parametrize("schedule", ["parallel", "multi-lap"])
+@pytest.mark.parametrize("name", ["momentum", "sgd", "adam", "adamw"])
+def test_fused_optimizers(name: str, schedule: str, tmp_path: Path) -> None:
+    """All state is on the device, and follows a part that is moved away from it."""
+    optimizer = OptimizerSettings(name, lr=0.05, options={"fused": True})
+    offload = "frozen" if schedule in IN_TURN else None
+    on_device = trainer_of("trgl", schedule, tmp_path, optimizer, device="cuda", offload=offload)
+    train(on_device)
+    trained = on_device._engine.state.learners[1].optimizer
+    values = [value for state in trained.state.values() for value in state.values()]
+    assert {value.device.type for value in values} == {"cuda"}
+    on_cpu = trainer_of("trgl", schedule, optimizer=optimizer)
+    train(on_cpu)
+    assert_same(on_device, on_cpu)
+
+
+def test_fused_optimizers_unscale_gradients_themselves() -> None:
+    optimizer = OptimizerSettings("adamw", options={"fused": True})
+    trainer = trainer_of("trgl", "parallel", optimizer=optimizer, device="cuda", amp="fp16")
+    before = {name: value.clone() for name, value in trainer.program.named_parameters()}
+    train(trainer)
+    after = dict(trainer.program.named_parameters())
+    assert all(torch.isfinite(value).all() for value in after.values())
+    assert any(not torch.equal(value, before[name]) for name, value in after.items())
 
 
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype feature")
