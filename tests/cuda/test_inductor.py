@@ -69,7 +69,7 @@ def generating() -> Iterator[Generated]:
         "joint_graph_constant_folding": False,
         "shape_padding": False,
     }
-    taken = mock.patch.object(GraphLowering, "_compile_to_module", lambda graph: found.take(graph))
+    taken = mock.patch.object(GraphLowering, "_compile_to_module", found.take)
     with taken, torch._inductor.config.patch(options), _disable_current_modes():
         yield found
     _active.remove(found)

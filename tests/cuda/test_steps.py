@@ -82,12 +82,14 @@ def train(trainer: Trainer) -> list[float]:
     """Two steps in every phase; the losses."""
     batches = samples(8)
     losses = []
-    for phase in trainer._engine.phases:
+    last = len(trainer._engine.phases) - 1
+    for i, phase in enumerate(trainer._engine.phases):
         for _ in range(2):
             for part in trainer.step(batches.inputs, batches.targets).parts:
                 assert part.loss.device.type == part.classification.device.type
                 losses.append(part.loss.item())
-        for _ in range(phase.epochs):
+        # after the last one, the optimizers would have no state
+        for _ in range(phase.epochs if i < last else 0):
             trainer.end_epoch()
     return losses
 
@@ -132,14 +134,19 @@ def test_steps(method: str, amp: str | None, schedule: str) -> None:
         assert_same(on_device, on_cpu)
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES)
-@pytest.mark.parametrize("name", OPTIONS)
+CASES = [
+    (name, schedule)
+    for name, options in OPTIONS.items()
+    for schedule in (IN_TURN if "offload" in options else SCHEDULES)
+]
+"""Parts rest only where they train in turn."""
+
+
+@pytest.mark.parametrize(("name", "schedule"), CASES)
 def test_options(name: str, schedule: str, tmp_path: Path) -> None:
     """Beside memory, they change nothing but what they do on the CPU too."""
     options = dict(OPTIONS[name])
     offloaded = "offload" in options
-    if offloaded and schedule not in IN_TURN:
-        pytest.skip("all parts train at once")
     on_device = trainer_of("trgl", schedule, tmp_path, device="cuda", amp=None, **options)
     train(on_device)
     assert places(on_device) == ({"cpu", "cuda"} if offloaded else {"cuda"})
