@@ -69,7 +69,11 @@ def generating() -> Iterator[Generated]:
         "joint_graph_constant_folding": False,
         "shape_padding": False,
     }
-    taken = mock.patch.object(GraphLowering, "_compile_to_module", found.take)
+
+    def take(graph: GraphLowering) -> Any:
+        return found.take(graph)
+
+    taken = mock.patch.object(GraphLowering, "_compile_to_module", take)
     with taken, torch._inductor.config.patch(options), _disable_current_modes():
         yield found
     _active.remove(found)
