@@ -179,6 +179,7 @@ def test_logits_that_are_missing() -> None:
 
 
 @pytest.mark.cuda
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype feature")
 @every_objective
 def test_no_step_waits_for_the_device(name: str) -> None:
     objective = OBJECTIVES[name]().cuda()
