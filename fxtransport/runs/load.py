@@ -15,7 +15,11 @@ from fxtransport.runs.recipe import make_recipe
 from fxtransport.runs.settings import RunSettings, make_settings
 from fxtransport.training import Best
 from fxtransport.training.checkpoint import CHECKPOINT, Checkpoint, KeptWeights, RunFolder
-from fxtransport.training.identity import check_same_data, describe_data
+from fxtransport.training.identity import (
+    check_same_data,
+    check_same_program,
+    describe_data,
+)
 from fxtransport.training.progress import Progress, check_progress, read_progress
 from fxtransport.weights import load_state, load_weights
 
@@ -77,8 +81,8 @@ def load_run(
     Raises:
         UsageError: the folder does not hold a run, there are no such weights, or the model needs
             a Python file and ``trust_files`` is not given.
-        CheckpointError: the weights cannot be read, or the configuration or the data is not what
-            the run began with.
+        CheckpointError: the weights cannot be read, or the configuration, the data or the model's
+            code is not what the run began with.
     """
     run = Path(folder)
     config = read_run(run)
@@ -100,6 +104,7 @@ def load_run(
         checkpoint.summary.get("data") or {}, describe_data(data.train, data.validation, data.test)
     )
     program = recipe.program(new=False)
+    check_same_program(checkpoint.summary.get("run"), program.graph_hash)
     settings = make_settings(config, len(program.parts))
     phases = settings.schedule.phases(len(settings.schedule.parts_of(program)))
     check_progress(progress, phases, len(program.parts))
