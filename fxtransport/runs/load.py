@@ -20,7 +20,7 @@ from fxtransport.runs.recipe import Recipe, make_recipe
 from fxtransport.runs.settings import RunSettings, make_settings
 from fxtransport.training import Best, Exit
 from fxtransport.training.checkpoint import CHECKPOINT, RunFolder
-from fxtransport.training.identity import check_same_data, describe_data
+from fxtransport.training.identity import check_same_data, check_same_program, describe_data
 from fxtransport.training.progress import check_progress, read_progress
 from fxtransport.weights import load_state, load_weights
 
@@ -114,8 +114,8 @@ def load_run(
     Raises:
         UsageError: the folder does not hold a run, there are no such weights, or the model needs
             a Python file and ``trust_files`` is not given.
-        CheckpointError: the weights cannot be read, or the configuration is not what the run
-            began with.
+        CheckpointError: the weights cannot be read, or the configuration or the model's code is not
+            what the run began with.
     """
     run = Path(folder)
     config = read_run(run)
@@ -132,6 +132,7 @@ def load_run(
     noted = Inputs.read(about["inputs"]) if "inputs" in about else None
     recipe = make_recipe(config, noted)
     program = recipe.program(new=False)
+    check_same_program(checkpoint.summary.get("run"), program.graph_hash)
     settings = make_settings(config, len(program.parts))
     phases = settings.schedule.phases(len(settings.schedule.parts_of(program)))
     check_progress(progress, phases, len(program.parts))

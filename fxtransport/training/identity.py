@@ -85,6 +85,23 @@ def _without_rates(described: Described) -> Described:
     return {**described, "optimizer": kept, "schedule": COUNTS.sub(r"\1", schedule)}
 
 
+def check_same_program(saved: Any, graph_hash: str) -> None:
+    """Check that a model computes what that of a run computed.
+
+    Args:
+        saved: What a checkpoint says of its run.
+        graph_hash: Of the program that was built now, ``program.graph_hash``.
+
+    Raises:
+        CheckpointError: it computes something else.
+    """
+    if not isinstance(saved, dict) or saved.get("program") != graph_hash:
+        raise CheckpointError(
+            "the run trained another program: the model's code, a setting of its modules, or the "
+            "installed versions have changed since; set them back"
+        )
+
+
 def _innermost(name: str, before: Any, now: Any) -> tuple[str, Any, Any]:
     """The first entry of tables that differs, with its path."""
     if isinstance(before, dict) and isinstance(now, dict):

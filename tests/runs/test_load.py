@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import fxtransport
-from fxtransport.errors import UsageError
+from fxtransport.errors import CheckpointError, UsageError
 from fxtransport.origin import Origin
 from fxtransport.runs.load import Run, kept_epochs, load_run
 from fxtransport.training import Parallel, Trainer, evaluate
@@ -41,6 +41,35 @@ def test_its_weights_are_those_that_were_measured(run: Run, folder: Path) -> Non
     assert run.data.validation is not None
     found = [exit.accuracy for exit in evaluate(run.program, run.data.validation)]
     assert found == [exit["accuracy"] for exit in state_of(folder)["exits"]]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("nn.BatchNorm2d(", "nn.BatchNorm2d(eps=1e-2, num_features="),
+        (".relu()", ".tanh()"),
+    ],
+)
+def test_a_model_whose_code_has_changed_is_refused(
+    before: str, after: str, folder: Path, tmp_path: Path
+) -> None:
+    """Its weights would fit, and give other numbers."""
+    file = folder.parent / "net.py"
+    source = file.read_text()
+    changed = source.replace(before, after)
+    assert changed != source
+    commands = (["evaluate", str(folder)], ["export", str(folder), "-o", str(tmp_path / "w")])
+    try:
+        file.write_text(changed)
+        with pytest.raises(CheckpointError, match="the run trained another program"):
+            load_run(folder, trust_files=True)
+        for command in commands:
+            result = in_process(*command, "--trust-files")
+            assert result.exit_code == 2
+            assert "a setting of its modules" in result.stderr
+    finally:
+        file.write_text(source)
+    assert not list(tmp_path.iterdir())
 
 
 def test_it_can_be_saved_as_a_program(run: Run, tmp_path: Path) -> None:
