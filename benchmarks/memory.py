@@ -1,9 +1,10 @@
 """Peak training memory, without a GPU: part by part against end to end.
 
-The library's own training step runs on fake tensors, which have shapes and no data, and torch's
-``MemTracker`` adds up what is alive: parameters, gradients, optimizer state, activations and
-temporary tensors. Nothing is allocated, so the figures are exact and the same on every machine.
-They do not include the workspaces of kernels.
+The library's own training step is rehearsed on fake tensors, which have shapes and no data, and
+what is alive is added up: parameters, gradients, optimizer state, activations and temporary
+tensors. Nothing is allocated, so the figures are the same on every machine. They include what
+oneDNN's convolutions copy on a CPU. ``benchmarks/plan.py`` compares such figures with the
+allocator's.
 
 With ``--device cpu`` real processes train ResNet-110, and their memory stands beside: what torch's
 allocator holds at most, and what the system says is resident, above imports (``resident.py``).
@@ -11,10 +12,8 @@ allocator holds at most, and what the system says is resident, above imports (``
     python benchmarks/memory.py [--quick] [--device cpu]
 """
 
-import copy
 from collections.abc import Callable
 from typing import Any
-from unittest import mock
 
 import click
 import timm
@@ -24,21 +23,12 @@ from resident import SIZE, allocators, measured
 from rich.console import Console
 from rich.table import Table
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.distributed._tools.mem_tracker import MemTracker
 
 from fxtransport import Program, transportify
 from fxtransport.nets import resnet110
 from fxtransport.objectives import Objective, TransportCost, trgl, vangl
-from fxtransport.training import (
-    EndToEnd,
-    OptimizerSettings,
-    Parallel,
-    Schedule,
-    TrainerSettings,
-    steps,
-)
-from fxtransport.training.learner import Learner
+from fxtransport.training import EndToEnd, Parallel, Schedule
+from fxtransport.training.memory import step_memory
 
 MIB = 2**20
 BATCH, CLASSES = 64, 10
@@ -66,40 +56,9 @@ OBJECTIVES: dict[str, Callable[[], Objective]] = {
 OTHERS = ("swin_tiny_patch4_window7_224", "vit_small_patch16_224", "resnet50")
 
 
-def peak(
-    program: Program, schedule: Schedule, make_objective: Callable[[], Objective], size: int
-) -> int:
-    """The peak of the second training step of the parts of a schedule, in bytes."""
-    with FakeTensorMode() as mode:
-        fake, objective = without_data(program, mode), make_objective()
-        settings = TrainerSettings(), torch.device("cpu")
-        parts = schedule.parts_of(fake)
-        learners = [Learner(part, 1, OptimizerSettings(), *settings) for part in parts]
-        images = torch.empty(BATCH, 3, size, size)
-        targets = torch.zeros(BATCH, dtype=torch.int64)
-        tracker = MemTracker()
-        tracker.track_external(fake, images, targets, *(each.optimizer for each in learners))
-        # a fake loss has no value to check
-        with tracker, mock.patch.object(steps, "require_finite"):
-            for _ in range(2):
-                hidden = [images]
-                for learner in learners:
-                    pieces = steps.drain(hidden)
-                    _, hidden = steps.train_part(learner, objective, pieces, [targets])
-                    # it refuses a module, such as the objective, that runs twice
-                    tracker.reset_mod_stats()
-        found = tracker.get_tracker_snapshot("peak")
-    return int(sum(device["Total"] for device in found.values()))
-
-
-def without_data(program: Program, mode: FakeTensorMode) -> Program:
-    """A copy of a program whose parameters and buffers are fake tensors."""
-    memo: dict[int, Any] = {}
-    for parameter in program.parameters():
-        memo[id(parameter)] = mode.from_tensor(parameter)
-    for buffer in program.buffers():
-        memo[id(buffer)] = mode.from_tensor(buffer)
-    return copy.deepcopy(program, memo).train()
+def peak(program: Program, schedule: Schedule, make_objective: Callable[[], Objective]) -> int:
+    """The peak of a training step of the parts of a schedule, in bytes."""
+    return step_memory(program, make_objective(), schedule, batch_size=BATCH).peak_bytes
 
 
 def compile_model(build: Callable[[], nn.Module], size: int, modules: int, balance: str) -> Program:
@@ -115,12 +74,12 @@ def measure(
 ) -> dict[str, Any]:
     """End to end, and every partition under every objective: MiB, and percent saved."""
     whole = compile_model(build, size, 1, "depth")
-    end_to_end = peak(whole, EndToEnd(1), vangl, size)
+    end_to_end = peak(whole, EndToEnd(1), vangl)
     rows = []
     for balance, modules in cuts:
         program = compile_model(build, size, modules, balance)
         for objective, make in OBJECTIVES.items():
-            found = peak(program, Parallel(1), make, size)
+            found = peak(program, Parallel(1), make)
             rows.append(
                 {
                     "balance": balance,
