@@ -133,8 +133,8 @@ def average_windows(x: torch.Tensor, dim: int, count: int) -> torch.Tensor:
     if size == count:
         return x
     if size % count == 0:
-        windows: torch.Tensor = x.unflatten(dim, (count, size // count))
-        return windows.mean(dim + 1)
+        means: torch.Tensor = x.unflatten(dim, (count, size // count)).mean(dim + 1)
+        return means
     step, places = torch.arange(count, device=x.device), torch.arange(size, device=x.device)
     first = step * size // count
     after = -(-(step + 1) * size // count)
