@@ -2,7 +2,7 @@
 PYTHON ?= python
 
 .DEFAULT_GOAL := help
-.PHONY: help install test test-fast lint format types golden pictures bench ci
+.PHONY: help install test test-fast test-cuda lint format types golden pictures bench ci
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,6 +15,9 @@ test:  ## run every test, on two cores
 
 test-fast:  ## run the tests that take a moment, stop at the first failure
 	$(PYTHON) -m pytest -x -m 'not slow'
+
+test-cuda:  ## run the tests that need a CUDA device, under a runtime without one
+	$(PYTHON) -m pytest tests/cuda/test_without_device.py
 
 lint:  ## check formatting and lint rules
 	ruff format --check .
