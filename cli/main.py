@@ -14,6 +14,7 @@ from fxtransport.cli.common import report
 from fxtransport.errors import FxTransportError
 
 COMMANDS = {
+    "bench": "Time a model, its program and its parts, side by side.",
     "compare": "Compare two networks layer by layer, or a run with its beginning.",
     "detect": "Detect attacked and out-of-distribution images.",
     "evaluate": "Measure the exits of a trained model.",
