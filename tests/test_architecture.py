@@ -73,7 +73,7 @@ MAY_IMPORT = {
     f"residue {WITHOUT_DATA}",
     "passes": f"{RUNS} tracing analysis fakes",
     "report": f"{RUNS} passes training data objectives ot zoo names detection detecting comparing "
-    "planning runs",
+    "planning runs benching",
 }
 """For each room, the others that its files may import; rooms without an entry, all but ``cli``."""
 
