@@ -1,8 +1,6 @@
 """Images in files: pictures, and arrays of pixels."""
 
-import struct
 import warnings
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from fxtransport.data.decode import BAD_IMAGE, decode, extensions
 from fxtransport.detecting.image_detector import ImageDetector
 from fxtransport.errors import MODEL_ERRORS, UsageError, first_line
 
@@ -21,14 +20,7 @@ ARRAYS = (".npy", ".safetensors")
 """Files of arrays: N×C×H×W or C×H×W, floating-point, pixels from 0 to 1."""
 TENSORS = ("attacked", "images")
 """What the pixels are called in a file of safetensors."""
-DEEP = ("F", "I", "I;16", "I;16B", "I;16L", "I;16N")
-"""Modes of pictures with more than 8 bits for a pixel, which PIL would cut off."""
-
-_UNREADABLE = (
-    *MODEL_ERRORS,
-    *(OSError, SyntaxError, MemoryError, struct.error, zlib.error),
-    Image.DecompressionBombError,
-)
+_UNREADABLE = (*MODEL_ERRORS, *BAD_IMAGE, Image.DecompressionBombWarning)
 _SLACK = 1e-3
 
 
@@ -53,7 +45,7 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
     Raises:
         UsageError: there is no such file, or a folder holds no image.
     """
-    known = {*Image.registered_extensions(), *ARRAYS}
+    known = {*extensions(), *ARRAYS}
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
@@ -81,24 +73,17 @@ def read_images(detector: ImageDetector, paths: Iterable[Path]) -> Iterator[Foun
 
 
 def open_picture(path: Path) -> Image.Image:
-    """A picture, read to its end.
+    """A picture, read to its end, as images are read for training.
 
     Raises:
-        UsageError: it cannot be read as an image, or holds more than 8 bits for a pixel.
+        UsageError: it cannot be read as an image.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            with Image.open(path) as image:
-                image.load()
-                found = image.copy()
+        with warnings.catch_warnings(), path.open("rb") as file:
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            return decode(file)
     except _UNREADABLE as error:
         raise UsageError(f"cannot be read as an image: {_reason(error)}") from error
-    if found.mode in DEEP:
-        raise UsageError(
-            f"holds more than 8 bits for a pixel (mode {found.mode}): convert it to 8 bits first"
-        )
-    return found
 
 
 def _rows(path: Path, size: tuple[int, ...]) -> Iterator[Found]:

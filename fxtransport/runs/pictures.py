@@ -4,10 +4,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from fxtransport.data.decode import extensions
 from fxtransport.data.streams import leave_signals_to_parent
 from fxtransport.data.transforms import Transforms, make_transforms
 from fxtransport.detecting.image_files import open_picture
@@ -39,7 +39,7 @@ def find_pictures(paths: Iterable[Path]) -> list[Path]:
     Raises:
         UsageError: a folder holds no image.
     """
-    known = set(Image.registered_extensions())
+    known = extensions()
     found: list[Path] = []
     for path in paths:
         if not path.is_dir():

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from fxtransport.data.decode import ORIENTATION
 from fxtransport.detecting.image_files import find_images, open_picture, read_images
 from fxtransport.errors import UsageError
 from tests.detecting.small import detector, new_images, write_pictures
@@ -119,11 +120,23 @@ def test_arrays_of_another_kind(tmp_path: Path) -> None:
     assert "pixels are called attacked or images" in reason(tmp_path / "weights.safetensors")
 
 
-@pytest.mark.parametrize("mode", ["F", "I", "I;16"])
-def test_deep_pixels_are_not_cut_off(tmp_path: Path, mode: str) -> None:
+@pytest.mark.parametrize("top", [2**16 - 1, 1.0])
+def test_deep_pixels_are_scaled_by_their_range(tmp_path: Path, top: float) -> None:
+    dtype = np.uint16 if top > 1 else np.float32
     path = tmp_path / "deep.tiff"
-    Image.new(mode, (8, 8)).save(path)
-    assert "more than 8 bits for a pixel" in reason(path)
+    Image.fromarray(np.full((8, 8), top / 2, dtype)).save(path)
+    found = np.asarray(open_picture(path))
+    assert found.dtype == np.uint8
+    assert set(found.ravel()) <= {127, 128}
+
+
+def test_pictures_are_turned_as_for_training(tmp_path: Path) -> None:
+    path = tmp_path / "turned.png"
+    image = Image.new("L", (8, 4))
+    exif = image.getexif()
+    exif[ORIENTATION] = 6
+    image.save(path, exif=exif)
+    assert open_picture(path).size == (4, 8)
 
 
 def test_nan_in_a_picture(tmp_path: Path) -> None:
