@@ -35,7 +35,7 @@ class ExitModel(nn.Module):
     >>> early(torch.zeros(5, 4)).shape
     torch.Size([5, 3])
     >>> sum(p.numel() for p in early.parameters()), sum(p.numel() for p in model.parameters())
-    (35, 55)
+    (43, 55)
     """
 
     def __init__(self, program: Program, exit: int) -> None:

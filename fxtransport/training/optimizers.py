@@ -1,6 +1,7 @@
 """timm's optimizers and learning rate schedules, one of each for every part."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -139,8 +140,8 @@ def try_optimizer(settings: OptimizerSettings, epochs: int) -> None:
         # its layers are not the model's, whose scales have been looked up
         layered = not settings.options.keys().isdisjoint(OPTIONS)
         scales: dict[str, float] | None = {} if layered else None
+        _check_switches(settings, create_optimizer(model, replace(settings, options={})).defaults)
         optimizer = create_optimizer(model, settings, scales)
-        _check_switches(settings, optimizer.defaults)
         scheduler = create_scheduler(optimizer, settings, epochs)
         try:
             for _ in range(2):

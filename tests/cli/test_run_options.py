@@ -12,7 +12,7 @@ import torch
 from tests.cli.running import Command, last_weights, state_of, trained
 from tests.training.test_lock import HOLD
 
-TIMES = ("samples_per_second", "peak_memory")
+TIMES = ("samples_per_second", "peak_memory", "elapsed")
 
 
 def same(one: Path, other: Path) -> bool:

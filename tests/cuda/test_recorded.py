@@ -28,7 +28,7 @@ def loss_of(program: Program, size: int, amp: str | None, **settings: Any) -> li
     losses = []
     for part in program.parts:
         learner = Learner(part, 1, OptimizerSettings(), TrainerSettings(amp=amp, **settings), CUDA)
-        left, loss = learner.minimize(objective, hidden, targets, objective.state(0), True)
+        left, loss, _ = learner.minimize(objective, hidden, targets, objective.state(0), True)
         losses.append(loss.total)
         hidden = None if left is None else left.detach()
     return losses

@@ -95,11 +95,10 @@ LATE: list[tuple[dict[str, Any], dict[str, Any]]] = [
 def test_options_that_cannot_be_used_fail_when_the_transform_is_made(
     transform: dict[str, Any], augmentation: dict[str, Any]
 ) -> None:
-    name, value = next(iter({**transform, **augmentation}.items()))
+    name = next(iter({**transform, **augmentation}))
     state = torch.get_rng_state()
-    with pytest.raises(UsageError, match="timm cannot") as caught:
+    with pytest.raises(UsageError, match=name.removesuffix("_prob")):
         make_transforms((3, 16, 24), transform, augmentation)
-    assert f"{name}={value}" in str(caught.value)
     assert torch.equal(torch.get_rng_state(), state)
     # the others, and images of every shape, can be
     make_transforms((1, 16, 24), {}, {"scale": (0.5, 1.0), "padding": 2, "hflip": 0.5})

@@ -72,8 +72,10 @@ def test_costs_keep_next_to_nothing(name: str, residue: str, modules: int) -> No
         kept = kept_bytes(lambda part=part, x=given: part(x, measure=cost))
         measured = part(given, measure=cost)
         assert len(measured.costs) >= 2
-        assert kept < without * 1.01
         hidden = measured.hidden.detach()
+        # what leaves a part is kept by the next one
+        left = 0 if part.is_last else hidden.nbytes
+        assert kept < (without + left) * 1.01
 
 
 @pytest.mark.parametrize("residue", ["branch", "displacement"])

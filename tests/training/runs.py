@@ -125,6 +125,22 @@ def finish(run: Path, name: str, observers: Sequence[Observer] = (), **options: 
     return trainer
 
 
+def described(run: Path) -> Any:
+    """What a checkpoint says, without the time that training took, and hence its own hash."""
+    found = json.loads((run / "checkpoint.json").read_text())
+    del found["sha256"]
+    return _untimed(found)
+
+
+def _untimed(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _untimed(v) for name, v in value.items() if name != "elapsed"}
+    if isinstance(value, list):
+        # dicts in a checkpoint's state are lists of pairs
+        return [_untimed(v) for v in value if not (isinstance(v, list) and v[:1] == ["elapsed"])]
+    return value
+
+
 def rewrite_checkpoint(run: Path, change: Callable[[dict[str, Any]], object]) -> None:
     """Change what a checkpoint says, and let its hash of itself be right."""
     found = json.loads((run / "checkpoint.json").read_text())

@@ -123,7 +123,7 @@ class Watch(Observer):
 def everything(trainer: Trainer) -> dict[str, Any]:
     """The state of a run, without the random numbers of other tests."""
     found = trainer._engine.state.state_dict()
-    del found["random"]
+    del found["random"], found["elapsed"]
     flat = Flattened(found)
     return {"tree": flat.tree, **flat.tensors}
 
