@@ -92,7 +92,7 @@ def evaluate(
     samples = exits[0].samples
     click.echo(f"{samples} samples in {seconds:.2f} s: {samples / seconds:.0f}/s", err=True)
     if not as_json:
-        show_exits(out_console(), exits, split if data is None else data, marked)
+        show_exits(out_console(), exits, split if data is None else Path(data).name, marked)
         return
     summary = {
         "run": str(run),

@@ -136,7 +136,7 @@ def test_other_data_needs_nothing_of_the_run_but_its_folder(run: Command, tmp_pa
         assert exit["accuracy"] == right / exit["samples"]
     result = run("evaluate", str(photo_run()), "--data", str(few), "--exit", "1")
     header, line = result.stdout.splitlines()
-    assert header.split()[1:3] == [str(few), "accuracy"]
+    assert header.split()[1:3] == [few.name, "accuracy"]
     assert line.split()[0] == "1"
     assert re.search(r"20 samples in [\d.]+ s: \d+/s", result.stderr)
 
