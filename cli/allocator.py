@@ -26,8 +26,7 @@ STARTED = "FXTRANSPORT_STARTED_AGAIN"
 def start_with_jemalloc(argv: Sequence[str]) -> None:
     """Start the console script again with jemalloc, in the same process, if it is to train.
 
-    Nothing happens where the environment chooses an allocator or its settings, on another system
-    than Linux, or where jemalloc is not found. Processes that this one starts do not inherit it.
+    Processes that this one starts do not inherit it.
 
     Args:
         argv: The command line, from the console script on.
@@ -36,10 +35,21 @@ def start_with_jemalloc(argv: Sequence[str]) -> None:
         os.environ.pop("LD_PRELOAD", None)
         return
     script, *arguments = argv
-    trains = Path(script).stem == "fxtransport" and arguments[:1] and arguments[0] in TRAINS
-    if not trains or sys.platform != "linux" or is_chosen(GLIBC_SETTINGS + JEMALLOC_SETTINGS):
+    if Path(script).stem != "fxtransport" or not arguments or arguments[0] not in TRAINS:
         return
-    library = jemalloc_library()
-    if library is not None:
-        environment = os.environ | {"LD_PRELOAD": library, STARTED: "1"}
+    environment = with_jemalloc()
+    if environment is not None:
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
+
+
+def with_jemalloc() -> dict[str, str] | None:
+    """The environment of a process that trains by this command line, with jemalloc.
+
+    Returns:
+        None where the environment chooses an allocator or its settings, on another system than
+        Linux, and where jemalloc is not found.
+    """
+    if sys.platform != "linux" or is_chosen(GLIBC_SETTINGS + JEMALLOC_SETTINGS):
+        return None
+    library = jemalloc_library()
+    return None if library is None else os.environ | {"LD_PRELOAD": library, STARTED: "1"}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fxtransport.cli.allocator import with_jemalloc
 from fxtransport.cli.common import debug_option, out_console, trust_option
 from fxtransport.cli.options import (
     GroupedCommand,
@@ -190,7 +191,9 @@ def _train(output: Path, cell: "Cell") -> bool:
 def _wait(command: Sequence[str]) -> int:
     """Run a command to its end, also where a signal says to stop; its results are not ours."""
     # in a session of its own, so that Ctrl-C of a terminal reaches it once: a second one ends it
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, start_new_session=True, env=with_jemalloc()
+    ) as process:
         handlers = {
             number: signal.signal(number, lambda received, _: process.send_signal(received))
             for number in (signal.SIGINT, signal.SIGTERM)
