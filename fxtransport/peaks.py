@@ -160,7 +160,8 @@ def _made_inside(func: Any, args: Any) -> int:
     match func:
         case torch.ops.aten._euclidean_dist.default:
             # of each matrix a copy, with a column of norms and one of ones
-            return sum(x.numel() // x.shape[-1] * (x.shape[-1] + 2) * x.itemsize for x in args[:2])
+            sizes = (x.numel() // x.shape[-1] * (x.shape[-1] + 2) * x.itemsize for x in args[:2])
+            return int(sum(sizes))
         case torch.ops.aten.mse_loss.default:
             # every square, and as much again for what becomes their mean
             return 2 * int(args[0].numel()) * int(args[0].itemsize)

@@ -48,7 +48,8 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def student_of(teacher: str, **changes: Any) -> Recipe:
     terms = {"transfer__teacher": teacher, "transfer__regularizer": "ot:0.1,kd:0.5"}
-    return recipe_of(**{"objective__method": "trgl", **terms, **changes})
+    given: dict[str, Any] = {"objective__method": "trgl", **terms, **changes}
+    return recipe_of(**given)
 
 
 def test_a_run_with_a_teacher_is_cut_so_that_both_fit(teacher: str, tmp_path: Path) -> None:
