@@ -26,6 +26,12 @@ def allocated_peak(
 
 def _held(program: Program, trainer: Trainer, *batch: torch.Tensor) -> int:
     tensors = [*program.parameters(), *program.buffers(), *batch]
+    guide = trainer._engine.guide
+    if guide is not None:
+        tensors += [*guide.regularizer.parameters(), *guide.regularizer.start.values()]
+        teacher = guide._teacher
+        if teacher is not None:
+            tensors += [*teacher.program.parameters(), *teacher.program.buffers()]
     for learner in trainer._engine.state.learners.values():
         for state in learner.optimizer.state.values():
             tensors += [v for v in state.values() if isinstance(v, torch.Tensor)]

@@ -1,7 +1,7 @@
 """Modules without data: copies whose tensors have shapes, strides, a dtype and a device only."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
 from typing import Any, TypeVar
@@ -30,15 +30,22 @@ class Fakes:
         self.mode = mode
         self.device = device
 
-    def copy(self, module: Module, *, channels_last: bool = False) -> Module:
+    def copy(
+        self,
+        module: Module,
+        *,
+        channels_last: bool = False,
+        others: Iterable[torch.Tensor] = (),
+    ) -> Module:
         """A copy of a module.
 
         Args:
             module: The module.
             channels_last: Whether tensors of four dimensions are in that memory format.
+            others: Tensors that it holds beside its parameters and buffers.
         """
         memo: dict[int, Any] = {}
-        for tensor in (*module.parameters(), *module.buffers()):
+        for tensor in (*module.parameters(), *module.buffers(), *others):
             memo[id(tensor)] = self.tensor(tensor, channels_last=channels_last)
         return copy.deepcopy(module, memo)
 

@@ -115,10 +115,11 @@ class MemoryLog(TorchDispatchMode):
             return _ones[args[0].dtype.is_floating_point]
         out = self.run(func, args, kwargs or {})
         first = next(_tensors(args), None)
+        inner = _made_inside(func, args)
         if first is not None and first.device.type == "cpu":
-            workspace = convolution_workspace(func, args)
-            if workspace:
-                self.inner[self.time] = workspace
+            inner += convolution_workspace(func, args)
+        if inner:
+            self.inner[self.time] = inner
         if running != -1:
             self._book_use(args)
         for tensor in _tensors(out):
@@ -152,6 +153,19 @@ class MemoryLog(TorchDispatchMode):
 _REPLAY = -2
 """Stands for the number that the engine gives a backward pass."""
 _ones = {True: 1.0, False: 1}
+
+
+def _made_inside(func: Any, args: Any) -> int:
+    """Bytes that an operator makes of tensors of its own while it runs, on any device."""
+    match func:
+        case torch.ops.aten._euclidean_dist.default:
+            # of each matrix a copy, with a column of norms and one of ones
+            sizes = (x.numel() // x.shape[-1] * (x.shape[-1] + 2) * x.itemsize for x in args[:2])
+            return int(sum(sizes))
+        case torch.ops.aten.mse_loss.default:
+            # every square, and as much again for what becomes their mean
+            return 2 * int(args[0].numel()) * int(args[0].itemsize)
+    return 0
 
 
 def _has_no_data(tensor: torch.Tensor) -> bool:

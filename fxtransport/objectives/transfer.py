@@ -129,7 +129,8 @@ class Regularizer(nn.Module):
         self.terms = parse_regularizer(terms)
         self.layers = tuple(layers)
         self.options = options or TransferOptions()
-        self._start = dict(start or {})
+        self.start = dict(start or {})
+        """w⁰, by the names of parameters; no part of the state."""
         widths = [(pair.student.width, pair.teacher.width) for pair in self.layers]
         self.projections = nn.ModuleDict(
             {
@@ -149,7 +150,7 @@ class Regularizer(nn.Module):
             if name in EQUAL_WIDTHS:
                 for pair in self.layers:
                     _require_equal_widths(name, pair)
-        if "l2-sp" in self.terms and not self._start:
+        if "l2-sp" in self.terms and not self.start:
             raise UsageError(
                 "l2-sp pulls parameters to those of the teacher, which has none of the same name "
                 "and shape; take ot, which compares activations"
@@ -157,7 +158,7 @@ class Regularizer(nn.Module):
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
         """As of any module, of w⁰ too, which is no part of its state."""
-        self._start = {name: fn(tensor) for name, tensor in self._start.items()}
+        self.start = {name: fn(tensor) for name, tensor in self.start.items()}
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
 
@@ -269,9 +270,9 @@ class Regularizer(nn.Module):
     def _from_start(self, part: nn.Module) -> torch.Tensor | None:
         """‖w - w⁰‖²/2 of a part's parameters that the teacher has."""
         values = [
-            (tensor - self._start[name]).square().sum()
+            (tensor - self.start[name]).square().sum()
             for name, tensor in part.named_parameters()
-            if name in self._start
+            if name in self.start
         ]
         return torch.stack(values).sum() / 2 if values else None
 

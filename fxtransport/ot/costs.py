@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch._subclasses import FakeTensor
 
 from fxtransport.errors import SolverError, UsageError
 
@@ -64,6 +65,11 @@ def without_autocast(device: torch.device) -> contextlib.AbstractContextManager[
 def accurate(device: torch.device) -> torch.dtype:
     """The most accurate dtype of a device: float64, where it has one."""
     return torch.float32 if device.type == "mps" else torch.float64
+
+
+def has_no_data(tensor: Tensor) -> bool:
+    """Whether a tensor has a shape, a dtype and a device only, so that no solver can run on it."""
+    return tensor.is_meta or isinstance(tensor, FakeTensor)
 
 
 def _multiplies_exactly(device: torch.device) -> bool:
@@ -135,7 +141,12 @@ def _not_finite(student: Tensor, teacher: Tensor) -> str:
 
 
 def places(mask: Tensor) -> Tensor:
-    """Where a mask is true, by flat indices; NumPy is faster at this on the CPU."""
+    """Where a mask is true, by flat indices; NumPy is faster at this on the CPU.
+
+    Without data, nowhere.
+    """
+    if has_no_data(mask):
+        return mask.new_empty(0, dtype=torch.int64)
     if mask.device.type == "cpu":
         return torch.from_numpy(np.flatnonzero(mask.numpy()))
     return mask.flatten().nonzero().squeeze(1)

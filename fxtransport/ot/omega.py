@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
-from fxtransport.ot.costs import accurate, support_cost, without_autocast
+from fxtransport.ot.costs import accurate, has_no_data, support_cost, without_autocast
 from fxtransport.ot.plans import DENSE, check_options, check_pair, solve
+from fxtransport.ot.rehearsal import hold_dense
 from fxtransport.ot.sparse import find_support
 
 
@@ -71,7 +72,10 @@ def omega(
     check_pair(A, T, plan)
     teacher = T.detach()
     if plan in DENSE:
-        weights = _dense(A.detach(), teacher, plan, p, epsilon)
+        if not torch.compiler.is_compiling() and has_no_data(A):
+            weights = hold_dense(A, teacher, plan, p)
+        else:
+            weights = _dense(A.detach(), teacher, plan, p, epsilon)
         value = _dense_cost(A, teacher, weights, p)
     else:
         rows, columns, carried = find_support(A, teacher, plan, p, solver, mass)
@@ -84,7 +88,11 @@ def _dense_cost(student: Tensor, teacher: Tensor, weights: Tensor, p: float) -> 
     with without_autocast(student.device):
         dtype = accurate(student.device)
         mode = "donot_use_mm_for_euclid_dist"
-        distances = torch.cdist(student.to(dtype), teacher.to(dtype), compute_mode=mode)
+        # cdist would copy what is transposed, in the forward and in the backward
+        own, other = (
+            x.to(dtype, memory_format=torch.contiguous_format) for x in (student, teacher)
+        )
+        distances = torch.cdist(own, other, compute_mode=mode)
         return (weights * (distances if p == 1 else distances**p)).sum()
 
 

@@ -4,8 +4,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fxtransport.ot.costs import accurate
+from fxtransport.ot.costs import accurate, has_no_data
 from fxtransport.ot.plans import support
+from fxtransport.ot.rehearsal import hold_support
 
 
 def find_support(
@@ -13,7 +14,8 @@ def find_support(
 ) -> tuple[Tensor | None, Tensor, Tensor]:
     """Find the pairs of neurons that share mass, without gradient.
 
-    Under ``torch.compile``, the search is one operator of its own, and breaks no graph.
+    Under ``torch.compile``, the search is one operator of its own, and breaks no graph. On tensors
+    without data it makes what a search makes, and finds a plan of the right shape.
 
     Args:
         student: A, d×n.
@@ -27,8 +29,13 @@ def find_support(
         Rows, columns and mass, padded by pairs without mass to a length that follows from the
         shapes. None for rows are all rows, in order.
     """
-    search = _operator if torch.compiler.is_compiling() else _padded_support
-    rows, columns, carried = search(student.detach(), teacher.detach(), plan, p, solver, mass)
+    compiles = torch.compiler.is_compiling()
+    if not compiles and has_no_data(student):
+        hold_support(student, teacher, plan, p)
+        rows, columns, carried = _empty_support(student, teacher, plan)
+    else:
+        search = _operator if compiles else _padded_support
+        rows, columns, carried = search(student.detach(), teacher.detach(), plan, p, solver, mass)
     every = len(student) == len(teacher) and plan != "partial"
     return None if every else rows, columns, carried
 
@@ -51,7 +58,9 @@ _operator = torch.library.custom_op(
 
 
 @_operator.register_fake
-def _(student: Tensor, teacher: Tensor, plan: str, *_: object) -> tuple[Tensor, Tensor, Tensor]:
+def _empty_support(
+    student: Tensor, teacher: Tensor, plan: str, *_: object
+) -> tuple[Tensor, Tensor, Tensor]:
     length = _length(student, teacher, plan)
     index = student.new_empty(length, dtype=torch.int64)
     mass = student.new_empty(length, dtype=accurate(student.device))

@@ -132,7 +132,9 @@ class _Rehearsal:
         teacher = copy.copy(transfer.teacher)
         if teacher is not None:
             teacher.program = self._fakes.copy(teacher.program)
-        return Transfer(self._fakes.copy(transfer.regularizer), teacher)
+        regularizer = transfer.regularizer
+        held = regularizer.start.values()
+        return Transfer(self._fakes.copy(regularizer, others=held), teacher)
 
     def run(self, schedule: Schedule, batch_size: int) -> StepMemory:
         """The highest peak of all phases."""
@@ -180,6 +182,8 @@ class _Rehearsal:
         log.add((*_tensors_in(inputs), targets), MemoryKind.ACTIVATIONS)
         for module in self._beside():
             log.add((*module.parameters(), *module.buffers()), MemoryKind.PARAMETERS)
+        if self._transfer is not None:
+            log.add(self._transfer.regularizer.start.values(), MemoryKind.PARAMETERS)
         starts = {}
         with log, watch.hooks(self._program.parts), replayed(device, log):
             goals = split(targets, settings.accumulate)

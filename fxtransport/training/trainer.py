@@ -316,7 +316,7 @@ def _new_guide(
             "with cache_hidden, parts are given hidden states, and the teacher needs the images: "
             "train without cache_hidden"
         )
-    return Guide(transfer, device, settings.amp)
+    return Guide(transfer.to(device), device, settings.amp)
 
 
 def _writers(

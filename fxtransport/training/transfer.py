@@ -30,6 +30,13 @@ class Transfer:
     teacher: Teacher | None = None
     cache: Path | None = None
 
+    def to(self, device: torch.device) -> "Transfer":
+        """Move the regularizer and the teacher."""
+        self.regularizer.to(device)
+        if self.teacher is not None:
+            self.teacher.to(device)
+        return self
+
     def describe(self) -> dict[str, Any]:
         """What must be the same when a run is resumed, as JSON."""
         return {
@@ -43,14 +50,14 @@ class Guide:
     """Asks a teacher about batches, in a run.
 
     Args:
-        transfer: The regularizer and the teacher.
+        transfer: The regularizer and the teacher, on the device.
         device: Where the program is.
         amp: ``bf16``, ``fp16``, or None.
     """
 
     def __init__(self, transfer: Transfer, device: torch.device, amp: str | None) -> None:
-        self.regularizer = transfer.regularizer.to(device)
-        self._teacher = None if transfer.teacher is None else transfer.teacher.to(device)
+        self.regularizer = transfer.regularizer
+        self._teacher = transfer.teacher
         self._cached: CachedTeacher | None = None
         if self._teacher is not None and transfer.cache is not None:
             self._cached = CachedTeacher(self._teacher, transfer.cache)

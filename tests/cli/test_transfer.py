@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -82,6 +83,21 @@ def test_what_is_told_and_written(run: Command, tmp_path: Path, teacher: Path) -
         "--output", str(tmp_path / "next"),
     )  # fmt: skip
     assert again.exit_code == 0, again.stderr
+
+
+def test_a_budget_is_met_beside_the_teacher(run: Command, tmp_path: Path, teacher: Path) -> None:
+    net, terms = write_net(tmp_path), ("--regularizer", "ot:0.1,kd:0.5", "--method", "trgl")
+    given = ["transfer", net, *SMALL, *terms, "--teacher", str(teacher), "--trust-files"]
+    output = ["--epochs", "1", "--output", str(tmp_path / "run")]
+    refused = run(*given, *output, "--fit", "10KiB")
+    assert refused.exit_code == 2, refused.stderr
+    assert "does not fit into 10.0 KiB" in refused.stderr
+    found = re.search(r"a budget of ([\d.]+) (\wiB) is enough", refused.stderr)
+    assert found is not None
+    result = run(*given, *output, "--fit", "".join(found.groups()))
+    assert result.exit_code == 0, result.stderr
+    assert "batches of 50 in 4 parts" in result.stderr
+    assert [float(row["kd"]) > 0 for row in rows(tmp_path / "run")] == [True] * 4
 
 
 def test_fine_tuning_begins_at_the_teacher(run: Command, tmp_path: Path, teacher: Path) -> None:

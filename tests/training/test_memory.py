@@ -11,14 +11,18 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed._tools.mem_tracker import MemTracker
 
+from benchmarks.allocated import allocated_peak
 from fxtransport import Program, transportify
+from fxtransport.nets import resnet_m
 from fxtransport.objectives import plain, trgl
+from fxtransport.pairing.pairs import pair
 from fxtransport.training import (
     EndToEnd,
     MultiLap,
     OptimizerSettings,
     Parallel,
     Sequential,
+    Trainer,
     TrainerSettings,
     steps,
 )
@@ -72,6 +76,36 @@ def test_the_peak_is_that_of_the_tracker(name: str, options: dict[str, Any]) -> 
         found = step_memory(program, trgl(0.5), Parallel(1), batch_size=32)
     assert found.peak_bytes == pytest.approx(tracked(program, 32, 32), rel=0.03)
     assert found.peak_bytes == max(found.parts)
+
+
+@pytest.mark.parametrize(
+    ("terms", "pool", "width"),
+    [
+        ("kd:1", "mean", 24),
+        ("ot:0.1,kd:0.5", "none", 24),
+        ("ot:1", "none", 16),
+        ("identity:1,l2-sp:1", "none", 16),
+        ("partial:1", 4, 16),
+        ("sinkhorn:1", "none", 24),
+        ("uniform:1", "mean", 24),
+        ("feature:1", "none", 24),
+        ("l2:1", "mean", 24),
+    ],
+)
+def test_a_teacher_and_what_its_terms_hold_are_those_of_the_allocator(
+    terms: str, pool: str | int, width: int
+) -> None:
+    student, teacher = (resnet_m(3, channels=c, image_size=8) for c in (16, width))
+    found = pair(student, teacher, "auto", pool=pool, modules=2, verify=False)
+    program, transfer = found.student, found.transfer(terms)
+    predicted = step_memory(program, trgl(0.5), Parallel(1), batch_size=128, transfer=transfer)
+    trainer = Trainer(program, trgl(0.5), Parallel(1), transfer=transfer)
+    images, targets = torch.rand(128, 1, 8, 8), torch.arange(128) % 10
+    trainer.step(images, targets)
+    real = allocated_peak(program, trainer, images, targets)
+    assert predicted.peak_bytes == pytest.approx(real, rel=0.03)
+    plain = step_memory(program, trgl(0.5), Parallel(1), batch_size=128)
+    assert plain.peak_bytes < predicted.peak_bytes
 
 
 def test_the_kinds_add_up() -> None:
