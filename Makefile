@@ -17,7 +17,7 @@ test-fast:  ## run the tests that take a moment, stop at the first failure
 	$(PYTHON) -m pytest -x -m 'not slow'
 
 test-cuda:  ## run the tests that need a CUDA device, under a runtime without one
-	$(PYTHON) -m pytest tests/cuda/test_without_device.py
+	TEST_CUDA=1 $(PYTHON) -m pytest tests/cuda/test_without_device.py
 
 lint:  ## check formatting and lint rules
 	ruff format --check .

@@ -21,6 +21,8 @@ NEEDS_HARDWARE = {
 @pytest.fixture(scope="session")
 def runtime(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The environment variables of a process that uses the runtime."""
+    if "TEST_CUDA" not in os.environ:
+        pytest.skip("a job of its own: make test-cuda")
     if torch.cuda.is_available():
         pytest.skip("there is a CUDA device, on which the tests run")
     try:

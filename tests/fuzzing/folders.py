@@ -28,7 +28,7 @@ from tests.detecting.small import DETECTORS, NET, write_pictures
 
 MINE = ("notes.new", "best-mine.safetensors", "last-0123456789abcdef.safetensors")
 """Files of the user's in each folder."""
-FOLDERS = ("program", "part", "run", "det")
+FOLDERS = ("program", "part", "run", "det", "watched")
 PICTURES = 6
 
 
@@ -106,7 +106,8 @@ def make_detectors(root: Path, seed: int) -> None:
     images = torch.rand(PICTURES, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     write_pictures(root / "pictures", images)
     assert len(found.detectors) == len(DETECTORS)
-    _add_mine(det)
+    for folder in (run, det):
+        _add_mine(folder)
 
 
 def warm_up(root: Path) -> None:
@@ -184,6 +185,13 @@ def _score(folder: Path) -> Any:
     return rows, found.fitted_on.to_json(), found.fitted_hashes, found.calibration_hashes
 
 
+def _evaluated(_: Path, said: str) -> Any:
+    found = json.loads(said)
+    # where it is, and how fast it was
+    del found["run"], found["samples_per_second"]
+    return found
+
+
 def _exported(folder: Path, _: str) -> Any:
     return tensors_hash(load_file(folder.parent / "exported").values())
 
@@ -208,8 +216,9 @@ def subjects(root: Path) -> tuple[Subject, ...]:
             "run, evaluated",
             "run",
             lambda folder: _line("evaluate", str(folder), trusted, "--last", "--json"),
+            _evaluated,
         ),
-        Subject("run, exported", "run", export, _exported),
+        Subject("run, exported", "watched", export, _exported),
         Subject("run, after an epoch", "run", _printed(_call_kept)),
         Subject(
             "run, resumed",
