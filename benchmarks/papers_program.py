@@ -166,12 +166,15 @@ def show(results: dict[str, Any]) -> None:
 
 
 @click.command()
-@click.option("--program", "folder", required=True, help="The folder of the released program.")
+@click.option("--program", "folder", help="The folder of the released program.")
 @click.option("--rounds", default=5, show_default=True, help="Steps that take turns.")
 @click.option("--child", hidden=True)
 @click.option("--keep", is_flag=True, hidden=True)
-def main(folder: str, rounds: int, child: str | None, keep: bool) -> None:
+def main(folder: str | None, rounds: int, child: str | None, keep: bool) -> None:
     """Measure, print and write memory and time beside the released program's."""
+    if folder is None:
+        click.echo("nothing is measured without a copy of the released program: give --program")
+        return
     if child is not None:
         click.echo(json.dumps(resident(child, folder, keep)))
         return
