@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -38,7 +39,22 @@ from fxtransport.cli.common import debug_option, out_console, trust_option
     "--picture",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Draw the points after each block, if they are of the plane (needs fxtransport[plots]).",
+    help="Draw the points after each block, if they are of the plane, or with --autoencoder the "
+    "images (needs fxtransport[plots]).",
+)
+@click.option(
+    "--autoencoder",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="What fxtransport autoencode wrote and the run began with: decode what blocks return.",
+)
+@click.option(
+    "--rows",
+    type=click.IntRange(1),
+    default=8,
+    show_default=True,
+    metavar="N",
+    help="Draw N images, of each class in turn.",
 )
 @trust_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, on stdout.")
@@ -50,13 +66,17 @@ def clouds(
     best: bool,
     data_dir: str | None,
     picture: Path | None,
+    autoencoder: Path | None,
+    rows: int,
     trust_files: bool,
     as_json: bool,
 ) -> None:
     """Show how far each identity block of a RUN moves the points of its data.
 
     Beside the displacement is the exact W₂ between the clouds before and after the block, the
-    least that any map would move them.
+    least that any map would move them. With an autoencoder, whose encoder the run kept frozen,
+    is also how far the decoded images change: the root mean square over pixels from 0 to 1,
+    against those that are decoded before the first block.
 
     For example: fxtransport clouds run --picture clouds.png
     """
@@ -65,7 +85,9 @@ def clouds(
     from fxtransport.errors import UsageError
     from fxtransport.ot.clouds import cloud_movements
     from fxtransport.report.cloud_pictures import clouds_of, draw_clouds, show_movements
+    from fxtransport.report.decoded_pictures import draw_decoded
     from fxtransport.report.pictures import check_format, save
+    from fxtransport.runs.decoding import decode, one_of_each
     from fxtransport.runs.load import load_run
 
     if picture is not None:
@@ -78,12 +100,28 @@ def clouds(
     pairs = [*islice(iter(batches), samples)]
     points = torch.cat([inputs for inputs, _ in pairs])[:samples]
     classes = torch.cat([targets for _, targets in pairs])[:samples]
+    drawn = picture is not None or autoencoder is not None
+    states = clouds_of(found.program, points) if drawn else []
+    shown = None if autoencoder is None else decode(found, autoencoder, points, states)
     movements = cloud_movements(found.program, points)
     if as_json:
-        about = {"run": str(run), "split": split, "samples": len(points)}
-        click.echo(json.dumps({**about, "blocks": [asdict(each) for each in movements]}))
+        about: dict[str, Any] = {"run": str(run), "split": split, "samples": len(points)}
+        blocks = [asdict(each) for each in movements]
+        if shown is not None:
+            about["decoding_error"] = shown.error
+            for block in blocks:
+                block["image_changed"] = shown.changes[block["block"]]
+        click.echo(json.dumps({**about, "blocks": blocks}))
     else:
-        show_movements(out_console(), movements)
+        show_movements(out_console(), movements, () if shown is None else shown.changes)
+    if shown is not None:
+        click.echo(f"the autoencoder alone changes images by {shown.error:.4f}", err=True)
     if picture is not None:
-        save(draw_clouds(clouds_of(found.program, points), classes, movements), picture)
+        if shown is None:
+            figure = draw_clouds(states, classes, movements)
+        else:
+            chosen = one_of_each(classes, rows)
+            columns = [each[chosen] for each in (shown.images, *shown.decoded)]
+            figure = draw_decoded(columns, movements)
+        save(figure, picture)
         click.echo(f"drawn: {picture}", err=True)
