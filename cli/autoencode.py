@@ -30,8 +30,23 @@ def _keys() -> Iterable[Key]:
     metavar="PATH",
     help="The module that is given images, and whose output the first block is given.",
 )
-@click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False), required=True)
-@click.option("--epochs", "-n", type=click.IntRange(1), default=10, show_default=True, metavar="N")
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    metavar="FILE",
+    help="Where to write both, as .safetensors.",
+)
+@click.option(
+    "--epochs",
+    "-n",
+    type=click.IntRange(1),
+    default=10,
+    show_default=True,
+    metavar="N",
+    help="How long to train.",
+)
 @click.option(
     "--lr",
     type=click.FloatRange(0, min_open=True),
@@ -64,7 +79,7 @@ def autoencode(
     fxtransport train nets:resnet_m --data mnist5k --initial-checkpoint encoder.safetensors
     --freeze encoder -o run; fxtransport clouds run --autoencoder encoder.safetensors
     """
-    from fxtransport.report.words import plural, shape
+    from fxtransport.report.words import shape
     from fxtransport.runs.autoencoders import (
         check_target,
         make_autoencoder,
@@ -109,6 +124,5 @@ def autoencode(
     if as_json:
         click.echo(json.dumps({"output": str(output), "encoder": path, "errors": errors}))
         return
-    words = ", ".join(f"{error:.4f} on the {split} split" for split, error in errors.items())
-    count = plural(len(model.state_dict()), "tensor")
-    out_console().print(f"{output}: {count}; mean square error of normalized pixels: {words}")
+    words = "".join(f", {error:.4f} on the {split} split" for split, error in errors.items())
+    out_console().print(f"{output}: mean square error of normalized pixels{words}")

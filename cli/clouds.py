@@ -4,11 +4,20 @@ import json
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fxtransport.cli.common import debug_option, out_console, trust_option
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fxtransport.ot.clouds import Movement
+    from fxtransport.runs.decoding import Decoding
+
+ROWS = 8
+"""How many images are drawn unless --rows says so."""
 
 
 @click.command()
@@ -51,10 +60,8 @@ from fxtransport.cli.common import debug_option, out_console, trust_option
 @click.option(
     "--rows",
     type=click.IntRange(1),
-    default=8,
-    show_default=True,
     metavar="N",
-    help="Draw N images, of each class in turn.",
+    help=f"Draw N decoded images, of each class in turn.  [default: {ROWS}]",
 )
 @trust_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, on stdout.")
@@ -67,7 +74,7 @@ def clouds(
     data_dir: str | None,
     picture: Path | None,
     autoencoder: Path | None,
-    rows: int,
+    rows: int | None,
     trust_files: bool,
     as_json: bool,
 ) -> None:
@@ -92,6 +99,8 @@ def clouds(
 
     if picture is not None:
         check_format(picture)
+    if rows is not None and (picture is None or autoencoder is None):
+        raise UsageError("--rows is for the picture of images: give --autoencoder and --picture")
     changes = {} if data_dir is None else {"data.root": data_dir}
     found = load_run(run, last=not best, trust_files=trust_files, changes=changes)
     batches = found.data.test if split == "test" else found.data.validation
@@ -100,18 +109,12 @@ def clouds(
     pairs = [*islice(iter(batches), samples)]
     points = torch.cat([inputs for inputs, _ in pairs])[:samples]
     classes = torch.cat([targets for _, targets in pairs])[:samples]
-    drawn = picture is not None or autoencoder is not None
-    states = clouds_of(found.program, points) if drawn else []
-    shown = None if autoencoder is None else decode(found, autoencoder, points, states)
     movements = cloud_movements(found.program, points)
+    states = [] if picture is None and autoencoder is None else clouds_of(found.program, points)
+    shown = None if autoencoder is None else decode(found, autoencoder, points, states)
     if as_json:
-        about: dict[str, Any] = {"run": str(run), "split": split, "samples": len(points)}
-        blocks = [asdict(each) for each in movements]
-        if shown is not None:
-            about["decoding_error"] = shown.error
-            for block in blocks:
-                block["image_changed"] = shown.changes[block["block"]]
-        click.echo(json.dumps({**about, "blocks": blocks}))
+        about = {"run": str(run), "split": split, "samples": len(points)}
+        click.echo(json.dumps({**about, **_described(movements, shown)}))
     else:
         show_movements(out_console(), movements, () if shown is None else shown.changes)
     if shown is not None:
@@ -120,8 +123,18 @@ def clouds(
         if shown is None:
             figure = draw_clouds(states, classes, movements)
         else:
-            chosen = one_of_each(classes, rows)
+            chosen = one_of_each(classes, rows or ROWS)
             columns = [each[chosen] for each in (shown.images, *shown.decoded)]
             figure = draw_decoded(columns, movements)
         save(figure, picture)
         click.echo(f"drawn: {picture}", err=True)
+
+
+def _described(movements: "Sequence[Movement]", shown: "Decoding | None") -> dict[str, Any]:
+    """The blocks as JSON."""
+    blocks = [asdict(each) for each in movements]
+    if shown is None:
+        return {"blocks": blocks}
+    for block in blocks:
+        block["image_changed"] = shown.changes[block["block"]]
+    return {"autoencoder_changed": shown.error, "blocks": blocks}

@@ -17,9 +17,7 @@ _PANEL = 2
 """How many rows of images the panel below has the height of."""
 
 
-def draw_decoded(
-    columns: Sequence[Tensor], movements: Sequence[Movement], title: str = ""
-) -> "Figure":
+def draw_decoded(columns: Sequence[Tensor], movements: Sequence[Movement]) -> "Figure":
     """Draw a row for each image, and below it how far each block moves all that were measured.
 
     THESIS F.2, figures 29 and 30.
@@ -28,7 +26,6 @@ def draw_decoded(
         columns: The images, what the autoencoder makes of them, and what is decoded after each
             block: N×C×H×W, pixels from 0 to 1.
         movements: Of the identity blocks.
-        title: What is above.
 
     Raises:
         UsageError: the images have neither one channel nor three.
@@ -47,7 +44,8 @@ def draw_decoded(
     for place, (head, images) in enumerate(zip(heads, columns, strict=True)):
         for row, image in enumerate(images):
             axis = figure.add_subplot(grid[row, place])
-            axis.imshow(image.movedim(0, -1).numpy(), cmap="gray", vmin=0, vmax=1)
+            pixels = image.movedim(0, -1).numpy()
+            axis.imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
             axis.set(xticks=[], yticks=[])
             if row == 0:
                 axis.set_title(head, fontsize=8)
@@ -57,11 +55,9 @@ def draw_decoded(
     below.plot(numbers, [each.distance for each in movements], "C1.--", label="W₂")
     # each block below its own column
     below.set_xlim(0.5, len(columns) - 1.5)
-    below.set_ylim(bottom=0)
+    below.set_ylim(0, 1.1 * max(each.displacement for each in movements) or 1)
     below.xaxis.set_major_locator(MaxNLocator(integer=True))
     below.tick_params(labelsize=8)
     below.set_xlabel("block", fontsize=8)
     below.legend(fontsize=8)
-    if title:
-        figure.suptitle(title, fontsize=9)
     return figure

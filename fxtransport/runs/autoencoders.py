@@ -164,9 +164,15 @@ def train_autoencoder(
         tell: Is told after each epoch which it was, from 1, and the mean error in it.
 
     Raises:
+        UsageError: there is no such device.
         TrainingError: the error is not a number.
     """
-    model.to(device).train()
+    try:
+        model.to(device).train()
+    except (AssertionError, RuntimeError) as error:
+        raise UsageError(
+            f"the device {str(device)!r} cannot be used: {first_line(error)}"
+        ) from error
     optimizer = torch.optim.Adam(model.parameters(), lr=lr)
     with deterministic_algorithms(True):
         for epoch in range(epochs):

@@ -119,7 +119,7 @@ def _check_encoder(run: Run, saved: Saved, file: Path, images: Tensor, given: Te
             f"the encoder in {file} is not one of the run's model ({first_line(error):.200}): "
             f"{remedy}"
         ) from error
-    if float((given - expected).abs().max()) > _TOLERANCE * float(expected.abs().max()):
+    if not float((given - expected).abs().max()) <= _TOLERANCE * float(expected.abs().max()):
         raise UsageError(
             f"the first block of the run is given something else than what the encoder in {file} "
             f"returns, so the decoder does not fit: {remedy}"

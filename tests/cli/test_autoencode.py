@@ -39,7 +39,7 @@ def test_from_the_encoder_to_the_picture(run: Command, tmp_path: Path) -> None:
     assert result.stdout.splitlines()[0].split()[-2:] == ["image", "changed"]
     assert picture.read_bytes().startswith(b"\x89PNG")
     found = json.loads(run(*shown, "--json").stdout)
-    assert 0 < found["decoding_error"] < 0.3
+    assert 0 < found["autoencoder_changed"] < 0.3
     first, second = found["blocks"]
     assert 0 < first["image_changed"] != second["image_changed"] > 0
     assert result.stdout.split()[-1] == f"{second['image_changed']:.4f}"
@@ -53,3 +53,6 @@ def test_what_is_refused(run: Command, tmp_path: Path) -> None:
     assert result.exit_code == 2
     assert "no submodule 'encode': did you mean encoder" in result.stderr
     assert not list(tmp_path.iterdir())
+    alone = run("clouds", str(tmp_path), "--rows", "3")
+    assert (alone.exit_code, alone.stdout) == (2, "")
+    assert "give --autoencoder and --picture" in alone.stderr

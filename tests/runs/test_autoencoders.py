@@ -66,10 +66,12 @@ def test_training_brings_images_back_and_is_deterministic() -> None:
     assert reconstruction_error(models[0], batches) == pytest.approx(float(by_hand), rel=1e-5)
 
 
-def test_an_error_that_is_not_a_number() -> None:
+def test_what_cannot_be_trained() -> None:
     samples = TensorSamples(IMAGES.inputs * torch.nan, IMAGES.targets)
     with pytest.raises(TrainingError, match="not a number in epoch 1"):
         train_autoencoder(small(), ShuffledStream(samples, batch_size=8, seed=0), epochs=2)
+    with pytest.raises(UsageError, match="the device 'nowhere' cannot be used"):
+        train_autoencoder(small(), ShuffledStream(IMAGES, 8, 0), epochs=1, device="nowhere")
 
 
 def test_the_encoder_is_that_of_the_model_and_its_seed() -> None:
