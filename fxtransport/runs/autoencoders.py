@@ -5,6 +5,7 @@ as images (LAP, supplementary; THESIS F.2, figures 28 to 30).
 """
 
 import json
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,7 +122,8 @@ def make_autoencoder(recipe: Recipe, path: str) -> Autoencoder:
             decoded, or the data is points.
     """
     if recipe.inputs.transform is None:
-        raise UsageError(f"{recipe.inputs.description} are points: an autoencoder is of images")
+        name = recipe.config["data.name"]
+        raise UsageError(f"{name} are points: an autoencoder is of images")
     seed_all(recipe.config["trainer.seed"])
     encoder = submodule_of(recipe.target().model, path)
     example = torch.zeros(2, *recipe.shape)
@@ -176,16 +178,17 @@ def train_autoencoder(
     optimizer = torch.optim.Adam(model.parameters(), lr=lr)
     with deterministic_algorithms(True):
         for epoch in range(epochs):
-            total = torch.zeros((), device=device)
+            total, samples = torch.zeros((), device=device), 0
             for images, _ in batches.epoch(epoch):
                 given = images.to(device)
-                error = F.mse_loss(model(given), given)
+                loss = F.mse_loss(model(given), given)
                 optimizer.zero_grad()
-                error.backward()
+                loss.backward()
                 optimizer.step()
-                total += error.detach() * len(given)
-            mean = float(total) / batches.num_samples
-            if mean != mean:
+                total += loss.detach() * len(given)
+                samples += len(given)
+            mean = float(total) / samples
+            if not math.isfinite(mean):
                 raise TrainingError(
                     f"the error is not a number in epoch {epoch + 1}: try a smaller lr"
                 )

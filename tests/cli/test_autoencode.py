@@ -44,6 +44,13 @@ def test_from_the_encoder_to_the_picture(run: Command, tmp_path: Path) -> None:
     assert 0 < first["image_changed"] != second["image_changed"] > 0
     assert result.stdout.split()[-1] == f"{second['image_changed']:.4f}"
 
+    other = tmp_path / "other.safetensors"
+    made = run("autoencode", *MODEL, *DATA, "-n", "1", "--seed", "1", "-o", str(other))
+    assert made.stdout.startswith(f"{other}: mean square error"), made.stderr
+    refused = run("clouds", str(folder), "--autoencoder", str(other))
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert f"(--initial-checkpoint {other}) and keep it (--freeze encoder)" in refused.stderr
+
 
 def test_what_is_refused(run: Command, tmp_path: Path) -> None:
     named = run("autoencode", *MODEL, "-o", str(tmp_path / "a.pth"))
