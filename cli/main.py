@@ -15,6 +15,7 @@ from fxtransport.cli.common import report
 from fxtransport.errors import FxTransportError, RunInterruptedError
 
 COMMANDS = {
+    "autoencode": "Train a decoder with the encoder of a model, to look into its blocks.",
     "bench": "Time a model, its program and its parts, side by side.",
     "clouds": "Show how far each block of a trained model moves the points of its data.",
     "compare": "Compare two networks layer by layer, or a run with its beginning.",

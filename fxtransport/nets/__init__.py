@@ -6,11 +6,13 @@ example. On the command line they are ``nets:resnet110`` and so on.
 """
 
 from fxtransport.nets.blocks import BasicBlock, LinearBlock, Network, PreActBlock
+from fxtransport.nets.decoder import Decoder
 from fxtransport.nets.initialization import Method, initialize
 from fxtransport.nets.networks import cifar_resnet, circles_resnet, km_resnet, resnet110, resnet_m
 
 __all__ = [
     "BasicBlock",
+    "Decoder",
     "LinearBlock",
     "Method",
     "Network",

@@ -40,12 +40,16 @@ def clouds_of(program: Program, points: Tensor) -> list[Tensor]:
     return found
 
 
-def show_movements(console: "Console", movements: Sequence[Movement]) -> None:
+def show_movements(
+    console: "Console", movements: Sequence[Movement], changes: Sequence[float] = ()
+) -> None:
     """Print how far each block moves the points, and how far the optimal map would.
 
     Args:
         console: Where to print.
         movements: Of the identity blocks.
+        changes: How far the decoded images are from those before the first block, after each of
+            all blocks; empty if nothing was decoded.
     """
     from rich.table import Table
 
@@ -53,9 +57,12 @@ def show_movements(console: "Console", movements: Sequence[Movement]) -> None:
     table.add_column("block", style="cyan")
     for heading in ("displacement", "W₂", "optimality", "moved elsewhere"):
         table.add_column(heading, justify="right")
+    if changes:
+        table.add_column("image changed", justify="right")
     for each in movements:
         numbers = (each.displacement, each.distance, each.optimality)
-        table.add_row(each.path, *(f"{n:.4g}" for n in numbers), f"{each.moved:.1%}")
+        changed = [f"{changes[each.block]:.4f}"] if changes else []
+        table.add_row(each.path, *(f"{n:.4g}" for n in numbers), f"{each.moved:.1%}", *changed)
     console.print(table)
 
 
