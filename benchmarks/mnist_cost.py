@@ -75,9 +75,9 @@ def train(
 ) -> dict[str, Any]:
     """A point: test accuracy in %, and transport cost before and after training."""
     start = time.perf_counter()
-    torch.manual_seed(seed)
-    program = initialize(copy.deepcopy(compile_network()), *init)
-    program = as_trained(program, device)
+    program = copy.deepcopy(compile_network())
+    torch.manual_seed(seed)  # after all that is made once and draws weights
+    program = as_trained(initialize(program, *init), device)
     drawn = draw(images, test, seed, device=device)
     learners = Learners((program.whole,), plain(), Recipe(LR, BATCH), seed)
     for _ in range(epochs):

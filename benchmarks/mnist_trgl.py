@@ -143,8 +143,9 @@ def learners_of(program: Program, setting: Setting, seed: int) -> Learners:
 def train(setting: Setting, seed: int, test: int, device: str) -> dict[str, Any]:
     """The accuracies of all exits after the last epoch, and the last exit's along the way."""
     start = time.perf_counter()
-    torch.manual_seed(seed)
-    program = initialize(copy.deepcopy(compile_blocks(setting.block)), "orthogonal", setting.gain)
+    program = copy.deepcopy(compile_blocks(setting.block))
+    torch.manual_seed(seed)  # after all that is made once and draws weights
+    initialize(program, "orthogonal", setting.gain)
     drawn = draw(setting.images, test, seed, choosing=setting.choosing, device=device)
     drawn = encode(drawn, setting.gain)
     learners = learners_of(as_trained(program, device), setting, seed)
