@@ -6,15 +6,16 @@ import mnist_trgl
 import pytest
 import torch
 from click.testing import CliRunner
+from digits import Split
 from mnist import draw
-from mnist_trgl import END_TO_END, TRGL, VANGL, Setting
+from mnist_trgl import END_TO_END, PRETRAINED, RANDOM, TRGL, VANGL, Setting
 
-SMALL = Setting(40, VANGL, epochs=1)
+SMALL = Setting(40, VANGL, encoder=RANDOM, epochs=1)
 
 
-def test_the_encoder_has_the_statistics_of_the_training_images() -> None:
+def test_the_random_encoder_has_the_statistics_of_the_training_images() -> None:
     torch.manual_seed(0)
-    drawn = mnist_trgl.encode(draw(50, 20, 0, device="cpu"), gain=0.05)
+    drawn = mnist_trgl.encode(draw(50, 20, 0, device="cpu"), SMALL)
     assert drawn.train.images.shape == (50, 32, 14, 14)
     assert drawn.test.images.shape == (20, 32, 14, 14)
     assert not drawn.train.images.requires_grad
@@ -36,7 +37,7 @@ def test_end_to_end_divides_its_learning_rate() -> None:
     program = copy.deepcopy(mnist_trgl.compile_blocks("basic"))
     setting = SMALL._replace(method=END_TO_END)
     learners = mnist_trgl.learners_of(program, setting, 0)
-    none = mnist_trgl.Split(torch.empty(0, 32, 14, 14), torch.empty(0, dtype=torch.int64))
+    none = Split(torch.empty(0, 32, 14, 14), torch.empty(0, dtype=torch.int64))
     rates = []
     for _ in range(200):
         mnist_trgl.Decaying.epoch(learners, none)
@@ -59,6 +60,7 @@ def test_cells_tell_settings_apart() -> None:
     settings = [SMALL._replace(method=method) for method in mnist_trgl.METHODS]
     settings += [SMALL._replace(block="basic"), SMALL._replace(shared=False)]
     settings += [SMALL._replace(method=TRGL, tau=2.0), SMALL._replace(choosing=True)]
+    settings += [SMALL._replace(encoder=PRETRAINED)]
     assert len({setting.cell for setting in settings}) == len(settings)
 
 
