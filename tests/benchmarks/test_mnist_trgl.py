@@ -8,7 +8,7 @@ import torch
 from click.testing import CliRunner
 from digits import Split
 from mnist import draw
-from mnist_trgl import END_TO_END, PRETRAINED, RANDOM, TRGL, VANGL, Setting
+from mnist_trgl import END_TO_END, ONE, PRETRAINED, RANDOM, TRGL, TWO, VANGL, Setting
 
 SMALL = Setting(40, VANGL, encoder=RANDOM, epochs=1)
 
@@ -26,7 +26,7 @@ def test_the_random_encoder_has_the_statistics_of_the_training_images() -> None:
 
 @pytest.mark.parametrize("shared", [True, False])
 def test_blocks_have_one_classifier_or_their_own(shared: bool) -> None:
-    program = mnist_trgl.compile_blocks("basic")
+    program = mnist_trgl.compile_blocks("basic", ONE)
     parts = mnist_trgl.parts_of(program, shared)
     weights = {id(p) for part in parts for n, p in part.named_parameters() if "head.1.weight" in n}
     assert len(parts) == 20
@@ -34,7 +34,7 @@ def test_blocks_have_one_classifier_or_their_own(shared: bool) -> None:
 
 
 def test_end_to_end_divides_its_learning_rate() -> None:
-    program = copy.deepcopy(mnist_trgl.compile_blocks("basic"))
+    program = copy.deepcopy(mnist_trgl.compile_blocks("basic", ONE))
     setting = SMALL._replace(method=END_TO_END)
     learners = mnist_trgl.learners_of(program, setting, 0)
     none = Split(torch.empty(0, 32, 14, 14), torch.empty(0, dtype=torch.int64))
@@ -58,9 +58,10 @@ def test_every_method_gives_its_exits(method: str) -> None:
 
 def test_cells_tell_settings_apart() -> None:
     settings = [SMALL._replace(method=method) for method in mnist_trgl.METHODS]
-    settings += [SMALL._replace(block="basic"), SMALL._replace(shared=False)]
+    settings += [SMALL._replace(block="basic"), SMALL._replace(shared=True)]
     settings += [SMALL._replace(method=TRGL, tau=2.0), SMALL._replace(choosing=True)]
-    settings += [SMALL._replace(encoder=PRETRAINED)]
+    settings += [SMALL._replace(encoder=PRETRAINED), SMALL._replace(layers=TWO)]
+    settings += [SMALL._replace(method=END_TO_END, layers=TWO)]
     assert len({setting.cell for setting in settings}) == len(settings)
 
 
