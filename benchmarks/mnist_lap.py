@@ -13,8 +13,8 @@ program (a factor of the loss; that of the cost "is fixed to 1") remain from λL
 same gradient up to a factor of λ, from 5 up: larger steps for SGD. Both are here, and so is vanilla
 training with the larger steps alone.
 
-What the encoder is, is not published for this table; see ``ENCODERS``. That of an autoencoder,
-frozen, is the one with which vanilla networks come out as published for 100 images.
+Whether the encoder is trained is not published for this table; see ``ENCODERS``. With that of an
+autoencoder, frozen, vanilla networks of 100 images are nearest to the published ones.
 
 Networks are trained one after the other: on a CPU, convolutions of many instances under ``vmap``
 take 1.4 times as long. A run that was stopped goes on with the networks that are missing.

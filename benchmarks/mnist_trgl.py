@@ -84,6 +84,7 @@ class Setting(NamedTuple):
     """Or basic: batch norm after the last convolution of a branch, ReLU after the addition."""
     encoder: str = PRETRAINED
     """Or random."""
+    end_to_end_lr: float = 0.1
     epochs: int = EPOCHS
     choosing: bool = False
     """Whether it is tested on the reserved images."""
@@ -100,6 +101,8 @@ class Setting(NamedTuple):
             what += [f"shared {linear}classifier" if self.shared else f"own {linear}classifiers"]
         elif linear:
             what += ["linear classifier"]
+        if self.method == END_TO_END and self.end_to_end_lr != 0.1:
+            what += [f"lr {self.end_to_end_lr:g}"]
         what += [f"{self.epochs} epochs"]
         return ", ".join(what + (["reserved images"] if self.choosing else []))
 
@@ -159,7 +162,7 @@ class Decaying(Learners):
 def learners_of(program: Program, setting: Setting, seed: int) -> Learners:
     """What trains by the method."""
     if setting.method == END_TO_END:
-        return Decaying((program.whole,), vangl(), Recipe(0.1, BATCH), seed)
+        return Decaying((program.whole,), vangl(), Recipe(setting.end_to_end_lr, BATCH), seed)
     objective = vangl() if setting.method == VANGL else trgl(setting.tau)
     parts = parts_of(program, setting.shared)
     return Learners(parts, objective, Recipe(setting.lr, BATCH), seed)
@@ -223,6 +226,7 @@ def table_of(results: dict[str, Any], settings: list[Setting]) -> Table:
 @click.option("--method", "methods", multiple=True, type=click.Choice(METHODS), default=METHODS)
 @click.option("--tau", "taus", multiple=True, default=[0.05], show_default=True)
 @click.option("--lr", default=0.003, show_default=True)
+@click.option("--end-to-end-lr", default=0.1, show_default=True)
 @click.option("--gain", default=0.05, show_default=True)
 @click.option("--heads", default="own", type=click.Choice(["shared", "own"]))
 @click.option("--classifier", default=ONE, type=click.Choice([ONE, TWO]), help="Linear layers.")
@@ -239,6 +243,7 @@ def main(
     methods: tuple[str, ...],
     taus: tuple[float, ...],
     lr: float,
+    end_to_end_lr: float,
     gain: float,
     heads: str,
     classifier: str,
@@ -252,7 +257,13 @@ def main(
 ) -> None:
     """Train what is missing of the table, and print it."""
     epochs, seeds, test = (1, 2, 50) if quick else (epochs, seeds, test)
-    like = {"lr": lr, "gain": gain, "shared": heads == "shared", "block": block}
+    like = {
+        "lr": lr,
+        "end_to_end_lr": end_to_end_lr,
+        "gain": gain,
+        "shared": heads == "shared",
+        "block": block,
+    }
     like |= {"encoder": encoder, "layers": classifier, "epochs": epochs}
     settings = [
         Setting(images, method, tau, choosing=choosing, **like)

@@ -66,7 +66,7 @@ def test_the_page_of_evidence_has_what_was_measured() -> None:
         mnist_lap.PUBLISHED, mnist_lap.ENCODERS, mnist_lap.METHODS
     ):
         found = results.get(Job(images, encoder, method).cell, {})
-        if len(found) >= 5:
+        if len(found) >= 3:
             here = mean_of([one["highest"] for one in found.values()])
             assert f"{here} ({len(found)})" in page, (images, encoder, method)
             written += 1
