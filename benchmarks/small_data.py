@@ -8,8 +8,8 @@ it trains as published: SGD with momentum 0.9, weight decay 1e-4, learning rate 
 images of 8×8 instead of 28×28. Each seed has its own split and initialization, which all methods
 share.
 
-The text minimizes L + C/λ. The program that the authors released then minimizes λL + C, which has
-the same gradient up to a factor of λ, published from 5 up: larger steps for SGD. Both are here,
+The text and the authors' program minimize L + C/λ. λL + C, of which names in the program remain,
+has the same gradient up to a factor of λ, published from 5 up: larger steps for SGD. Both are here,
 and so is vanilla training with another learning rate. Multipliers and that learning rate are
 chosen by the validation accuracy of other seeds, at 100 images.
 """

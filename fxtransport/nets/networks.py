@@ -25,6 +25,7 @@ def resnet_m(
     image_size: int = 28,
     num_classes: int = 10,
     batch_norm: bool = True,
+    encoder_norm: bool = True,
     pre_activation: bool = True,
     init: Method | None = "orthogonal",
     gain: float = 0.01,
@@ -44,6 +45,8 @@ def resnet_m(
         image_size: The height and width of the image, even.
         num_classes: The number of logits.
         batch_norm: Whether encoder, blocks and head have batch norm.
+        encoder_norm: If False, the encoder's convolutions have biases in place of batch norm,
+            as in the authors' program for MNIST.
         pre_activation: Whether blocks are :class:`PreActBlock` or :class:`BasicBlock`.
         init: The method of :func:`initialize`; torch's own initialization if None.
         gain: The gain of :func:`initialize`.
@@ -57,12 +60,13 @@ def resnet_m(
     _require(blocks >= 1, f"a network has one block or more, not {blocks}")
     _require(image_size % 2 == 0, f"image_size must be even, not {image_size}")
     inside = max(1, channels // 2)
+    normed, bias = batch_norm and encoder_norm, not encoder_norm
     encoder = nn.Sequential(
-        conv3x3(in_chans, inside),
-        norm2d(inside, batch_norm),
+        nn.Conv2d(in_chans, inside, 3, padding=1, bias=bias),
+        norm2d(inside, normed),
         nn.ReLU(inplace=True),
-        nn.Conv2d(inside, channels, 5, stride=2, padding=2, bias=False),
-        norm2d(channels, batch_norm),
+        nn.Conv2d(inside, channels, 5, stride=2, padding=2, bias=bias),
+        norm2d(channels, normed),
         nn.ReLU(inplace=True),
     )
     hidden = 10 * num_classes

@@ -5,6 +5,7 @@ from pathlib import Path
 import mnist_cost
 import pytest
 from click.testing import CliRunner
+from mnist import Records
 
 POINTS = [
     {"accuracy": 90.0, "cost": 10.0},
@@ -40,6 +41,22 @@ def test_the_same_picture_is_the_same_file(tmp_path: Path, monkeypatch: pytest.M
         pictures.append((tmp_path / "figure.svg").read_text())
     assert pictures[0] == pictures[1]
     assert "<svg" in pictures[0]
+
+
+def test_the_page_of_evidence_has_what_was_measured() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "evidence.md").read_text()
+    results = Records("mnist_cost", "cpu").read()
+    every = [point for found in results.values() for point in found.values()]
+    largest = [*results["normal, gain 0.2"].values()]
+    rest = [point for point in every if point not in largest]
+    for points in (every, rest):
+        for log in (False, True):
+            fit = mnist_cost.fit(points, log=log)
+            said = f"{fit.correlation:.2f} (p = {fit.p:.2g})".replace("-0", "−0", 1)
+            assert said in " ".join(page.split()), said
+    for init, found in results.items():
+        accuracies = ", ".join(f"{point['accuracy']:.1f}" for point in found.values())
+        assert f"| {init} | {accuracies} |" in page
 
 
 @pytest.mark.slow

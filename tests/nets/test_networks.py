@@ -17,6 +17,7 @@ IDENTITIES = {
     "resnet_m, CIFAR": (lambda: resnet_m(5, in_chans=3, channels=6, image_size=16), 5),
     "resnet_m, post-activation": (lambda: resnet_m(4, image_size=8, pre_activation=False), 4),
     "resnet_m, no batch norm": (lambda: resnet_m(4, image_size=8, batch_norm=False), 4),
+    "resnet_m, encoder without": (lambda: resnet_m(4, image_size=8, encoder_norm=False), 4),
     "10-1": (lambda: km_resnet(channels=4, image_size=16), 10),
     "2-7": (lambda: km_resnet(2, 7, channels=4, image_size=16), 14),
     "1-20": (lambda: km_resnet(1, 20, channels=4, in_chans=1, image_size=8, double=False), 20),
@@ -78,6 +79,20 @@ def test_the_encoders_give_the_published_shapes() -> None:
         hidden = wide.encoder(torch.zeros(2, 3, 32, 32))
         assert hidden.shape == (2, 256, 16, 16)
         assert wide.blocks(hidden).shape == (2, 512, 8, 8)
+
+
+def test_an_encoder_without_norm_has_biases_instead() -> None:
+    encoder = resnet_m(encoder_norm=False).encoder
+    assert Counter(type(module) for module in encoder.children()) == {
+        nn.Conv2d: 2,
+        nn.Identity: 2,
+        nn.ReLU: 2,
+    }
+    assert parameters(encoder) == 16 * (9 + 1) + 32 * (16 * 25 + 1)
+    # the rest is as it was
+    whole, norms = resnet_m(encoder_norm=False), resnet_m()
+    assert parameters(whole.blocks) == parameters(norms.blocks)
+    assert isinstance(whole.head[2], nn.BatchNorm1d)  # type: ignore[index]
 
 
 def test_the_shortcut_pads_with_zeros() -> None:
