@@ -30,6 +30,9 @@ ITEMS: dict[type, type] = {list: str, tuple: float}
 NUMBERS = re.compile(r"[-+.\deE\s]+(,[-+.\deE\s]+)+")
 """Several numbers, such as ``0.5,1``."""
 
+SWITCHES = {"True": True, "False": False}
+"""Truth values as Python writes them."""
+
 LIMIT = 2**20
 """The most bytes of a configuration file."""
 
@@ -222,12 +225,16 @@ def parse_assignments(texts: Iterable[str]) -> dict[str, Any]:
 def parse_pair(text: str) -> tuple[str, Any]:
     """A name and its value: a TOML value, numbers with commas between them, or else a text.
 
+    ``True`` and ``False`` are written as in Python, too: a text of that name would be true.
+
     >>> parse_pair("scale=[0.8, 1.0]"), parse_pair("interpolation=bicubic")
     (('scale', [0.8, 1.0]), ('interpolation', 'bicubic'))
     >>> parse_pair("scale=0.8,1")
     ('scale', [0.8, 1])
     >>> parse_pair("mixup_alpha=.3")
     ('mixup_alpha', 0.3)
+    >>> parse_pair("zero_init_last=False")
+    ('zero_init_last', False)
 
     Raises:
         UsageError: there is no ``=``.
@@ -235,6 +242,8 @@ def parse_pair(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not name or not equals:
         raise UsageError(f"write KEY=VALUE, not {text!r}")
+    if value.strip() in SWITCHES:
+        return name.strip(), SWITCHES[value.strip()]
     listed = f"[{value}]" if NUMBERS.fullmatch(value) else value
     try:
         # TOML wants a digit ahead of the point
