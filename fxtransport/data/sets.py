@@ -11,6 +11,7 @@ from fxtransport.data.decode import extensions
 from fxtransport.data.duplicates import refuse_one_split
 from fxtransport.data.folders import is_shown, look_into, refuse_loose
 from fxtransport.data.reader_images import ReaderImages
+from fxtransport.data.torch_files import torch_files
 from fxtransport.errors import UsageError
 
 FOLDER_NAMES = ("folder", "imagefolder", "imagenet")
@@ -150,14 +151,23 @@ def classes_of(images: Images) -> list[int]:
 
 
 def _open_torch(name: str, location: Location) -> ImageSet:
-    train = create_split(name, _require_root(name, location), location, "train")
-    test = create_split(name, _require_root(name, location), location, TORCH_SETS[name].test)
-    names = getattr(train, "classes", None) or range(max(classes_of(train)) + 1)
+    root, asked = _require_root(name, location), TORCH_SETS[name].test
+    made = create_split(name, root, location, "train")
+    train = _own_decoding(made, root)
+    test = _own_decoding(create_split(name, root, location, asked), root)
+    names = getattr(made, "classes", None) or range(max(classes_of(train)) + 1)
     # ImageNet has several names for each class
     one_each = (", ".join(n) if isinstance(n, tuple) else str(n) for n in names)
-    origins = {"train": "the set's train", "test": f"the set's {TORCH_SETS[name].test}"}
+    origins = {"train": "the set's train", "test": f"the set's {asked}"}
     size = TORCH_SETS[name].size
     return ImageSet(train, None, test, tuple(one_each), size, origins, published=True)
+
+
+def _own_decoding(dataset: Any, root: Path) -> Images:
+    """A split of torchvision, of which images in files are decoded as others are."""
+    files = torch_files(dataset, root)
+    held: Images = dataset
+    return held if files is None else ReaderImages(files, by_content=False)
 
 
 def _open_hfds(name: str, location: Location) -> ImageSet:

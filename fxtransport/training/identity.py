@@ -26,6 +26,10 @@ def _description(batches: Any) -> dict[str, Any] | None:
     return tell() if callable(tell) else None
 
 
+LATER = ("shards",)
+"""What runs of an earlier version did not note of their data."""
+
+
 def check_same_data(saved: Described, present: Described) -> None:
     """Check that a run goes on with its data. What one of the two does not tell is not compared.
 
@@ -41,6 +45,8 @@ def check_same_data(saved: Described, present: Described) -> None:
         if not before or not now:
             continue
         for key in dict.fromkeys((*now, *before)):
+            if key in LATER and key not in before:
+                continue
             if before.get(key) != now.get(key):
                 raise CheckpointError(
                     f"the run began with other data: {split}.{key} was {_short(before.get(key))} "
