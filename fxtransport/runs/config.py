@@ -110,17 +110,18 @@ class Config:
         Raises:
             UsageError: a value changes that must not.
         """
-        changed = complete_config({**self.values, **changes})
+        changed = complete_config(replace_values(self.values, changes))
         for path, value in changes.items():
             key = all_keys()[path]
             if key.may_change(self.values) or changed.get(path) == self.get(path):
                 continue
-            if extend and key.continues:
+            if extend and key.continues(self.values):
                 continue
             was = "not set" if self.get(path) is None else f"{self.get(path)}"
             raise UsageError(
                 f"{path} {value} would change the run in {run}, where it is {was}; leave it out, "
-                "or begin another run in another folder"
+                "or begin another run in another folder, with model.initial_checkpoint from its "
+                "weights"
             )
         return changed
 
@@ -160,6 +161,16 @@ def merge_values(*layers: Values) -> dict[str, Any]:
             tables = isinstance(before, dict) and isinstance(value, dict)
             total[path] = dict(before or {}, **value) if tables else value
     return total
+
+
+def replace_values(values: Values, changes: Values) -> dict[str, Any]:
+    """Values with others in their place; tables are merged.
+
+    Of the keys that say how long a run trains, one takes the place of another.
+    """
+    if not changes.keys().isdisjoint(LENGTHS):
+        values = {path: value for path, value in values.items() if path not in LENGTHS}
+    return merge_values(values, changes)
 
 
 def read_config(path: Path, *, follow: bool = True) -> dict[str, Any]:
