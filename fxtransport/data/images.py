@@ -95,6 +95,11 @@ def split_images(
     Raises:
         UsageError: there are too few images, or one is in two splits.
     """
+    if len(images.class_names) < 2:
+        raise UsageError(
+            f"there is a single class, {', '.join(images.class_names)}, so nothing to tell apart: "
+            "put the images of each class into a folder of its own, in one folder"
+        )
     classes = classes_of(images.train)
     augmented = ImageSamples(images.train, transforms.random, transforms.mode)
     plain = ImageSamples(images.train, transforms.plain, transforms.mode)

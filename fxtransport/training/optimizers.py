@@ -1,12 +1,13 @@
 """timm's optimizers and learning rate schedules, one of each for every part."""
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import torch
-from timm.optim import create_optimizer_v2  # type: ignore[attr-defined]
+from timm.optim import create_optimizer_v2, list_optimizers  # type: ignore[attr-defined]
 from timm.scheduler.scheduler import Scheduler
 from timm.scheduler.scheduler_factory import create_scheduler_v2
 from torch import nn
@@ -22,6 +23,8 @@ RATES = ("lr", "initial_lr")
 """The entries of a group of parameters by which timm's schedules set its learning rate."""
 TRIED = 1000
 """The most epochs that a learning rate schedule is tried for."""
+SCHEDULERS = ("cosine", "tanh", "step", "multistep", "poly", "wsd", "rsqrt", "constant", "none")
+"""Learning rate schedules of timm that can be resumed."""
 _SWITCHES = ("foreach", "fused")
 """Options that are true or false, and None by default."""
 
@@ -49,7 +52,10 @@ def create_optimizer(
     try:
         optimizer = _optimizer(part, settings, options)
     except _REFUSALS as error:
-        raise UsageError(f"timm cannot make the optimizer {settings.name!r}: {error}") from error
+        hint = _similar(settings.name, list_optimizers())
+        raise UsageError(
+            f"timm cannot make the optimizer {settings.name!r}: {error}{hint}"
+        ) from error
     if getattr(optimizer, "is_second_order", False):
         raise UsageError(
             f"the optimizer {settings.name!r} needs second derivatives, for which the graph of a "
@@ -152,7 +158,14 @@ def create_scheduler(
     except _REFUSALS as error:
         raise UsageError(
             f"timm cannot make the scheduler {settings.scheduler!r}: {error}"
+            + _similar(settings.scheduler, SCHEDULERS)
         ) from error
+    warmup = options.get("warmup_epochs", 0)
+    if scheduler is not None and isinstance(warmup, int | float) and warmup > epochs:
+        raise UsageError(
+            f"the learning rate would rise for {warmup} epochs, and a part trains {epochs}: it "
+            "would never be reached; set fewer warmup_epochs, or train longer"
+        )
     if length != epochs:
         raise UsageError(
             f"the scheduler {settings.scheduler!r} with {options} lasts {length} epochs, and a "
@@ -160,6 +173,17 @@ def create_scheduler(
         )
     assert scheduler is None or isinstance(scheduler, Scheduler)
     return scheduler
+
+
+def _similar(name: str, known: Iterable[str]) -> str:
+    """Which names were meant, in words; nothing of a name that is known."""
+    names = list(known)
+    if name.lower() in names:
+        return ""
+    close = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
+    return (
+        f"; did you mean {', '.join(close)}?" if close else f"; there are {', '.join(names[:12])}"
+    )
 
 
 def _optimizer(

@@ -55,12 +55,13 @@ def read_all(splits: Splits) -> list[int]:
 
 def test_images_become_the_pixels_that_those_of_folders_become(tmp_path: Path) -> None:
     held: dict[str, bytes] = {}
-    for split in ("train", "val"):
-        (tmp_path / "folder" / split / "a").mkdir(parents=True)
+    for place in ("train/a", "train/b", "val/a"):
+        (tmp_path / "folder" / place).mkdir(parents=True)
     for number, (ending, data) in enumerate(odd_images().items()):
         held |= {f"{number}.{ending}": data, f"{number}.cls": b"0"}
         (tmp_path / "folder" / "val" / "a" / f"{number}.{ending}").write_bytes(data)
-    (tmp_path / "folder" / "train" / "a" / "0.png").write_bytes(encoded(gray(1)))
+    for level, name in enumerate("ab"):
+        (tmp_path / "folder" / "train" / name / "0.png").write_bytes(encoded(gray(level)))
     write_shard(tmp_path / "shards", {**sets(), "validation": held})
     found = opened(tmp_path / "shards").validation
     plain = load(

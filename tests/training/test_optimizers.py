@@ -119,7 +119,7 @@ def test_names_and_options_are_timms(name: str, kind: type) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (OptimizerSettings("sdg"), "cannot make the optimizer 'sdg'"),
+        (OptimizerSettings("sdg"), r"cannot make the optimizer 'sdg': .*did you mean .*sgd.*\?"),
         (OptimizerSettings(options={"nesterow": True}), "nesterow"),
         (OptimizerSettings("adahessian"), "second derivatives"),
     ],
@@ -167,7 +167,8 @@ def test_no_schedule_is_a_constant_rate() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("cosin", {}, "cannot make the scheduler 'cosin'"),
+        ("cosin", {}, r"cannot make the scheduler 'cosin': .*; did you mean cosine\?"),
+        ("cosine", {"warmup_epochs": 11}, "rise for 11 epochs, and a part trains 10: .* fewer"),
         ("plateau", {}, "cannot be resumed"),
         ("cosine", {"min_rl": 0.1}, "min_rl"),
         ("cosine", {"step_on_epochs": False}, "needs updates_per_epoch"),
