@@ -147,7 +147,7 @@ def _headline(recipe: Recipe, program: Program) -> str:
     schedule, count = config["schedule.name"], len(program.parts)
     parts = "" if schedule == "end-to-end" else f", {plural(count, 'part')}"
     data = recipe.data
-    return "\n".join(
+    said = "\n".join(
         (
             f"{recipe.origin.model}, {config['objective.method']}, {schedule}{parts}",
             data.description,
@@ -155,3 +155,5 @@ def _headline(recipe: Recipe, program: Program) -> str:
             *(f"  {note}" for note in data.notes),
         )
     )
+    # a folder was given by a shorter name, most often
+    return said.replace(f"{Path.cwd()}/", "")

@@ -52,7 +52,7 @@ def create_optimizer(
     try:
         optimizer = _optimizer(part, settings, options)
     except _REFUSALS as error:
-        hint = _similar(settings.name, list_optimizers())
+        hint = _similar(settings.name, map(str, list_optimizers()))
         raise UsageError(
             f"timm cannot make the optimizer {settings.name!r}: {error}{hint}"
         ) from error
