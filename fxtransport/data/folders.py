@@ -72,9 +72,7 @@ def look_into(folder: Path, types: tuple[str, ...] | None = None) -> Content:
         count += len(images)
         if not images and not folders:
             empty.append(str(inside))
-    return Content(
-        _in_order(loose), _in_order(hidden), _in_order(unknown), _in_order(empty), count
-    )
+    return Content(_in_order(loose), _in_order(hidden), _in_order(unknown), _in_order(empty), count)
 
 
 def is_hidden(name: str) -> bool:

@@ -13,7 +13,7 @@ from fxtransport.data.duplicates import refuse_one_split
 from fxtransport.data.folders import is_hidden, is_shown, look_into, refuse_loose
 from fxtransport.data.reader_images import ReaderImages
 from fxtransport.data.torch_files import torch_files
-from fxtransport.errors import UsageError
+from fxtransport.errors import UsageError, first_line
 
 FOLDER_NAMES = ("folder", "imagefolder", "imagenet")
 TEST_FOLDERS = ("test", "testing")
@@ -339,8 +339,9 @@ def create_split(
         return create_dataset(name, **arguments)
     except (AssertionError, ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
         where = f" in {root}" if root else ""
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        hint = "root is the folder that holds the set; download=True downloads it"
+        if isinstance(error, TypeError):
+            hint = "further options of the set are arguments of timm.data.create_dataset"
         raise UsageError(
-            f"{name or root}: cannot open the split {split}{where}: {reason} "
-            "(root is the folder that holds the set; download=True downloads it)"
+            f"{name or root}: cannot open the split {split}{where}: {first_line(error)} ({hint})"
         ) from error
