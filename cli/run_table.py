@@ -65,7 +65,7 @@ def _exported(best: Best, whole: Best) -> str:
     )
     if (whole.epoch, whole.exit.part) == (best.epoch, best.exit.part):
         return words
-    return f"{words}; with --exit best, that exit"
+    return f"{words}; --exit best gives part {best.exit.part} after {plural(best.epoch, 'epoch')}"
 
 
 def _show_kept(console: "Console", report: FitReport) -> None:

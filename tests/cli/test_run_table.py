@@ -42,7 +42,7 @@ def test_exits_are_those_of_the_weights_that_are_kept() -> None:
         "1 60.00% 0.5000 75.00%",
         "",
         "best exit part 0 after 3 epochs: 90.00% of 40 validation samples",
-        "export part 1 after 4 epochs: 80.00%; with --exit best, that exit",
+        "export part 1 after 4 epochs: 80.00%; --exit best gives part 0 after 3 epochs",
     ]
     # of an earlier version, which did not note the exits: none is said to be what it is not
     old = shown(FitReport(Position(epochs=5), EXITS, Best(then[0], 3), None))
