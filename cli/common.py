@@ -60,6 +60,7 @@ ARGUMENTS = {
     "on_bad_image='skip'": "--on-bad-image skip",
     "pretrained=True": "--pretrained",
     "root=FOLDER": "--data-dir FOLDER",
+    "with model.initial_checkpoint from": "with --initial-checkpoint from",
     "with train_split, validation_split and test_split": "with --data-arg validation_split=NAME, "
     "or of train_split and test_split",
     "with validation_split and test_split": "with --data-arg validation_split=NAME and --data-arg "

@@ -76,11 +76,15 @@ def predict(
     For example: fxtransport predict run photographs/ --topk 5 --json
     """
     from fxtransport.errors import UsageError
+    from fxtransport.runs.identity import read_run
     from fxtransport.runs.load import load_run
     from fxtransport.runs.pictures import find_pictures
     from fxtransport.runs.predicting import Tally
     from fxtransport.runs.predicting import predict as ask
 
+    if not run.is_dir():
+        # images ahead of the run, perhaps: their absence would be said first
+        read_run(run)
     files = find_pictures(paths_of(images))
     found = load_run(
         run,

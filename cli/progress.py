@@ -61,7 +61,7 @@ class Lines(Observer):
         """Say where the run begins, if not at the beginning."""
         self._plan = plan
         if plan.finished or plan.position.epochs == plan.epochs:
-            click.echo("the run is finished", err=True)
+            click.echo("the run is finished; it goes on with more --epochs or --laps", err=True)
         elif plan.position.steps:
             click.echo(f"goes on after {_describe_position(plan, plan.position)}", err=True)
 

@@ -16,11 +16,11 @@ from fxtransport.cli.options import (
 )
 from fxtransport.runs.config import (
     CONFIG,
-    LENGTHS,
     complete_config,
     merge_values,
     parse_assignments,
     read_config,
+    replace_values,
 )
 from fxtransport.runs.keys import Key, all_keys
 
@@ -131,10 +131,7 @@ def _begin(
 ) -> "Config":
     """The configuration of a new run."""
     values = merge_values(implied, {} if file is None else read_config(file))
-    if not changes.keys().isdisjoint(LENGTHS):
-        # one of them takes the place of that in the file
-        values = {path: value for path, value in values.items() if path not in LENGTHS}
-    values = merge_values(values, changes)
+    values = replace_values(values, changes)
     if "model.name" not in values:
         raise click.UsageError("Missing argument 'MODEL', or model.name in the --config")
     for path in required:

@@ -1,11 +1,11 @@
 """The tables that ``fxtransport train`` and ``fxtransport evaluate`` print."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fxtransport.report.words import duration, plural, size
-from fxtransport.training import Exit, FitReport
+from fxtransport.training import Best, Exit, FitReport
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,7 +27,7 @@ def show(
 
     best = report.best
     if report.exits:
-        show_exits(console, report.exits, "validation", None if best is None else best.exit.part)
+        _show_kept(console, report)
         console.print()
     lines = Table.grid(padding=(0, 2))
     lines.add_column(style="dim", no_wrap=True)
@@ -38,6 +38,7 @@ def show(
             f"[bold]part {best.exit.part}[/] after {plural(best.epoch, 'epoch')}: "
             f"{best.exit.accuracy:.2%} of {best.exit.samples} validation samples",
         )
+        lines.add_row("export", _exported(best, report.whole or best))
     if report.stopped:
         lines.add_row("stopped", f"early, after {plural(report.position.epochs, 'epoch')}")
     if report.test is not None:
@@ -57,7 +58,35 @@ def show(
     console.print(lines)
 
 
-def show_exits(console: "Console", exits: Sequence[Exit], split: str, best: int | None) -> None:
+def _exported(best: Best, whole: Best) -> str:
+    """Which weights of which exit ``export`` gives, in words."""
+    words = (
+        f"part {whole.exit.part} after {plural(whole.epoch, 'epoch')}: {whole.exit.accuracy:.2%}"
+    )
+    if (whole.epoch, whole.exit.part) == (best.epoch, best.exit.part):
+        return words
+    return f"{words}; --exit best gives part {best.exit.part} after {plural(best.epoch, 'epoch')}"
+
+
+def _show_kept(console: "Console", report: FitReport) -> None:
+    """Print the exits with the weights of the best one, beside those after the last epoch."""
+    best, last = report.best, report.position.epochs
+    if best is None or best.epoch == last or not best.exits:
+        part = None if best is None or best.epoch != last else best.exit.part
+        show_exits(console, report.exits, "validation", part)
+        return
+    later = {exit.part: f"{exit.accuracy:.2%}" for exit in report.exits}
+    heading = f"after the last epoch, {last}"
+    show_exits(console, best.exits, "validation", best.exit.part, beside=(heading, later))
+
+
+def show_exits(
+    console: "Console",
+    exits: Sequence[Exit],
+    split: str,
+    best: int | None,
+    beside: tuple[str, Mapping[int, str]] | None = None,
+) -> None:
     """Print accuracy and loss of exits.
 
     Args:
@@ -65,6 +94,7 @@ def show_exits(console: "Console", exits: Sequence[Exit], split: str, best: int 
         exits: What was measured.
         split: The split on which it was measured.
         best: The part whose exit was the best on the validation split.
+        beside: The heading of one more column, and what is in it of exits by their parts.
     """
     from rich.table import Table
 
@@ -73,7 +103,11 @@ def show_exits(console: "Console", exits: Sequence[Exit], split: str, best: int 
     table.add_column(f"{split} accuracy", justify="right")
     table.add_column(f"{split} loss", justify="right")
     table.add_column("")
+    heading, texts = beside or ("", {})
+    if beside is not None:
+        table.add_column(heading, justify="right", style="dim")
     for exit in exits:
         mark = "[green]best[/]" if exit.part == best else ""
-        table.add_row(str(exit.part), f"{exit.accuracy:.2%}", f"{exit.loss:.4f}", mark)
+        cells = [str(exit.part), f"{exit.accuracy:.2%}", f"{exit.loss:.4f}", mark]
+        table.add_row(*cells, *([texts.get(exit.part, "")] if beside else []))
     console.print(table)

@@ -27,6 +27,7 @@ from fxtransport.names import resolve
 from fxtransport.program import Program
 from fxtransport.report.words import plural
 from fxtransport.runs.budget import fit_recipe
+from fxtransport.runs.checked import read_checked
 from fxtransport.runs.config import Config
 from fxtransport.runs.fit import fit_run
 from fxtransport.runs.identity import check_same_config
@@ -64,7 +65,7 @@ def run_training(run: Path, config: Config, *, resume: bool, trust_files: bool =
         keep_freed_memory()
     goes_on = resume and RunFolder(run).has_checkpoint
     with compiling(config["model.name"]):
-        recipe = make_recipe(config)
+        recipe = make_recipe(config, checked=read_checked(run) if goes_on else None)
         if config.get("program.fit"):
             recipe, note = fit_recipe(recipe, trust_files=trust_files)
             click.echo(note, err=True)
@@ -75,7 +76,8 @@ def run_training(run: Path, config: Config, *, resume: bool, trust_files: bool =
         )
     headline = name_options(_headline(recipe, program))
     click.echo("\n".join(filter(None, [headline, *told, notes])), err=True)
-    for path, (before, now) in check_same_config(run, config, extend=True).items():
+    for path, values in check_same_config(run, recipe.config, extend=True).items():
+        before, now = ("not set" if value is None else value for value in values)
         click.echo(f"from here on, {path} is {now}, and was {before}", err=True)
     started, peak = time.perf_counter(), PeakMemory()
     with show_progress(symbol, device) as progress, _explain(run, config), _show_warnings():
@@ -145,7 +147,7 @@ def _headline(recipe: Recipe, program: Program) -> str:
     schedule, count = config["schedule.name"], len(program.parts)
     parts = "" if schedule == "end-to-end" else f", {plural(count, 'part')}"
     data = recipe.data
-    return "\n".join(
+    said = "\n".join(
         (
             f"{recipe.origin.model}, {config['objective.method']}, {schedule}{parts}",
             data.description,
@@ -153,3 +155,5 @@ def _headline(recipe: Recipe, program: Program) -> str:
             *(f"  {note}" for note in data.notes),
         )
     )
+    # a folder was given by a shorter name, most often
+    return said.replace(f"{Path.cwd()}/", "")

@@ -6,18 +6,21 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from fxtransport.data.checked import DIGEST
 from fxtransport.data.fingerprints import combined
-from fxtransport.data.reader_images import DIGEST, ReaderImages
+from fxtransport.data.reader_images import ReaderImages
 from fxtransport.data.sets import Images, classes_of
 
 
 def content_hashes(images: Images) -> tuple[bytes, ...] | None:
-    """A hash of each image's file, which is read once; None where images are not files.
+    """A hash of each image's file, which is read once; None where images are not known by them.
 
     Raises:
         UsageError: a file cannot be read.
     """
-    return images.hashes if isinstance(images, ReaderImages) else None
+    if isinstance(images, ReaderImages) and images.by_content:
+        return images.hashes
+    return None
 
 
 def row_hashes(images: Images) -> tuple[bytes, ...] | None:
@@ -35,11 +38,13 @@ def row_hashes(images: Images) -> tuple[bytes, ...] | None:
 def images_hash(images: Images) -> str | None:
     """A hash of images and their classes, in order; None where nothing tells it.
 
-    Of a set of torchvision that keeps its images in files, it is of their names alone.
+    Of a set of torchvision that keeps its images in files, it is of their names in it alone.
     """
     hashes = content_hashes(images)
     if hashes is not None:
         return combined(hashlib.sha256(b"".join(hashes)).hexdigest(), classes_of(images))
+    if isinstance(images, ReaderImages):
+        return combined(*images.names, classes_of(images))
     digest = hashlib.sha256()
     if isinstance(images, list):
         for image, target in images:
@@ -50,5 +55,4 @@ def images_hash(images: Images) -> str | None:
         array = np.ascontiguousarray(held)
         digest.update(f"{array.dtype} {array.shape}".encode() + array.tobytes())
         return combined(digest.hexdigest(), classes_of(images))
-    files = getattr(images, "samples", None)
-    return None if files is None else combined(*files)
+    return None

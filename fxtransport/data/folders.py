@@ -23,12 +23,14 @@ class Content:
         hidden: Folders and files that are hidden, with the images in them.
         unknown: Files that are not images by their names.
         empty: Folders in which there is nothing to train on.
+        images: How many images there are in folders of classes.
     """
 
     loose: tuple[str, ...]
     hidden: tuple[str, ...]
     unknown: tuple[str, ...]
     empty: tuple[str, ...]
+    images: int = 0
 
     def notes(self, folder: str) -> tuple[str, ...]:
         """What was left out, for people.
@@ -56,7 +58,7 @@ def look_into(folder: Path, types: tuple[str, ...] | None = None) -> Content:
         types: The endings of images' names; those of :func:`extensions` if None.
     """
     endings = types or extensions()
-    loose, hidden, unknown, empty = [], [], [], []
+    loose, hidden, unknown, empty, count = [], [], [], [], 0
     for place, folders, files in os.walk(folder, followlinks=True):
         inside = Path(place).relative_to(folder)
         hidden += [str(inside / name) for name in (*folders, *files) if is_hidden(name)]
@@ -66,9 +68,11 @@ def look_into(folder: Path, types: tuple[str, ...] | None = None) -> Content:
         unknown += [str(inside / name) for name in shown if _ending(name) not in endings]
         if place == str(folder):
             loose = images
-        elif not images and not folders:
+            continue
+        count += len(images)
+        if not images and not folders:
             empty.append(str(inside))
-    return Content(*map(_in_order, (loose, hidden, unknown, empty)))
+    return Content(_in_order(loose), _in_order(hidden), _in_order(unknown), _in_order(empty), count)
 
 
 def is_hidden(name: str) -> bool:

@@ -1,12 +1,13 @@
 """Images that are split, and transformed when they are fetched."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from PIL import Image
 from torch import Tensor
 
+from fxtransport.data.checked import Checked
 from fxtransport.data.contents import content_hashes, images_hash, row_hashes
 from fxtransport.data.duplicates import Named, count_duplicates
 from fxtransport.data.fingerprints import combined, named
@@ -56,6 +57,9 @@ class BadImages:
 
     on_bad: str = "stop"
     check: bool = False
+    """Decode every image when the set is loaded."""
+    checked: Checked = field(default_factory=Checked)
+    """What is known of images, and is noted."""
 
     def left_out(self, images: ImageSet) -> ImageSet:
         """The same set of images that can be read; it notes what is left out.
@@ -66,9 +70,9 @@ class BadImages:
         notes = list(images.notes)
 
         def good(held: Images | None) -> Images | None:
-            if not isinstance(held, ReaderImages):
+            if not isinstance(held, ReaderImages) or not (held.by_content or self.check):
                 return held
-            found, note = examine(held, on_bad=self.on_bad, whole=self.check)
+            found, note = examine(held, on_bad=self.on_bad, whole=self.check, checked=self.checked)
             notes.extend([] if note is None else [note])
             return found
 
@@ -91,6 +95,11 @@ def split_images(
     Raises:
         UsageError: there are too few images, or one is in two splits.
     """
+    if len(images.class_names) < 2:
+        raise UsageError(
+            f"there is a single class, {', '.join(images.class_names)}, so nothing to tell apart: "
+            "put the images of each class into a folder of its own, in one folder"
+        )
     classes = classes_of(images.train)
     augmented = ImageSamples(images.train, transforms.random, transforms.mode)
     plain = ImageSamples(images.train, transforms.plain, transforms.mode)

@@ -1,23 +1,20 @@
 """The images that a reader of timm finds, and what to do with those that cannot be read."""
 
-import hashlib
-import io
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from PIL import Image
 
-from fxtransport.data.decode import BAD_IMAGE, decode, seems_whole
+from fxtransport.data.checked import Checked, CheckedFile
+from fxtransport.data.decode import BAD_IMAGE, decode
 from fxtransport.errors import UsageError, first_line
 
 READERS = 8
 """How many threads read files to hash them; they wait for the disk."""
-DIGEST = 16
-"""The number of bytes of an image's hash."""
 SHOWN = 3
 """How many names a note has."""
 ON_BAD_IMAGE = ("stop", "skip")
@@ -34,11 +31,14 @@ class ReaderImages:
         reader: timm's.
         kept: Which of its images, by their places; all if None.
         hashed: The hashes of the files of these, if they are known.
+        by_content: Whether images are known by what their files contain; otherwise by the names
+            of these, and no file is read ahead.
     """
 
     reader: Any
     kept: tuple[int, ...] | None = None
     hashed: tuple[bytes, ...] | None = field(default=None, compare=False, repr=False)
+    by_content: bool = True
 
     def __len__(self) -> int:
         return len(self.reader) if self.kept is None else len(self.kept)
@@ -56,8 +56,16 @@ class ReaderImages:
         return image, int(target)
 
     def name(self, index: int) -> str:
-        """The name of an image's file."""
-        return str(self.reader.filename(self._place(index), absolute=True))
+        """The name of an image's file, or its number where images are no files."""
+        place = self._place(index)
+        name = self.reader.filename(place, absolute=True)
+        return f"image {place}" if name is None else str(name)
+
+    @property
+    def names(self) -> list[str]:
+        """The name of each image's file within the set."""
+        places = map(self._place, range(len(self)))
+        return [str(self.reader.filename(place)) for place in places]
 
     @cached_property
     def classes(self) -> tuple[int, ...]:
@@ -77,27 +85,32 @@ class ReaderImages:
         """
         return self.hashed or examine(self).images.hashed or ()
 
-    def inspect(self, *, whole: bool) -> "list[_File]":
+    def inspect(self, checked: Checked, *, whole: bool) -> list[CheckedFile]:
         """Read all files, by several threads: what they contain, and what is wrong with them.
 
         Args:
+            checked: What is known of them, and is noted.
             whole: Decode every image, and not only those that seem to be damaged.
         """
-        with ThreadPoolExecutor(READERS) as pool:
-            return list(pool.map(lambda i: self._inspect(i, whole=whole), range(len(self))))
 
-    def _inspect(self, index: int, *, whole: bool) -> "_File":
+        def inspect(index: int) -> CheckedFile:
+            return self._inspect(index, checked, whole=whole)
+
+        with ThreadPoolExecutor(READERS) as pool:
+            return list(pool.map(inspect, range(len(self))))
+
+    def _inspect(self, index: int, checked: Checked, *, whole: bool) -> CheckedFile:
         name = Path(self.name(index))
         try:
             if name.exists() and not name.is_file():
                 # opening a pipe would wait for ever
-                return _File(b"", "not a file")
+                return CheckedFile(b"", "not a file")
             file, *_ = self.reader[self._place(index)]
             with file:
                 data = file.read()
         except OSError as error:
-            return _File(b"", f"cannot be read: {error.strerror}")
-        return _File(hashlib.blake2b(data, digest_size=DIGEST).digest(), _defect(data, whole=whole))
+            return CheckedFile(b"", f"cannot be read: {error.strerror}")
+        return checked.check(data, whole=whole)
 
     def _place(self, index: int) -> int:
         return index if self.kept is None else self.kept[index]
@@ -111,14 +124,13 @@ class Examined(NamedTuple):
     """What was left out."""
 
 
-class _File(NamedTuple):
-    """What was found in an image's file."""
-
-    hash: bytes
-    defect: str | None
-
-
-def examine(images: ReaderImages, *, on_bad: str = "stop", whole: bool = False) -> Examined:
+def examine(
+    images: ReaderImages,
+    *,
+    on_bad: str = "stop",
+    whole: bool = False,
+    checked: Checked | None = None,
+) -> Examined:
     """Read the files of all images, and see which of them are images.
 
     Args:
@@ -126,11 +138,12 @@ def examine(images: ReaderImages, *, on_bad: str = "stop", whole: bool = False) 
         on_bad: ``stop`` or ``skip``: whether one that cannot be read is an error or is left out.
         whole: Decode every image. Otherwise, those are decoded that do not begin and end as
             their formats do.
+        checked: What is known of them, and is noted.
 
     Raises:
         UsageError: one cannot be read, and shall not be left out.
     """
-    files = images.inspect(whole=whole)
+    files = images.inspect(Checked() if checked is None else checked, whole=whole)
     bad = [i for i, file in enumerate(files) if file.defect is not None]
     if bad and on_bad == "stop":
         more = f"; {len(bad) - 1} more cannot be read" if len(bad) > 1 else ""
@@ -140,24 +153,18 @@ def examine(images: ReaderImages, *, on_bad: str = "stop", whole: bool = False) 
         )
     good = [i for i, file in enumerate(files) if file.defect is None]
     kept = None if images.kept is None and not bad else tuple(map(images._place, good))
-    found = ReaderImages(images.reader, kept, tuple(files[i].hash for i in good))
-    return Examined(found, _left_out(images, bad) if bad else None)
+    found = replace(images, kept=kept, hashed=tuple(files[i].hash for i in good))
+    names = [images.name(i) for i in bad[:SHOWN]]
+    return Examined(found, left_out(len(bad), names) if bad else None)
 
 
-def _defect(data: bytes, *, whole: bool) -> str | None:
-    """Why a file is not an image; None if it is one, as far as was looked."""
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            kind = image.format
-        if whole or not seems_whole(data, kind):
-            decode(io.BytesIO(data))
-    except BAD_IMAGE as error:
-        return f"cannot be read as an image: {first_line(error)}"
-    return None
+def left_out(count: int, names: Sequence[str]) -> str:
+    """That images were left out, in words.
 
-
-def _left_out(images: ReaderImages, bad: Sequence[int]) -> str:
-    more = f" and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
-    count = f"{len(bad)} image{'' if len(bad) == 1 else 's'}"
-    names = ", ".join(images.name(i) for i in bad[:SHOWN])
-    return f"{count} that cannot be read left out: {names}{more}"
+    Args:
+        count: How many.
+        names: Of the first of them.
+    """
+    more = f" and {count - len(names)} more" if count > len(names) else ""
+    images = f"{count} image{'' if count == 1 else 's'}"
+    return f"{images} that cannot be read left out: {', '.join(names)}{more}"

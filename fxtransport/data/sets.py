@@ -1,5 +1,6 @@
 """Sets of images on disk, opened by timm and torchvision, and the splits that they have."""
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,9 +10,10 @@ from PIL import Image
 
 from fxtransport.data.decode import extensions
 from fxtransport.data.duplicates import refuse_one_split
-from fxtransport.data.folders import is_shown, look_into, refuse_loose
+from fxtransport.data.folders import is_hidden, is_shown, look_into, refuse_loose
 from fxtransport.data.reader_images import ReaderImages
-from fxtransport.errors import UsageError
+from fxtransport.data.torch_files import torch_files
+from fxtransport.errors import UsageError, first_line
 
 FOLDER_NAMES = ("folder", "imagefolder", "imagenet")
 TEST_FOLDERS = ("test", "testing")
@@ -91,6 +93,8 @@ class _TorchSet:
     size: tuple[int, int, int] | None = None
 
 
+SETS = ("digits", "mnist5k", "patches", "circles", "moons")
+"""The sets that libraries bring."""
 TORCH_SETS = {
     "torch/cifar10": _TorchSet(size=(3, 32, 32)),
     "torch/cifar100": _TorchSet(size=(3, 32, 32)),
@@ -123,10 +127,23 @@ def open_set(name: str, location: Location) -> ImageSet:
     if Path(name).is_dir():
         return _open_folder(Path(name), location)
     raise UsageError(
-        f"'{name}' is neither a set nor a folder: give digits, mnist5k, patches, circles, moons, "
-        "a folder of images, "
-        f"{', '.join(TORCH_SETS)}, wds/NAME or hfds/NAME; if a folder has moved, root=FOLDER"
+        f"'{name}' is neither a set nor a folder{_meant(name)}: give digits, mnist5k, patches, "
+        f"circles, moons, a folder of images, {', '.join(TORCH_SETS)}, wds/NAME or hfds/NAME; if "
+        "a folder has moved, root=FOLDER"
     )
+
+
+def _meant(name: str) -> str:
+    """What was meant by a name that is neither of a set nor of a folder, in words."""
+    path = Path(name)
+    if path.is_file():
+        return ", but a file (unpack an archive, and name the folder that its images are in)"
+    if f"torch/{name}" in TORCH_SETS:
+        return f" (torch/{name} is torchvision's)"
+    beside = path.parent.iterdir() if path.parent.is_dir() else ()
+    folders = [str(each) for each in beside if each.is_dir() and not is_hidden(each.name)]
+    close = difflib.get_close_matches(name, [*TORCH_SETS, *SETS, *folders], n=2, cutoff=0.75)
+    return f" (did you mean {' or '.join(close)}?)" if close else ""
 
 
 def refuse_split_names(name: str, location: Location) -> None:
@@ -150,14 +167,23 @@ def classes_of(images: Images) -> list[int]:
 
 
 def _open_torch(name: str, location: Location) -> ImageSet:
-    train = create_split(name, _require_root(name, location), location, "train")
-    test = create_split(name, _require_root(name, location), location, TORCH_SETS[name].test)
-    names = getattr(train, "classes", None) or range(max(classes_of(train)) + 1)
+    root, asked = _require_root(name, location), TORCH_SETS[name].test
+    made = create_split(name, root, location, "train")
+    train = _own_decoding(made, root)
+    test = _own_decoding(create_split(name, root, location, asked), root)
+    names = getattr(made, "classes", None) or range(max(classes_of(train)) + 1)
     # ImageNet has several names for each class
     one_each = (", ".join(n) if isinstance(n, tuple) else str(n) for n in names)
-    origins = {"train": "the set's train", "test": f"the set's {TORCH_SETS[name].test}"}
+    origins = {"train": "the set's train", "test": f"the set's {asked}"}
     size = TORCH_SETS[name].size
     return ImageSet(train, None, test, tuple(one_each), size, origins, published=True)
+
+
+def _own_decoding(dataset: Any, root: Path) -> Images:
+    """A split of torchvision, of which images in files are decoded as others are."""
+    files = torch_files(dataset, root)
+    held: Images = dataset
+    return held if files is None else ReaderImages(files, by_content=False)
 
 
 def _open_hfds(name: str, location: Location) -> ImageSet:
@@ -250,10 +276,15 @@ def _read_folder(
 
     timm reads three kinds of files, and hidden folders as classes.
     """
-    types = location.options.get("input_key") or ";".join(extensions())
-    content = look_into(folder, tuple(str(types).split(";")))
+    types = str(location.options.get("input_key") or ";".join(extensions()))
+    content = look_into(folder, tuple(types.split(";")))
     if "class_map" not in location.options:
         refuse_loose(folder, content)
+    if not (content.images or content.loose or content.hidden):
+        raise UsageError(
+            f"{folder} holds no images in folders of classes: files are read whose names end in "
+            f"{types.replace(';', ', ')}"
+        )
     options = {"input_key": types, **options}
     dataset = create_split("", folder, location, "train", search_split=False, **options)
     _forget_hidden(
@@ -308,8 +339,9 @@ def create_split(
         return create_dataset(name, **arguments)
     except (AssertionError, ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
         where = f" in {root}" if root else ""
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        hint = "root is the folder that holds the set; download=True downloads it"
+        if isinstance(error, TypeError):
+            hint = "further options of the set are arguments of timm.data.create_dataset"
         raise UsageError(
-            f"{name or root}: cannot open the split {split}{where}: {reason} "
-            "(root is the folder that holds the set; download=True downloads it)"
+            f"{name or root}: cannot open the split {split}{where}: {first_line(error)} ({hint})"
         ) from error

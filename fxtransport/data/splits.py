@@ -8,6 +8,7 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
+from fxtransport.data.checked import Checked
 from fxtransport.data.duplicates import refuse_one_split
 from fxtransport.data.embedded import (
     EMBEDDED,
@@ -103,6 +104,7 @@ def load(
     allow_duplicates: bool = False,
     on_bad_image: str = "stop",
     check_data: bool = False,
+    checked: Checked | None = None,
     drop_last: bool = False,
     transform: Mapping[str, Any] | None = None,
     augmentation: Mapping[str, Any] | None = None,
@@ -139,6 +141,8 @@ def load(
             formats do are found when the set is loaded.
         check_data: Decode all images when the set is loaded, so that every one that cannot be
             read is found then.
+        checked: Which images were decoded before, and need not be once more; what is decoded now
+            is noted in it.
         drop_last: Leave out a last training batch that is smaller.
         transform: Options of ``timm.data.create_transform`` for all splits: ``mean``, ``std``,
             ``interpolation``, ``crop_pct``, ``crop_mode``.
@@ -170,7 +174,7 @@ def load(
     if on_bad_image not in ON_BAD_IMAGE:
         raise UsageError(f"on_bad_image is {' or '.join(ON_BAD_IMAGE)}, not {on_bad_image!r}")
     # what is skipped has to be known before batches are made
-    bad = BadImages(on_bad_image, check_data or on_bad_image == "skip")
+    bad = BadImages(on_bad_image, check_data or on_bad_image == "skip", checked or Checked())
     images = ImageOptions(input_size, transform or {}, augmentation, allow_duplicates, bad)
     if name.startswith("wds/"):
         return _load_shards(name, location, hold_out, images, batching)
@@ -312,9 +316,14 @@ def _load_shards(
     own = location.splits
     named = (own.train or "train", own.validation or "validation", own.test or "test")
     refuse_one_split(dict(zip(("train", "validation", "test"), named, strict=True)))
+    notes: list[str] = []
 
     def shards(split: str, transform: Callable[[Image.Image], Tensor]) -> Shards:
-        return Shards(name, location, split, transform, transforms.mode)
+        found = Shards(name, location, split, transform, transforms.mode, num_classes)
+        if images.bad.check:
+            found, note = found.scan(images.bad)
+            notes.extend([] if note is None else [f"{split}: {note}"])
+        return found
 
     def eval_stream(split: str) -> ShardEvalStream:
         plain = shards(split, transforms.plain)
@@ -322,17 +331,18 @@ def _load_shards(
             plain, batching.eval_batch_size, batching.num_workers, batching.pin_memory
         )
 
-    splits = location.splits
+    train_shards = shards(named[0], transforms.random)
     train = ShardStream(
-        shards(splits.train or "train", transforms.random),
+        train_shards,
         batching.batch_size,
         batching.seed,
-        num_workers=batching.num_workers,
+        # another one would have nothing to read, and an epoch would be shorter
+        num_workers=min(batching.num_workers, train_shards.count),
         mix=batching.mix(num_classes, transforms.size, batching.batch_size),
         pin_memory=batching.pin_memory,
     )
-    validation = eval_stream(splits.validation or "validation") if hold_out.validation else None
-    test = eval_stream(splits.test or "test")
+    validation = eval_stream(named[1]) if hold_out.validation else None
+    test = eval_stream(named[2])
     names = tuple(map(str, range(num_classes)))
     made = _make_splits(name, train, validation, test, names, transforms.size)
     sources = {
@@ -343,7 +353,13 @@ def _load_shards(
     }
     # that would read the whole set, ahead of the first batch
     description = made.description + _said_of(None)
-    return replace(made, transform=transforms.options, description=description, sources=sources)
+    return replace(
+        made,
+        transform=transforms.options,
+        description=description,
+        sources=sources,
+        notes=tuple(notes),
+    )
 
 
 def _make_splits(

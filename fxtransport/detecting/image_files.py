@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -82,6 +82,9 @@ def open_picture(path: Path) -> Image.Image:
         with warnings.catch_warnings(), path.open("rb") as file:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             return decode(file)
+    except UnidentifiedImageError as error:
+        # its message names the file, or an object in memory, once more
+        raise UsageError("cannot be read as an image: its format is not known") from error
     except _UNREADABLE as error:
         raise UsageError(f"cannot be read as an image: {_reason(error)}") from error
 

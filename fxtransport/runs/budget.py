@@ -42,7 +42,7 @@ def fit_recipe(recipe: Recipe, *, trust_files: bool = False) -> tuple[Recipe, st
         f"{plural(found.modules, 'part')}{found.how}, peak {size(found.peak_bytes)}"
     )
     if found.batch_size != config["data.batch_size"]:
-        return make_recipe(changed), note
+        return make_recipe(changed, checked=recipe.checked), note
     return replace(recipe, config=changed), note
 
 

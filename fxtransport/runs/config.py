@@ -30,6 +30,9 @@ ITEMS: dict[type, type] = {list: str, tuple: float}
 NUMBERS = re.compile(r"[-+.\deE\s]+(,[-+.\deE\s]+)+")
 """Several numbers, such as ``0.5,1``."""
 
+SWITCHES = {"True": True, "False": False}
+"""Truth values as Python writes them."""
+
 LIMIT = 2**20
 """The most bytes of a configuration file."""
 
@@ -107,17 +110,18 @@ class Config:
         Raises:
             UsageError: a value changes that must not.
         """
-        changed = complete_config({**self.values, **changes})
+        changed = complete_config(replace_values(self.values, changes))
         for path, value in changes.items():
             key = all_keys()[path]
             if key.may_change(self.values) or changed.get(path) == self.get(path):
                 continue
-            if extend and key.continues:
+            if extend and key.continues(self.values):
                 continue
             was = "not set" if self.get(path) is None else f"{self.get(path)}"
             raise UsageError(
                 f"{path} {value} would change the run in {run}, where it is {was}; leave it out, "
-                "or begin another run in another folder"
+                "or begin another run in another folder, with model.initial_checkpoint from its "
+                "weights"
             )
         return changed
 
@@ -157,6 +161,16 @@ def merge_values(*layers: Values) -> dict[str, Any]:
             tables = isinstance(before, dict) and isinstance(value, dict)
             total[path] = dict(before or {}, **value) if tables else value
     return total
+
+
+def replace_values(values: Values, changes: Values) -> dict[str, Any]:
+    """Values with others in their place; tables are merged.
+
+    Of the keys that say how long a run trains, one takes the place of another.
+    """
+    if not changes.keys().isdisjoint(LENGTHS):
+        values = {path: value for path, value in values.items() if path not in LENGTHS}
+    return merge_values(values, changes)
 
 
 def read_config(path: Path, *, follow: bool = True) -> dict[str, Any]:
@@ -222,12 +236,16 @@ def parse_assignments(texts: Iterable[str]) -> dict[str, Any]:
 def parse_pair(text: str) -> tuple[str, Any]:
     """A name and its value: a TOML value, numbers with commas between them, or else a text.
 
+    ``True`` and ``False`` are written as in Python, too: a text of that name would be true.
+
     >>> parse_pair("scale=[0.8, 1.0]"), parse_pair("interpolation=bicubic")
     (('scale', [0.8, 1.0]), ('interpolation', 'bicubic'))
     >>> parse_pair("scale=0.8,1")
     ('scale', [0.8, 1])
     >>> parse_pair("mixup_alpha=.3")
     ('mixup_alpha', 0.3)
+    >>> parse_pair("zero_init_last=False")
+    ('zero_init_last', False)
 
     Raises:
         UsageError: there is no ``=``.
@@ -235,6 +253,8 @@ def parse_pair(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not name or not equals:
         raise UsageError(f"write KEY=VALUE, not {text!r}")
+    if value.strip() in SWITCHES:
+        return name.strip(), SWITCHES[value.strip()]
     listed = f"[{value}]" if NUMBERS.fullmatch(value) else value
     try:
         # TOML wants a digit ahead of the point

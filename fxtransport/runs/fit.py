@@ -9,6 +9,7 @@ import torch
 
 from fxtransport.data import Splits
 from fxtransport.program import Program
+from fxtransport.runs.checked import write_checked
 from fxtransport.runs.config import CONFIG, Config
 from fxtransport.runs.identity import (
     check_same_config,
@@ -106,6 +107,7 @@ class _ConfigWriter(Observer):
         """Write it now."""
         history = self._about.get("history", ())
         write_config(self._folder, self._recipe.config, self._recipe.data, history)
+        write_checked(self._folder, self._recipe.checked)
 
     def on_checkpoint(self, path: Path, position: Position) -> None:
         """Write it if the checkpoint is the first."""

@@ -66,7 +66,8 @@ def check_same_config(run: Path, config: Config, *, extend: bool = False) -> Cha
     changes: dict[str, tuple[Any, Any]] = {}
     for path in dict.fromkeys((*present, *saved)):
         before, now = _value(saved, path), _value(present, path)
-        if before != now and extend and path in all_keys() and all_keys()[path].continues:
+        key = all_keys().get(path)
+        if before != now and extend and key is not None and key.continues(config.values):
             changes[path] = (before, now)
         elif before != now:
             raise CheckpointError(

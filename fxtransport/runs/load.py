@@ -12,6 +12,7 @@ from fxtransport.errors import UsageError
 from fxtransport.names import check_trusted, resolve
 from fxtransport.origin import Origin
 from fxtransport.program import Program
+from fxtransport.runs.checked import read_checked
 from fxtransport.runs.chosen import Asked, choose_weights
 from fxtransport.runs.config import CONFIG, Config, Values
 from fxtransport.runs.identity import read_run
@@ -130,7 +131,7 @@ def load_run(
     about = checkpoint.summary.get("about") or {}
     # a run of an earlier version did not note it, and needs its data
     noted = Inputs.read(about["inputs"]) if "inputs" in about else None
-    recipe = make_recipe(config, noted)
+    recipe = make_recipe(config, noted, read_checked(run))
     program = recipe.program(new=False)
     check_same_program(checkpoint.summary.get("run"), program.graph_hash)
     settings = make_settings(config, len(program.parts))

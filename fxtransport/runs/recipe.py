@@ -16,6 +16,7 @@ from fxtransport.analysis.hidden import find_logits_node
 from fxtransport.analysis.line import legal_line
 from fxtransport.compiler import compile_passes
 from fxtransport.data import Splits, load
+from fxtransport.data.checked import Checked
 from fxtransport.data.embedded import EMBEDDED
 from fxtransport.data.splits import POINTS
 from fxtransport.errors import MODEL_ERRORS, FxTransportError, TraceError, UsageError, first_line
@@ -53,6 +54,7 @@ class Recipe:
         shape: The shape of one input.
         inputs: How inputs are prepared, and what the classes are called.
         load_data: Loads the splits, once.
+        checked: Which of their images were decoded to check them.
     """
 
     config: Config
@@ -60,6 +62,7 @@ class Recipe:
     shape: tuple[int, ...]
     inputs: Inputs
     load_data: Callable[[], Splits] = field(repr=False, compare=False)
+    checked: Checked = field(default_factory=Checked, repr=False, compare=False)
 
     @property
     def data(self) -> Splits:
@@ -170,12 +173,15 @@ def student_layers(config: Config) -> Pairing | None:
     return parse_layers(config["transfer.layers"]) if set(terms) & set(ON_LAYERS) else None
 
 
-def make_recipe(config: Config, inputs: Inputs | None = None) -> Recipe:
+def make_recipe(
+    config: Config, inputs: Inputs | None = None, checked: Checked | None = None
+) -> Recipe:
     """Find the model, and load the data unless all that a model must know of it is known.
 
     Args:
         config: The run's.
         inputs: What the run noted of its data when it began; None: the data is loaded.
+        checked: What it noted of its images, which need not be decoded once more.
 
     Raises:
         UsageError: there is no such model or data, or they do not fit together.
@@ -193,16 +199,19 @@ def make_recipe(config: Config, inputs: Inputs | None = None) -> Recipe:
     assert probe.origin is not None
     shape = tuple(probe.example.tensors[0].shape[1:])
     transform = _normalization(config, probe.model)
-    load_data = functools.cache(functools.partial(_load_data, config, shape, transform))
+    checked = Checked() if checked is None else checked
+    load_data = functools.cache(functools.partial(_load_data, config, shape, transform, checked))
     if inputs is None:
         data = load_data()
         config, inputs = settle_data(config, data), Inputs.of(data)
     classes = {"num_classes": inputs.num_classes} if takes_argument(spec, "num_classes") else {}
     origin = Origin(spec.canonical, {**classes, **probe.origin.options})
-    return Recipe(config, origin, shape, inputs, load_data)
+    return Recipe(config, origin, shape, inputs, load_data, checked)
 
 
-def _load_data(config: Config, shape: tuple[int, ...], transform: dict[str, Any]) -> Splits:
+def _load_data(
+    config: Config, shape: tuple[int, ...], transform: dict[str, Any], checked: Checked
+) -> Splits:
     """The data in the shape that a model takes."""
     found = config.section("data")
     name, options = found.pop("name"), found.pop("options", {})
@@ -216,6 +225,7 @@ def _load_data(config: Config, shape: tuple[int, ...], transform: dict[str, Any]
             seed=config["trainer.seed"],
             input_size=shape,
             transform=transform,
+            checked=checked,
             pin_memory=choose_device(config).startswith("cuda"),
             **found,
             **options,

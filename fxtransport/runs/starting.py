@@ -136,10 +136,18 @@ def _read(source: Path) -> dict[str, torch.Tensor]:
         state = load_state_dict(str(source), weights_only=True)
     except (OSError, SafetensorError, pickle.UnpicklingError, *MODEL_ERRORS) as error:
         raise UsageError(
-            f"cannot read the weights in {source}: {first_line(error):.300}; give a state dict as "
+            f"cannot read the weights in {source}: {_reason(error):.300}; give a state dict as "
             "torch.save or safetensors writes it"
         ) from error
     return {n: t for n, t in state.items() if isinstance(t, torch.Tensor)}
+
+
+def _reason(error: BaseException) -> str:
+    """Why a file is not one of weights, in words."""
+    if isinstance(error, pickle.UnpicklingError | LookupError | EOFError):
+        # what of its bytes was no pickle says nothing
+        return "it is no file of weights, or holds more than tensors"
+    return first_line(error)
 
 
 def _read_run(folder: Path) -> dict[str, torch.Tensor]:
@@ -164,7 +172,7 @@ def _convert(
     except MODEL_ERRORS as error:
         raise UsageError(
             f"timm cannot convert the weights in {source} for {type(model).__name__}: "
-            f"{type(error).__name__}: {first_line(error):.300}; give a file of the same model"
+            f"{type(error).__name__}: {_reason(error):.300}; give a file of the same model"
         ) from error
     return converted
 

@@ -110,6 +110,8 @@ def note_cells(folder: Path, cells: Sequence[Cell]) -> None:
         UsageError: a run of the same name has other values, or the file cannot be used.
     """
     path = folder / SWEEP
+    if not os.path.lexists(path) and folder.is_dir() and any(folder.iterdir()):
+        raise UsageError(f"{folder} holds other files, and no sweep: give a new output folder")
     known = _read_cells(path)
     for cell in cells:
         now = json.loads(json.dumps(dict(cell.values)))

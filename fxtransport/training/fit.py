@@ -326,6 +326,7 @@ class Fit:
             state.test,
             self._compilation,
             state.stopped,
+            state.best.whole,
         )
         if self._saver.folder is not None:
             self._saver.folder.write_json(RESULTS, asdict(report))

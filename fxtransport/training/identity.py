@@ -26,6 +26,10 @@ def _description(batches: Any) -> dict[str, Any] | None:
     return tell() if callable(tell) else None
 
 
+LATER = ("shards",)
+"""What runs of an earlier version did not note of their data."""
+
+
 def check_same_data(saved: Described, present: Described) -> None:
     """Check that a run goes on with its data. What one of the two does not tell is not compared.
 
@@ -41,6 +45,8 @@ def check_same_data(saved: Described, present: Described) -> None:
         if not before or not now:
             continue
         for key in dict.fromkeys((*now, *before)):
+            if key in LATER and key not in before:
+                continue
             if before.get(key) != now.get(key):
                 raise CheckpointError(
                     f"the run began with other data: {split}.{key} was {_short(before.get(key))} "
@@ -48,10 +54,14 @@ def check_same_data(saved: Described, present: Described) -> None:
                 )
 
 
-EXTENDED = ("lr", "scheduler", "scheduler_options")
-"""The settings of optimizers that may be others when a run is extended."""
+EXTENDED = ("grad_clip", "patience")
+"""The settings of trainers that may be others when a run is extended."""
 COUNTS = re.compile(r"\b(epochs|laps)=\d+")
 """What of a schedule may be another number then."""
+MULTIPLIERS = re.compile(
+    r"\b(tau|lambda_rate|update_every|(?<=FixedMultiplier\()lambda0)=(\([^()]*\)|[^,()]*)"
+)
+"""What of an objective may be: λ and τ that do not change by themselves, and how λ changes."""
 
 
 def check_same_run(saved: Described, present: Described, *, extend: bool = False) -> None:
@@ -60,13 +70,14 @@ def check_same_run(saved: Described, present: Described, *, extend: bool = False
     Args:
         saved: What :func:`fxtransport.training.state.describe_run` said when it was written.
         present: What it says now.
-        extend: Whether it may have more epochs, and other learning rates.
+        extend: Whether it may have more epochs, other options of the optimizer, other multipliers,
+            and other settings of :data:`EXTENDED`.
 
     Raises:
         CheckpointError: it is of another one.
     """
     if extend:
-        saved, present = _without_rates(saved), _without_rates(present)
+        saved, present = _without_changes(saved), _without_changes(present)
     for name, value in present.items():
         if saved.get(name) != value:
             key, before, now = _innermost(name, saved.get(name), value)
@@ -76,13 +87,20 @@ def check_same_run(saved: Described, present: Described, *, extend: bool = False
             raise CheckpointError(f"the checkpoint is of a run with another {key}{said}")
 
 
-def _without_rates(described: Described) -> Described:
+def _without_changes(described: Described) -> Described:
     """A description without what may change when a run is extended."""
-    optimizer, schedule = described.get("optimizer"), described.get("schedule")
-    if not isinstance(optimizer, dict) or not isinstance(schedule, str):
+    optimizer, settings = (described.get(name) for name in ("optimizer", "settings"))
+    schedule, objective = (described.get(name) for name in ("schedule", "objective"))
+    if not (isinstance(optimizer, dict) and isinstance(settings, dict)):
         return described
-    kept = {name: value for name, value in optimizer.items() if name not in EXTENDED}
-    return {**described, "optimizer": kept, "schedule": COUNTS.sub(r"\1", schedule)}
+    return {
+        **described,
+        # what its options are is tried
+        "optimizer": {"name": optimizer.get("name")},
+        "settings": {name: value for name, value in settings.items() if name not in EXTENDED},
+        "schedule": COUNTS.sub(r"\1", str(schedule)),
+        "objective": MULTIPLIERS.sub(r"\1", str(objective)),
+    }
 
 
 def check_same_program(saved: Any, graph_hash: str) -> None:

@@ -10,11 +10,14 @@ from fxtransport.objectives import Loss, MultiplierState, Objective
 from fxtransport.objectives.objective import logits_of
 from fxtransport.program import Part, PartOutput
 from fxtransport.training.compiling import Compiled
-from fxtransport.training.optimizers import create_optimizer, create_scheduler
+from fxtransport.training.optimizers import (
+    EarlierOptimizer,
+    create_optimizer,
+    create_scheduler,
+    take_over,
+)
 from fxtransport.training.settings import OptimizerSettings, TrainerSettings
 
-_RATES = ("lr", "initial_lr")
-"""The entries of a group of parameters by which timm's schedules set its learning rate."""
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -49,12 +52,8 @@ class Learner:
             part.checkpoint_activations = True
         self.run = compile_part(part, settings)
         self.minimize = compile_loss(part, settings)
-        self.optimizer = create_optimizer(part, optimizer, scales)
-        self.extra = tuple(extra)
-        if extra:
-            # timm's schedules begin with the rate of each group
-            group = {"params": [*extra], "weight_decay": optimizer.weight_decay}
-            self.optimizer.add_param_group(group)
+        self.settings, self.extra = optimizer, tuple(extra)
+        self.optimizer = self._new_optimizer(optimizer, scales)
         self.scheduler = create_scheduler(self.optimizer, optimizer, epochs)
         self.scaler = torch.amp.GradScaler(device.type, enabled=settings.amp == "fp16")
         self.grad_clip = settings.grad_clip
@@ -62,6 +61,16 @@ class Learner:
         self.steps = 0
         self._loaded = False
         self.optimizer.zero_grad(set_to_none=True)
+
+    def _new_optimizer(
+        self, settings: OptimizerSettings, scales: Mapping[str, float] | None
+    ) -> torch.optim.Optimizer:
+        optimizer = create_optimizer(self.part, settings, scales)
+        if self.extra:
+            # timm's schedules begin with the rate of each group
+            group = {"params": [*self.extra], "weight_decay": settings.weight_decay}
+            optimizer.add_param_group(group)
+        return optimizer
 
     @property
     def graphs(self) -> int:
@@ -110,26 +119,30 @@ class Learner:
             "steps": self.steps,
         }
 
-    def load_state_dict(self, state: dict[str, Any], *, extend: bool = False) -> None:
+    def load_state_dict(
+        self, state: dict[str, Any], *, earlier: EarlierOptimizer | None = None
+    ) -> None:
         """Resume from a state.
 
         Args:
             state: What :meth:`state_dict` returned.
-            extend: Keep the learning rate and its schedule of this one, at the epoch of the state.
+            earlier: The optimizer of the state, to go on with this one's options, learning rate
+                and schedule, at the epoch of the state. None: it was as this one is.
         """
-        rates = [{name: group[name] for name in _RATES if name in group} for group in self._groups]
-        self.optimizer.load_state_dict(state["optimizer"])
+        if earlier is None:
+            self.optimizer.load_state_dict(state["optimizer"])
+        else:
+            made = self._new_optimizer(earlier.settings, earlier.scales)
+            take_over(self.optimizer, made, state["optimizer"])
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(state["scaler"])
         self.epochs, self.steps = state["epochs"], state["steps"]
         self._loaded = True
-        if not extend:
-            if self.scheduler is not None:
-                self.scheduler.load_state_dict(state["scheduler"])
+        if self.scheduler is None:
             return
-        for group, own in zip(self._groups, rates, strict=True):
-            group.update(own)
-        if self.scheduler is not None:
+        if earlier is None:
+            self.scheduler.load_state_dict(state["scheduler"])
+        else:
             self.scheduler.step(self.epochs)
             self.scheduler.step_update(self.steps)
 

@@ -142,7 +142,9 @@ def extend_progress(
     epoch = progress.position.epochs - sum(phase.epochs for phase in phases[:index])
     found = replace(progress, position=replace(progress.position, phase=index, epoch=epoch))
     # what is not at the end of its schedule has not been tested
-    return found if index == len(phases) else replace(found, finished=False, test=None)
+    if index == len(phases):
+        return found
+    return replace(found, finished=False, stopped=False, test=None)
 
 
 def _listed(counts: Mapping[int, int]) -> str:

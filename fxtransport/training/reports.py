@@ -173,6 +173,8 @@ class FitReport:
     """What was compiled in this call of ``fit``; two runs that are equal differ in its time."""
     stopped: bool = False
     """Whether it ended before the last epoch, as nothing became better."""
+    whole: Best | None = None
+    """When the last exit, that of the whole model, was best; None where it was not validated."""
 
 
 class Observer:

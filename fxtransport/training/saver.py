@@ -18,7 +18,7 @@ from fxtransport.training.state import RunState
 from fxtransport.training.steps import LossError
 from fxtransport.weights import distinct_state
 
-_WRITTEN = ("config.toml", "metrics.csv", "results.json", "wandb.txt")
+_WRITTEN = ("config.toml", "checked.txt", "metrics.csv", "results.json", "wandb.txt")
 """Files of a run that its checkpoint does not name."""
 
 
@@ -122,11 +122,12 @@ class Saver:
         threads.
 
         Args:
-            extend: Go on with the schedule and the learning rates that the run has now.
+            extend: Go on with the schedule, the options of the optimizer and the multipliers that
+                the run has now.
 
         Raises:
             CheckpointError: there is none, it is damaged, or it is of another run.
-            UsageError: there is no folder.
+            UsageError: there is no folder, or the optimizer cannot go on with its options.
         """
         if self.folder is None:
             raise UsageError("the trainer has no run folder to restore from; give it run=…")

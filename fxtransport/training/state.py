@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,16 @@ import torch
 from timm.utils.model_ema import ModelEmaV3
 from torch import nn
 
-from fxtransport.errors import CheckpointError, TrainingError
+from fxtransport.errors import CheckpointError, TrainingError, first_line
 from fxtransport.objectives import Objective
 from fxtransport.program import Program
 from fxtransport.randomness import random_state
 from fxtransport.training.best import BestExit
 from fxtransport.training.checkpoint import CHECKPOINT, Checkpoint
+from fxtransport.training.layer_decay import layer_scales
 from fxtransport.training.learner import Learner
 from fxtransport.training.meter import Meter
+from fxtransport.training.optimizers import EarlierOptimizer, try_change
 from fxtransport.training.progress import check_progress, extend_progress, read_progress
 from fxtransport.training.reports import Exit, Position
 from fxtransport.training.schedules import Phase, Schedule
@@ -137,17 +139,19 @@ class RunState:
         Args:
             checkpoint: The checkpoint.
             phases: The phases of the schedule.
-            extend: Whether the schedule and the learning rates may be others.
+            extend: Whether the schedule and options of the optimizer may be others.
 
         Raises:
             CheckpointError: it is damaged, or of another run.
+            UsageError: the optimizer cannot go on with its options.
         """
-        progress = read_progress(checkpoint.state)
+        progress, earlier = read_progress(checkpoint.state), None
         if extend:
+            earlier = self._earlier(checkpoint)
             progress = extend_progress(progress, phases, _trained(checkpoint.state))
         check_progress(progress, phases, len(self.program.parts))
         try:
-            self._load(checkpoint.state, extend=extend)
+            self._load(checkpoint.state, earlier)
         except (AttributeError, KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise CheckpointError(f"the checkpoint does not fit this run: {reason}") from error
@@ -158,13 +162,29 @@ class RunState:
         self.exits, self.test, self.finished = progress.exits, progress.test, progress.finished
         self.stopped, self.elapsed = progress.stopped, progress.elapsed
 
-    def _load(self, state: dict[str, Any], *, extend: bool) -> None:
+    def _earlier(self, checkpoint: Checkpoint) -> EarlierOptimizer:
+        """The optimizer that the run had at a checkpoint, of which this one can take over."""
+        known = {field.name for field in fields(OptimizerSettings)}
+        try:
+            described = dict(checkpoint.summary["run"]["optimizer"])
+            values = {name: value for name, value in described.items() if name in known}
+            settings = OptimizerSettings(**values)
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"the checkpoint is damaged: its optimizer: {first_line(error)}"
+            ) from error
+        for learner in self.learners.values():
+            try_change(settings, learner.settings)
+            break
+        return EarlierOptimizer(settings, layer_scales(self.program, settings))
+
+    def _load(self, state: dict[str, Any], earlier: EarlierOptimizer | None) -> None:
         load_state(self.program, state["program"], Path(CHECKPOINT))
         self.objective.load_state_dict(state["objective"])
         if self.regularizer is not None:
             self.regularizer.load_state_dict(state["regularizer"])
         for key, learner in self.learners.items():
-            learner.load_state_dict(state["learners"][key], extend=extend)
+            learner.load_state_dict(state["learners"][key], earlier=earlier)
         if self.ema is not None:
             load_state(self.validated, state["ema"], Path(CHECKPOINT))
         self.meter.load_state_dict(state["meter"])

@@ -220,14 +220,17 @@ class Trainer:
 
         Args:
             extend: Accept another number of epochs or laps, another learning rate and another
-                learning rate schedule, which count from here on, as if the run had always had
-                them. A run that has ended goes on if it now has more epochs.
+                learning rate schedule, as if the run had always had them; and from here on, other
+                options of the optimizer, multipliers that are constant, rules by which λ changes,
+                ``grad_clip`` and ``patience``. A run that has ended goes on if it now has more
+                epochs.
 
         Raises:
             CheckpointError: there is none, it is damaged, or it is of another run: another
                 program, schedule, optimizer or objective. Whether the data is the same is seen by
                 :meth:`fit`. Or its parts have trained for longer than the schedule says.
-            UsageError: the trainer has no folder.
+            UsageError: the trainer has no folder, or the optimizer cannot go on with options that
+                need other moments than it has kept.
         """
         self._saver.restore(extend=extend)
         return self.position

@@ -72,6 +72,7 @@ def test_what_cannot_be_read_is_told_and_the_others_follow(
 
 BAD = {
     "no run": (["none", "{image}"], "none does not hold a run of fxtransport train"),
+    "swapped": (["{image}", "{run}"], "does not hold a run of fxtransport train"),
     "no images": (["{run}"], "Missing argument 'IMAGES...'"),
     "empty folder": (["{run}", "{empty}"], "holds no image"),
     "no exit": (["{run}", "{image}", "--exit", "7"], "there is no trained exit 7: there are 0, 1"),

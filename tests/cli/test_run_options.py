@@ -89,6 +89,46 @@ def test_rates_and_their_schedule_may_change_again_and_again(run: Command, tmp_p
     ]
 
 
+def test_options_of_the_optimizer_and_multipliers_count_from_there_on(
+    run: Command, tmp_path: Path
+) -> None:
+    options = ["--method", "trgl", "--modules", "2", "--tau", "0.5", "--weight-decay", "0"]
+    folder = trained(run, tmp_path / "run", *options, "--epochs", "1")
+    changes = ["--weight-decay", "0.1", "--momentum", "0.5", "--opt-arg", "nesterov=True"]
+    further = ["--clip-grad", "2", "--tau", "0.5,2", "--patience", "5", "--images", "400"]
+    said = resume(run, folder, *changes, *further)
+    assert "from here on, trainer.grad_clip is 2.0, and was not set" in said
+    assert [row["multiplier"] for row in measured(folder)] == ["0.5", "0.5", "0.5", "2.0"]
+    [change] = tomllib.loads((folder / "config.toml").read_text())["history"]["changes"]
+    assert change == {
+        "epochs": 1,
+        "schedule.epochs": ["1", "2"],
+        "optimizer.weight_decay": ["0.0", "0.1"],
+        "optimizer.momentum": ["0.9", "0.5"],
+        "optimizer.options": ["not set", "{'nesterov': True}"],
+        "objective.tau": ["[0.5]", "[0.5, 2.0]"],
+        "trainer.grad_clip": ["not set", "2.0"],
+        "trainer.patience": ["not set", "5"],
+    }
+    # and again, with what was not said as it was
+    resume(run, folder, "--epochs", "3", "--opt-arg", "dampening=0")
+    text = tomllib.loads((folder / "config.toml").read_text())["optimizer"]
+    assert text["options"] == {"nesterov": True, "dampening": 0}
+    assert len(measured(folder)) == 6
+
+
+def test_a_multiplier_that_has_moved_on_cannot_begin_elsewhere(
+    run: Command, tmp_path: Path
+) -> None:
+    folder = trained(run, tmp_path / "run", "--method", "lap", "--epochs", "1")
+    said = resume(run, folder, "--epochs", "2", "--lambda0", "0.3", code=2)
+    assert "--lambda0 0.3 would change the run" in said
+    assert "with --initial-checkpoint from its weights" in said
+    resume(run, folder, "--epochs", "2", "--lambda-rate", "0.5", "--update-every", "1")
+    multipliers = [float(row["multiplier"]) for row in measured(folder)]
+    assert multipliers[1] > multipliers[0] + 0.5
+
+
 def test_laps_are_added(run: Command, tmp_path: Path) -> None:
     options = ["--method", "vangl", "--schedule", "multi-lap", "--modules", "2", "--epochs", "1"]
     folder = trained(run, tmp_path / "run", *options, "--laps", "1")
@@ -103,7 +143,8 @@ def test_laps_are_added(run: Command, tmp_path: Path) -> None:
         ("parallel", ["--epochs", "1"], "the run is past epoch 1, and its schedule would now end"),
         ("sequential", ["--epochs", "3"], "one after the other, only laps can be added"),
         ("parallel", ["--schedule", "sequential"], "--schedule sequential would change the run"),
-        ("parallel", ["--weight-decay", "0.1"], "--weight-decay 0.1 would change the run"),
+        ("parallel", ["--opt", "adamw"], "--opt adamw would change the run"),
+        ("parallel", ["--opt-arg", "nesterov=3"], "nesterov is true or false, not 3"),
         ("parallel", ["--batch-size", "10"], "--batch-size 10 would change the run"),
         ("parallel", ["--sched", "nonsense"], "timm cannot make the scheduler 'nonsense'"),
     ],

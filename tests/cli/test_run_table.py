@@ -18,16 +18,38 @@ def shown(report: FitReport) -> list[str]:
 
 
 def test_everything_that_a_run_found() -> None:
-    report = FitReport(Position(), EXITS, Best(EXITS[1], 2), Exit(1, 0.7, 0.65, 30))
+    report = FitReport(Position(epochs=2), EXITS, Best(EXITS[1], 2), Exit(1, 0.7, 0.65, 30))
     assert shown(report) == [
         "exit validation accuracy validation loss",
         "0 50.00% 0.7000",
         "1 75.00% 0.6000 best",
         "",
         "best exit part 1 after 2 epochs: 75.00% of 40 validation samples",
+        "export part 1 after 2 epochs: 75.00%",
         "test 70.00% of 30 samples, at part 1, with its weights",
         "time 1:02:05, peak memory 3.00 MiB",
         "files runs/one: config.toml, metrics.csv, results.json, checkpoint.json",
+    ]
+
+
+def test_exits_are_those_of_the_weights_that_are_kept() -> None:
+    then = (Exit(0, 0.9, 0.4, 40), Exit(1, 0.6, 0.5, 40))
+    whole = Best(Exit(1, 0.8, 0.5, 40), 4)
+    report = FitReport(Position(epochs=5), EXITS, Best(then[0], 3, then), None, whole=whole)
+    assert shown(report)[:6] == [
+        "exit validation accuracy validation loss after the last epoch, 5",
+        "0 90.00% 0.4000 best 50.00%",
+        "1 60.00% 0.5000 75.00%",
+        "",
+        "best exit part 0 after 3 epochs: 90.00% of 40 validation samples",
+        "export part 1 after 4 epochs: 80.00%; --exit best gives part 0 after 3 epochs",
+    ]
+    # of an earlier version, which did not note the exits: none is said to be what it is not
+    old = shown(FitReport(Position(epochs=5), EXITS, Best(then[0], 3), None))
+    assert old[:3] == [
+        "exit validation accuracy validation loss",
+        "0 50.00% 0.7000",
+        "1 75.00% 0.6000",
     ]
 
 

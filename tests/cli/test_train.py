@@ -292,8 +292,8 @@ BAD = {
         "{run}/config.toml names a model in a Python file, {file}, and would run it",
     ),
     "other numbers": (
-        ["--resume", "{run}", "--weight-decay", "1"],
-        "--weight-decay 1.0 would change the run in",
+        ["--resume", "{run}", "--drop-last"],
+        "--drop-last True would change the run in",
     ),
     "other model": (["resnet18", "--resume", "{run}"], "model.name timm:resnet18 would change"),
     "no file": (["--config", "{new}", "-o", "{new}"], "cannot read {new}: No such file"),

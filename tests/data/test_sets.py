@@ -296,11 +296,19 @@ def test_an_image_that_is_lost_while_it_is_trained_on_is_named(
         ("digits", {"validation_split": "test"}, "digits has fixed splits"),
         ("imagefolder", {}, "imagefolder: give root"),
         ("imagefolder", {"root": "nowhere"}, "there is no folder nowhere"),
-        ("cifar10", {}, "'cifar10' is neither a set nor a folder: give digits, .*, torch/cifar10"),
+        ("circle", {}, r"neither a set nor a folder \(did you mean circles\?\)"),
+        ("hiden", {}, r"neither a set nor a folder \(did you mean hidden\?\)"),
+        ("a.zip", {}, "neither a set nor a folder, but a file .unpack an archive"),
+        ("one", {"input_size": (3, 8, 8)}, "there is a single class, ant, so nothing to tell"),
+        (
+            "cifar10",
+            {},
+            r"a folder \(torch/cifar10 is torchvision's\): give digits, .*, torch/cifar10",
+        ),
         ("hfds/mnist", {}, r"downloaded from its hub: allow it with download=True$"),
         ("here", {"input_size": (3, 8, 8), "color": 1}, "here: cannot open.*color"),
         ("here", {"input_size": (3, 8, 8), "test_split": "x"}, "here has no folder called x"),
-        ("empty", {"input_size": (3, 8, 8)}, "Found 0 images"),
+        ("empty", {"input_size": (3, 8, 8)}, r"empty holds no images .* end in .*\.png"),
         ("flat", {"input_size": (3, 8, 8)}, "flat: 2 images are in no folder of a class, such as"),
         ("partly", {"input_size": (3, 8, 8)}, "train: 1 image is in no folder of a class, such as"),
         ("hidden", {"input_size": (3, 8, 8)}, "hidden holds no images but hidden ones"),
@@ -326,6 +334,8 @@ def test_what_cannot_be_opened_says_why(
         gray(level).save(f"flat/{level}.png")
     write_folder(Path("partly/train"), {"ant": 2})
     gray(9).save("partly/train/preview.png")
+    write_folder(Path("one"), {"ant": 9})
+    Path("a.zip").write_bytes(b"PK")
     write_folder(Path("hidden"), {".ant": 2, "@eaDir": 2})
     with pytest.raises(UsageError, match=message):
         load(name, seed=0, batch_size=2, **options)

@@ -220,6 +220,8 @@ def test_files_that_are_not_there(tmp_path: Path) -> None:
         ("a=1", ("a", 1)),
         ("a=1e-3", ("a", 1e-3)),
         ("a=true", ("a", True)),
+        ("a=True", ("a", True)),
+        ("a= False ", ("a", False)),
         ("a=[1, 2]", ("a", [1, 2])),
         ("a=rand-m9-mstd0.5", ("a", "rand-m9-mstd0.5")),
         ("a=", ("a", "")),

@@ -75,3 +75,10 @@ def test_a_sweep_goes_on_with_the_same_runs_and_with_more(tmp_path: Path) -> Non
         (tmp_path / "sweep.json").write_text(damaged)
         with pytest.raises(UsageError, match="is damaged"):
             note_cells(tmp_path, other)
+
+
+def test_a_folder_of_other_things_is_no_sweep(tmp_path: Path) -> None:
+    (tmp_path / "cat").mkdir()
+    with pytest.raises(UsageError, match="holds other files, and no sweep: give a new output"):
+        note_cells(tmp_path, ())
+    assert not (tmp_path / "sweep.json").exists()

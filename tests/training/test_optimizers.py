@@ -1,5 +1,6 @@
 """timm's optimizers and schedules, one of each for every part, with timm's own rules."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from fxtransport.training.flatten import Flattened
 from fxtransport.training.optimizers import (
     create_optimizer,
     create_scheduler,
+    take_over,
+    try_change,
     try_optimizer,
 )
 from tests.training.runs import program_of
@@ -116,7 +119,7 @@ def test_names_and_options_are_timms(name: str, kind: type) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (OptimizerSettings("sdg"), "cannot make the optimizer 'sdg'"),
+        (OptimizerSettings("sdg"), r"cannot make the optimizer 'sdg': .*did you mean .*sgd.*\?"),
         (OptimizerSettings(options={"nesterow": True}), "nesterow"),
         (OptimizerSettings("adahessian"), "second derivatives"),
     ],
@@ -164,7 +167,8 @@ def test_no_schedule_is_a_constant_rate() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("cosin", {}, "cannot make the scheduler 'cosin'"),
+        ("cosin", {}, r"cannot make the scheduler 'cosin': .*; did you mean cosine\?"),
+        ("cosine", {"warmup_epochs": 11}, "rise for 11 epochs, and a part trains 10: .* fewer"),
         ("plateau", {}, "cannot be resumed"),
         ("cosine", {"min_rl": 0.1}, "min_rl"),
         ("cosine", {"step_on_epochs": False}, "needs updates_per_epoch"),
@@ -206,3 +210,67 @@ def test_what_can_be_used_is_tried_without_a_trace(name: str, options: dict[str,
     state = torch.get_rng_state()
     try_optimizer(OptimizerSettings("adamw", scheduler=name, scheduler_options=options), 10)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+GOES_ON: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "without decay": ({"name": "adamw", "weight_decay": 0.1}, {"weight_decay": 0.0}),
+    "with decay": ({"name": "adamw", "weight_decay": 0.0}, {"weight_decay": 0.1}),
+    "betas": ({"name": "nadamw"}, {"options": {"betas": [0.5, 0.9]}}),
+    "momentum": ({"name": "sgd"}, {"momentum": 0.5}),
+    "lookahead": ({"name": "lookahead_momentum", "weight_decay": 0.0}, {"weight_decay": 0.1}),
+    "rate": ({"name": "adafactor"}, {"lr": 0.2}),
+}
+
+
+@pytest.mark.parametrize(("before", "changes"), GOES_ON.values(), ids=GOES_ON)
+def test_an_optimizer_goes_on_with_other_options(
+    before: dict[str, Any], changes: dict[str, Any]
+) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    inputs = torch.randn(5, 3)
+    earlier = OptimizerSettings(**{"lr": 0.01, **before})
+    later = OptimizerSettings(**{"lr": 0.01, **before, **changes})
+
+    def step(net: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        optimizer.zero_grad()
+        net(inputs).square().mean().backward()
+        optimizer.step()
+
+    first = create_optimizer(model, earlier)
+    for _ in range(7):
+        step(model, first)
+    other = copy.deepcopy(model)
+    # by hand: the same moments and counts, with what changes set in each group
+    alike = create_optimizer(other, earlier)
+    alike.load_state_dict(copy.deepcopy(first.state_dict()))
+    fresh = create_optimizer(other, later)
+    values = {id(p): group for group in fresh.param_groups for p in group["params"]}
+    names = {"weight_decay", "lr", "betas", "momentum"} & alike.param_groups[0].keys()
+    groups = [{**g, "params": [p]} for g in alike.param_groups for p in g["params"]]
+    for group in groups:
+        group |= {name: values[id(group["params"][0])][name] for name in names}
+    alike.param_groups[:] = groups
+
+    second = create_optimizer(model, later)
+    try_change(earlier, later)
+    take_over(second, create_optimizer(model, earlier), first.state_dict())
+    for _ in range(7):
+        step(model, second)
+        step(other, alike)
+    pairs = zip(model.parameters(), other.parameters(), strict=True)
+    assert all(torch.equal(one, two) for one, two in pairs)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("adam", {"amsgrad": True}), ("rmsprop", {"centered": True})],
+)
+def test_what_needs_moments_that_were_not_kept_is_refused(
+    name: str, options: dict[str, Any]
+) -> None:
+    plain, changed = OptimizerSettings(name), OptimizerSettings(name, options=options)
+    with pytest.raises(UsageError, match=rf"'{name}' cannot go on with options .*begin another"):
+        try_change(plain, changed)
+    # the other way round, moments are left over
+    try_change(changed, plain)

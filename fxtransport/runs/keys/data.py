@@ -90,7 +90,7 @@ KEYS = (
         "data.on_bad_image",
         str,
         "--on-bad-image",
-        "What to do with a file of a folder that cannot be read as an image: stop, or skip it.",
+        "What to do with a file that cannot be read as an image: stop, or skip it.",
         "stop",
         choices=("stop", "skip"),
         # which images there are is compared
@@ -100,7 +100,7 @@ KEYS = (
         "data.check_data",
         bool,
         "--check-data",
-        "Decode all images of a folder before the first step.",
+        "Decode all images before the first step.",
         False,
         may_change=always,
     ),

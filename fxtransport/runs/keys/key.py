@@ -77,9 +77,9 @@ class Key:
     may_change: Callable[[Mapping[str, Any]], bool] = never
     """Whether the key may change when a run with these values is resumed, because it does not
     change what is computed."""
-    continues: bool = False
-    """Whether it may change when a run is resumed, although it changes what is computed from
-    there on."""
+    continues: Callable[[Mapping[str, Any]], bool] = never
+    """Whether it may change when a run with these values is resumed, although it changes what is
+    computed from there on."""
     basic: bool = False
     """Whether it is one of the options that most people set, which ``--help`` shows."""
     read: Callable[[Any], Any] | None = None

@@ -3,7 +3,7 @@
 from typing import Any
 
 from fxtransport.errors import UsageError
-from fxtransport.runs.keys.key import METHODS, DefaultBy, Key, by_method, only, read_pool
+from fxtransport.runs.keys.key import METHODS, DefaultBy, Key, always, by_method, only, read_pool
 
 MULTIPLIER = ("lap", "trgl-multipliers")
 """The methods whose multiplier is updated."""
@@ -52,6 +52,7 @@ KEYS = (
         metavar="X[,X...]",
         basic=True,
         read=_numbers,
+        continues=always,
     ),
     Key(
         "objective.lambda0",
@@ -60,6 +61,8 @@ KEYS = (
         "λ, at the beginning if it is updated.",
         DefaultBy("objective.method", {"lap": 0.1, "trgl-multipliers": 1.0, "fixed": 0.04}),
         basic=True,
+        # elsewhere, λ has left it
+        continues=lambda values: bool(values["objective.method"] == "fixed"),
     ),
     Key(
         "objective.lambda_rate",
@@ -68,6 +71,7 @@ KEYS = (
         "How much of the loss is added to λ: τ of LAP, h of TRGL.",
         DefaultBy("objective.method", {"lap": 0.1, "trgl-multipliers": 1.0}),
         basic=True,
+        continues=always,
     ),
     Key(
         "objective.update_every",
@@ -78,6 +82,7 @@ KEYS = (
         least=1,
         metavar="S",
         basic=True,
+        continues=always,
     ),
     Key(
         "objective.order",

@@ -1,6 +1,6 @@
 """The keys of the section ``optimizer``: the optimizer and learning rate schedule of each part."""
 
-from fxtransport.runs.keys.key import Entry, Key, by_method
+from fxtransport.runs.keys.key import Entry, Key, always, by_method
 
 KEYS = (
     Key(
@@ -19,7 +19,7 @@ KEYS = (
         "Learning rate.",
         by_method(0.002, 0.01),
         least=0,
-        continues=True,
+        continues=always,
         basic=True,
     ),
     Key(
@@ -29,6 +29,7 @@ KEYS = (
         "Weight decay, except of biases and norms.",
         by_method(2e-4, 1e-4),
         least=0,
+        continues=always,
         basic=True,
     ),
     Key(
@@ -38,6 +39,7 @@ KEYS = (
         "Momentum, or the first beta of Adam.",
         0.9,
         least=0,
+        continues=always,
     ),
     Key(
         "optimizer.options",
@@ -50,6 +52,7 @@ KEYS = (
                 "The learning rate of each layer of timm's model over the next one's.",
             ),
         },
+        continues=always,
     ),
     Key(
         "optimizer.scheduler",
@@ -59,7 +62,7 @@ KEYS = (
         "none",
         metavar="NAME",
         basic=True,
-        continues=True,
+        continues=always,
     ),
     Key(
         "optimizer.scheduler_options",
@@ -70,6 +73,6 @@ KEYS = (
             "--warmup-epochs": Entry("warmup_epochs", "Epochs of a rising rate, first.", int),
             "--min-lr": Entry("min_lr", "The lowest rate of a schedule that falls."),
         },
-        continues=True,
+        continues=always,
     ),
 )

@@ -1,6 +1,6 @@
 """The keys of the section ``schedule``: which parts train when."""
 
-from fxtransport.runs.keys.key import DefaultBy, Key, by_method
+from fxtransport.runs.keys.key import DefaultBy, Key, always, by_method
 
 SCHEDULES = ("end-to-end", "parallel", "sequential", "multi-lap")
 
@@ -22,7 +22,7 @@ KEYS = (
         10,
         least=1,
         basic=True,
-        continues=True,
+        continues=always,
     ),
     Key(
         "schedule.steps",
@@ -30,6 +30,7 @@ KEYS = (
         "--steps",
         "Train for this many steps, in whole epochs, in place of --epochs.",
         least=1,
+        continues=always,
     ),
     Key(
         "schedule.images",
@@ -37,6 +38,7 @@ KEYS = (
         "--images",
         "Train on this many images, in whole epochs, in place of --epochs.",
         least=1,
+        continues=always,
     ),
     Key(
         "schedule.growth",
@@ -55,6 +57,6 @@ KEYS = (
         least=1,
         most=10_000,
         metavar="R",
-        continues=True,
+        continues=always,
     ),
 )

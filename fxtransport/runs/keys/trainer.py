@@ -58,6 +58,7 @@ KEYS = (
         float,
         "--grad-clip/--clip-grad",
         "The largest norm of a part's gradient.",
+        continues=always,
     ),
     Key(
         "trainer.freeze",
@@ -73,6 +74,7 @@ KEYS = (
         "End after this many epochs without a better exit on the validation split.",
         DefaultBy("schedule.name", {"end-to-end": None, "parallel": None}),
         least=1,
+        continues=always,
     ),
     Key("trainer.accumulate", int, "--accumulate", "Train each batch in N pieces.", 1, least=1),
     Key("trainer.ema", float, "--ema", "The decay of a moving average of the weights."),
