@@ -56,7 +56,7 @@ def _forward(x: torch.Tensor, weight: torch.Tensor, stride: Any, *, groups: int)
     if last:
         return 2 * _bytes(weight)
     positions = math.prod(-(-n // s) for n, s in zip(x.shape[2:], stride, strict=False))
-    out = x.shape[0] * weight.shape[0] * positions * x.element_size()
+    out: int = x.shape[0] * weight.shape[0] * positions * x.element_size()
     blocked = out * _blocked(weight.shape[0], groups) // weight.shape[0]
     return copied + max(
         _copied(x, groups) + _copied_weight(weight, groups) + blocked - out, blocked
