@@ -132,7 +132,8 @@ class MemoryLog(TorchDispatchMode):
         inner = alone = _made_inside(func, args)
         if first is not None and first.device.type == "cpu":
             inner += kernel_workspace(func, args)
-            alone += kernel_workspace(func, without_input_gradient(func, args))
+            without = without_input_gradient(func, args)
+            alone = inner if without is args else alone + kernel_workspace(func, without)
         if inner:
             self.inner[self.time] = inner
         if alone != inner:
