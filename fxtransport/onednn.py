@@ -13,6 +13,8 @@ _CONVOLUTION = torch.ops.aten.convolution.default
 _BACKWARD = torch.ops.aten.convolution_backward.default
 _VECTOR = 16
 """float32 numbers in a vector register, and channels in a block."""
+_LARGE_BATCH = 16
+"""With a smaller batch and one thread, torch has a 1×1 convolution of its own."""
 _FEW_PER_GROUP = 8
 """With fewer channels in a group, nothing is copied for the gradient of the weight."""
 _FEW_CHANNELS = 4
@@ -51,10 +53,10 @@ def convolution_workspace(func: Any, args: Any) -> int:
 def _forward(x: torch.Tensor, weight: torch.Tensor, stride: Any, *, groups: int) -> int:
     last = _is_channels_last(x)
     copied = 0 if last else _made_contiguous(x)
-    if _is_pointwise(weight, stride, groups):
+    if _is_product(x, weight, stride, groups):
         return copied
     if last:
-        return 2 * _bytes(weight)
+        return _copies(weight) * _bytes(weight)
     positions = math.prod(-(-n // s) for n, s in zip(x.shape[2:], stride, strict=False))
     out: int = x.shape[0] * weight.shape[0] * positions * x.element_size()
     blocked = out * _blocked(weight.shape[0], groups) // weight.shape[0]
@@ -75,7 +77,7 @@ def _backward(
     last = _is_channels_last(x)
     given = _bytes(gradient) if last and not _is_channels_last(gradient) else 0
     copied = given if last else _made_contiguous(x) + _made_contiguous(gradient)
-    if _is_pointwise(weight, stride, groups):
+    if _is_product(x, weight, stride, groups):
         return copied
     wide = groups > 1 and weight.shape[1] == 1 and weight.shape[-1] >= _WIDE
     if last:
@@ -92,10 +94,19 @@ def _backward_last(
 ) -> int:
     """What tensors in channels-last format take: copies of the weight, and of its gradient."""
     if not needed[1]:
-        return 2 * _bytes(weight)
+        return _copies(weight) * _bytes(weight)
     if weight.shape[-1] > _WIDEST:
         return (1 + _COLUMN_SUMS) * _bytes(weight) + _columns(gradient, weight)
-    return _bytes(weight) * (_PARTIAL_SUMS if wide else 2 + _padding(weight, groups))
+    copies = _copies(weight) + _padding(weight, groups)
+    return _bytes(weight) * (_PARTIAL_SUMS if wide else copies)
+
+
+def _copies(weight: torch.Tensor) -> int:
+    """How often a weight is copied beside tensors in channels-last format: into it, and for oneDNN.
+
+    One of a single position is in both formats.
+    """
+    return 1 if weight.shape[2:].numel() == 1 else 2
 
 
 def _of_input(
@@ -136,8 +147,10 @@ def _padding(weight: torch.Tensor, groups: int) -> int:
     return math.prod(-(-_VECTOR // size) if size < _VECTOR else 1 for size in sizes)
 
 
-def _is_pointwise(weight: torch.Tensor, stride: Any, groups: int) -> bool:
-    return groups == 1 and weight.shape[2:].numel() == 1 and set(stride) == {1}
+def _is_product(x: torch.Tensor, weight: torch.Tensor, stride: Any, groups: int) -> bool:
+    """Whether torch does without oneDNN, by a product of matrices."""
+    pointwise = groups == 1 and weight.shape[2:].numel() == 1 and set(stride) == {1}
+    return pointwise and x.shape[0] < _LARGE_BATCH and torch.get_num_threads() == 1
 
 
 def _is_channels_last(tensor: torch.Tensor) -> bool:

@@ -26,6 +26,7 @@ class Case(NamedTuple):
     groups: int = 1
     x_last: bool = False
     gradient_last: bool = False
+    batch: int = 4
 
 
 def _in(last: bool) -> torch.memory_format:
@@ -35,7 +36,9 @@ def _in(last: bool) -> torch.memory_format:
 def arguments_of(case: Case) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, tuple[object, ...]]:
     (inner, outer), stride = case.channels, (case.stride,) * 2
     padding = (0 if case.kernel == case.stride else case.kernel // 2,) * 2
-    x = torch.randn(4, inner, case.size, case.size).contiguous(memory_format=_in(case.x_last))
+    x = torch.randn(case.batch, inner, case.size, case.size).contiguous(
+        memory_format=_in(case.x_last)
+    )
     weight = torch.randn(outer, inner // case.groups, case.kernel, case.kernel)
     where = (stride, padding, (1, 1), False, (0, 0), case.groups)
     out = FORWARD(x, weight, None, *where)
@@ -60,6 +63,9 @@ OTHERS = [
     Case((3, 128), 96, 16, 16),
     Case((3, 128), 96, 16, 16, gradient_last=True),
     Case((64, 64), 32, 3, gradient_last=True),
+    # with such a batch oneDNN has 1×1 convolutions too
+    Case((32, 24), 16, 1, batch=16),
+    Case((512, 512), 2, 1, batch=16, x_last=True, gradient_last=True),
 ]
 
 
