@@ -2,17 +2,20 @@
 
 The prediction rehearses a step on tensors without data. The truth is a real step, the second one:
 on the CPU the memory events of torch's profiler, beside what is held before; on CUDA
-``max_memory_allocated``. Each real step runs in a process of its own. Batches are chosen so that
-none needs more than 3 GiB.
+``max_memory_allocated``. The real steps of each model run in a process of their own. Batches are
+chosen so that none needs more than 3 GiB.
 
-    python benchmarks/plan.py [--device cuda] [--checkpoint] [--only NAME]
+    python benchmarks/plan.py [--device cuda] [--checkpoint] [--only NAME …]
 
-With ``--checkpoint`` the residual blocks are computed again in the backward pass.
+With ``--checkpoint`` the residual blocks are computed again in the backward pass. With ``--only``
+the other models' results are kept as they were.
 """
 
 import gc
+import json
 import multiprocessing
 import time
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -20,7 +23,7 @@ from typing import Any, NamedTuple
 import click
 import torch
 from allocated import allocated_peak
-from common import write
+from common import RESULTS, write
 from rich.console import Console
 from rich.table import Table
 
@@ -58,6 +61,7 @@ CASES = (
     Case("densenet121", 96, 16),
     Case("mixer_s32_224", 224, 16),
 )
+MODELS = [case.model for case in CASES]
 
 
 def training_of(device: str, checkpoint: bool) -> Training:
@@ -67,9 +71,16 @@ def training_of(device: str, checkpoint: bool) -> Training:
     return replace(training, settings=settings)
 
 
+def real_peaks(
+    case: Case, device: str, partitions: list[tuple[str, ...]], checkpoint: bool
+) -> list[int]:
+    """The allocator's peak in the second step, by each partition."""
+    torch.set_num_threads(1)
+    return [real_peak(case, device, cuts, checkpoint) for cuts in partitions]
+
+
 def real_peak(case: Case, device: str, cuts: tuple[str, ...], checkpoint: bool) -> int:
     """The allocator's peak in the second step."""
-    torch.set_num_threads(1)
     training = training_of(device, checkpoint)
     target = open_target(case.model, input_size=case.size)
     planner = Planner(target, {}, training, case.batch_size)
@@ -108,10 +119,11 @@ def measure(case: Case, device: str, checkpoint: bool) -> list[dict[str, Any]]:
     chosen = [r for r in balanced if r.balance in (Balance.DEPTH, Balance.MEMORY)]
     pairs = [("end to end", (), whole)]
     pairs += [(str(r.balance), planner.names(r.cuts), r.peak_bytes) for r in chosen]
+    partitions = [cuts for _, cuts, _ in pairs]
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        truths = process.submit(real_peaks, case, device, partitions, checkpoint).result()
     found = []
-    for balance, cuts, predicted in pairs:
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-            truth = process.submit(real_peak, case, device, cuts, checkpoint).result()
+    for (balance, cuts, predicted), truth in zip(pairs, truths, strict=True):
         found.append(
             {
                 "model": case.model,
@@ -129,31 +141,38 @@ def measure(case: Case, device: str, checkpoint: bool) -> list[dict[str, Any]]:
     return found
 
 
+def kept(name: str, device: str, again: Sequence[str]) -> list[dict[str, Any]]:
+    """Results that were written before, but for models that are measured again."""
+    path = RESULTS / f"{name}.{device}.json"
+    written = json.loads(path.read_text())["results"] if again and path.exists() else []
+    return [row for row in written if row["model"] not in again]
+
+
 @click.command()
 @click.option("--device", default="cpu", type=click.Choice(["cpu", "cuda"]))
 @click.option("--checkpoint", is_flag=True, help="Compute residual blocks again.")
-@click.option("--only", help="This model alone; nothing is written.")
-def main(device: str, checkpoint: bool, only: str | None) -> None:
-    """Predict, measure, print and write peaks of training."""
+@click.option("--only", multiple=True, help="These models; results of others are kept.")
+def main(device: str, checkpoint: bool, only: tuple[str, ...]) -> None:
+    """Predict, measure, write and print peaks of training."""
     console = Console(width=140)
-    results: list[dict[str, Any]] = []
+    name = "plan_checkpointed" if checkpoint else "plan"
+    results = kept(name, device, only)
     for case in CASES:
-        if only in (None, case.model):
-            results += measure(case, device, checkpoint)
-            console.print(results[-1])
+        if only and case.model not in only:
+            continue
+        results += measure(case, device, checkpoint)
+        results.sort(key=lambda row: MODELS.index(row["model"]))
+        worst = max(abs(row["error_percent"]) for row in results)
+        met = worst <= BOUND[device]
+        path = write(name, device, {"results": results, "worst_percent": worst, "met": met})
+        console.print(path.name, case)
     columns = ("model", "batch_size", "modules", "balance")
     numbers = ("predicted_mib", "measured_mib", "error_percent", "plan_seconds", "plan_rows")
     table = Table(*columns, *numbers, title=f"predicted and measured peaks, {device}")
     for row in results:
         table.add_row(*(str(row[key]) for key in (*columns, *numbers)))
     console.print(table)
-    worst = max(abs(row["error_percent"]) for row in results)
-    met = worst <= BOUND[device]
     click.echo(f"worst {worst} %, bound {BOUND[device]} %: {'met' if met else 'not met'}")
-    if only is None:
-        name = "plan_checkpointed" if checkpoint else "plan"
-        path = write(name, device, {"results": results, "worst_percent": worst, "met": met})
-        click.echo(f"written to {path.relative_to(path.parent.parent.parent)}")
 
 
 if __name__ == "__main__":

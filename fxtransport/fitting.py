@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from fxtransport.errors import MemoryBudgetError
 from fxtransport.ir import Balance, Boundary
-from fxtransport.planner import Planner
+from fxtransport.planner import Planner, Row
 from fxtransport.report.words import size
 from fxtransport.training.memory import StepMemory
 
@@ -78,27 +78,39 @@ def fit_modules(
 
 
 def _candidates(planner: Planner, limit: int, modules: int | None) -> Iterator[Fit]:
-    """Measured partitions, until one fits: those that are predicted to, else the least one."""
-    counts = range(1, planner.most() + 1) if modules is None else (modules,)
-    least: Fit | None = None
-    beside = 0
-    predictions = []
-    for count in counts:
-        predicted = planner.end_to_end.peak_bytes if count == 1 else None
-        row = planner.row(count, Balance.MEMORY)
-        predicted = row.peak_bytes + beside if predicted is None else predicted
-        predictions.append((predicted, count))
-        if predicted > limit * _UNSURE:
-            continue
-        least = _measured(planner, row.cuts)
-        yield least
-        if least.peak_bytes <= limit:
+    """Measured partitions, until one fits: those that are likely to, the fewest parts first."""
+    if modules in (None, 1):
+        yield (whole := _measured(planner, ()))
+        if modules == 1 or whole.peak_bytes <= limit:
             return
-        # a teacher, say, is not in the prediction
-        beside = max(beside, least.peak_bytes - row.peak_bytes)
-    if least is None:
-        count = min(predictions)[1]
-        yield _measured(planner, planner.row(count, Balance.MEMORY).cuts)
+    counts = range(2, planner.most() + 1) if modules is None else (modules,)
+    rows = [planner.row(count, Balance.MEMORY) for count in counts]
+    waiting = [row for row in rows if row.peak_bytes <= limit * _UNSURE]
+    if not waiting and rows:
+        yield _measured(planner, min(rows, key=_peak).cuts)
+    found: Fit | None = None
+    beside = 0
+    while waiting:
+        likely = [row for row in waiting if row.peak_bytes + beside <= limit * _UNSURE]
+        if found is not None and not likely:
+            break
+        row = likely[0] if likely else min(waiting, key=_peak)
+        waiting.remove(row)
+        fit = _measured(planner, row.cuts)
+        # a teacher, say, is not in the prediction, and may take less beside other partitions
+        beside = fit.peak_bytes - row.peak_bytes
+        if fit.peak_bytes <= limit:
+            found, waiting = fit, [row for row in waiting if row.modules < fit.modules]
+            continue
+        yield fit
+        if not likely:
+            break
+    if found is not None:
+        yield found
+
+
+def _peak(row: Row) -> int:
+    return row.peak_bytes
 
 
 def _measured(planner: Planner, cuts: tuple[Boundary, ...]) -> Fit:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fxtransport.onednn import convolution_workspace
+from fxtransport.cpu_kernels import kernel_workspace, without_input_gradient
 
 CUDA_BLOCK = 512
 """Bytes. The CUDA allocator hands out multiples of it, and counts these."""
@@ -68,6 +68,8 @@ class MemoryLog(TorchDispatchMode):
     """The first operator of each backward pass."""
     inner: dict[int, int] = field(default_factory=dict)
     """Bytes that an operator holds only while it runs, by its number."""
+    inner_alone: dict[int, int] = field(default_factory=dict)
+    """The same of operators whose gradient of the input is left out, where that differs."""
 
     def __post_init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -114,12 +116,7 @@ class MemoryLog(TorchDispatchMode):
         if asks and _has_no_data(args[0]):
             return _ones[args[0].dtype.is_floating_point]
         out = self.run(func, args, kwargs or {})
-        first = next(_tensors(args), None)
-        inner = _made_inside(func, args)
-        if first is not None and first.device.type == "cpu":
-            inner += convolution_workspace(func, args)
-        if inner:
-            self.inner[self.time] = inner
+        self._book_inner(func, args)
         if running != -1:
             self._book_use(args)
         for tensor in _tensors(out):
@@ -128,6 +125,19 @@ class MemoryLog(TorchDispatchMode):
             if known is None or known[0]() is None:
                 self._book(storage, tensor.device.type, running != -1)
         return out
+
+    def _book_inner(self, func: Any, args: Any) -> None:
+        """Know what an operator holds while it runs."""
+        first = next(_tensors(args), None)
+        inner = alone = _made_inside(func, args)
+        if first is not None and first.device.type == "cpu":
+            inner += kernel_workspace(func, args)
+            without = without_input_gradient(func, args)
+            alone = inner if without is args else alone + kernel_workspace(func, without)
+        if inner:
+            self.inner[self.time] = inner
+        if alone != inner:
+            self.inner_alone[self.time] = alone
 
     def _book_use(self, args: Any) -> None:
         """Know which gradients are read until when."""
@@ -162,6 +172,9 @@ def _made_inside(func: Any, args: Any) -> int:
             # of each matrix a copy, with a column of norms and one of ones
             sizes = (x.numel() // x.shape[-1] * (x.shape[-1] + 2) * x.itemsize for x in args[:2])
             return int(sum(sizes))
+        case torch.ops.aten.roll.default if len(args) > 2:
+            # one dimension after the other
+            return max(0, len(args[2]) - 1) * int(args[0].numel()) * int(args[0].itemsize)
         case torch.ops.aten.mse_loss.default:
             # every square, and as much again for what becomes their mean
             return 2 * int(args[0].numel()) * int(args[0].itemsize)

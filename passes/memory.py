@@ -105,6 +105,7 @@ class CountMemory(Pass):
                 batch=batch,
                 held=tuple(held),
                 inner=dict(step.inner),
+                inner_alone=dict(step.inner_alone),
                 forwards=tuple(step.forwards),
                 backwards=tuple(step.backwards()),
                 crossing=((), *crossing, ()),

@@ -35,13 +35,28 @@ class Wide(nn.Module):
         return x + self.down(torch.relu(self.up(x)))
 
 
+class WideMap(nn.Module):
+    """The same of maps, with batch norm: what reads them needs convolutional heads."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(channels)
+        self.up = nn.Conv2d(channels, width, 3, padding=1)
+        self.down = nn.Conv2d(width, channels, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.down(torch.relu(self.up(self.norm(x))))
+
+
 def planner_of(
-    widths: list[int], batch_size: int, features: int = 8, *, checkpoint: bool = False
+    widths: list[int], batch_size: int, *, maps: bool = False, checkpoint: bool = False
 ) -> Planner:
     with torch.device("meta"):
-        blocks = [Wide(features, width) for width in widths]
-        model = nn.Sequential(*blocks, nn.Linear(features, 3))
-    target = Target(model, example_of(model, torch.empty(2, features, device="meta")))
+        example = torch.empty(2, 8, 8, 8) if maps else torch.empty(2, 8)
+        blocks = [WideMap(8, width) if maps else Wide(8, width) for width in widths]
+        pool = [nn.AdaptiveAvgPool2d(1), nn.Flatten()] if maps else []
+        model = nn.Sequential(*blocks, *pool, nn.Linear(8, 3))
+    target = Target(model, example_of(model, example))
     planner = Planner(target, {}, make_training("trgl", "momentum", None, "cpu"), batch_size)
     if not checkpoint:
         return planner
@@ -53,11 +68,11 @@ nets = st.lists(st.integers(4, 96), min_size=2, max_size=4)
 
 
 @settings(max_examples=5, deadline=None, phases=GENERATED)
-@given(nets, st.integers(2, 64), st.integers(2, 3), st.booleans())
+@given(nets, st.integers(2, 64), st.integers(2, 3), st.booleans(), st.booleans())
 def test_the_minimum_is_that_of_all_partitions(
-    widths: list[int], batch_size: int, modules: int, checkpoint: bool
+    widths: list[int], batch_size: int, modules: int, maps: bool, checkpoint: bool
 ) -> None:
-    planner = planner_of(widths, batch_size, checkpoint=checkpoint)
+    planner = planner_of(widths, batch_size, maps=maps, checkpoint=checkpoint)
     every = planner.unit
     row = planner.row(modules, Balance.MEMORY)
     line = legal_line(every)
@@ -73,11 +88,11 @@ def test_the_minimum_is_that_of_all_partitions(
 
 
 @settings(max_examples=3, deadline=None, phases=GENERATED)
-@given(nets, st.integers(16, 64), st.booleans())
+@given(nets, st.integers(16, 64), st.booleans(), st.booleans())
 def test_predictions_are_those_of_rehearsals(
-    widths: list[int], batch_size: int, checkpoint: bool
+    widths: list[int], batch_size: int, maps: bool, checkpoint: bool
 ) -> None:
-    planner = planner_of(widths, batch_size, checkpoint=checkpoint)
+    planner = planner_of(widths, batch_size, maps=maps, checkpoint=checkpoint)
     for modules in (2, 3):
         row = planner.row(modules, Balance.MEMORY)
         measured = planner.measure(row.cuts).peak_bytes
@@ -85,11 +100,11 @@ def test_predictions_are_those_of_rehearsals(
 
 
 @settings(max_examples=5, deadline=None, phases=GENERATED)
-@given(nets, st.integers(8, 256), st.floats(0.2, 1.1))
+@given(nets, st.integers(8, 256), st.booleans(), st.floats(0.2, 1.1))
 def test_what_fits_never_exceeds_its_budget(
-    widths: list[int], batch_size: int, share: float
+    widths: list[int], batch_size: int, maps: bool, share: float
 ) -> None:
-    planner = planner_of(widths, batch_size)
+    planner = planner_of(widths, batch_size, maps=maps)
     budget = int(planner.end_to_end.peak_bytes * share)
     try:
         fit = fit_modules(planner, budget)
@@ -97,7 +112,7 @@ def test_what_fits_never_exceeds_its_budget(
         assert "the least is" in str(error)
         return
     assert fit.batch_size == batch_size
-    chosen = planner_of(widths, batch_size, checkpoint=fit.checkpoint_activations)
+    chosen = planner_of(widths, batch_size, maps=maps, checkpoint=fit.checkpoint_activations)
     assert chosen.measure(fit.cuts).peak_bytes <= budget - reserve_of(budget, "cpu")
 
 

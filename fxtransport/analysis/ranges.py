@@ -93,7 +93,7 @@ class Ranges:
             made.setdefault(int(self._born[number]), []).append(number)
         idle: set[int] = set()
         for time in sorted(made, reverse=True):
-            needed = False
+            needed, inner = False, int(self._inner[time])
             for k in made[time]:
                 read = [t for t in self.memory.held[k].used if t in made and t <= last]
                 until = max([t for t in read if t not in idle], default=time - 1)
@@ -102,10 +102,14 @@ class Ranges:
                     needed = True
                     continue
                 needed |= until >= time
+                inner = inner if until >= time else self.memory.inner_alone.get(time, inner)
                 changes[until + 1] -= self._size[k]
                 changes[min(int(self._freed[k]), self._end) + 1] += self._size[k]
             if not needed:
                 idle.add(time)
+            less = int(self._inner[time]) - (inner if needed else 0)
+            changes[time] -= less
+            changes[time + 1] += less
         return changes
 
     @cached_property

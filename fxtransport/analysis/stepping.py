@@ -166,6 +166,11 @@ class Step:
         """Bytes that an operator holds only while it runs, by its time."""
         return self._log.inner
 
+    @property
+    def inner_alone(self) -> dict[int, int]:
+        """The same of operators whose gradient of the input is left out, where that differs."""
+        return self._log.inner_alone
+
 
 def classification_loss(logits: torch.Tensor) -> torch.Tensor:
     """The cross-entropy of logits, B×classes; the mean of other outputs."""

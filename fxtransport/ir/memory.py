@@ -80,6 +80,8 @@ class TrainingMemory:
     held: tuple[HeldStorage, ...]
     inner: Mapping[int, int]
     """Bytes that an operator holds only while it runs, by its time."""
+    inner_alone: Mapping[int, int]
+    """The same of operators whose gradient of the input is left out, where that differs."""
     forwards: tuple[tuple[int, int], ...]
     """The first and last operator of each stretch's forward."""
     backwards: tuple[tuple[int, int], ...]

@@ -223,16 +223,26 @@ def make_pair(
         UsageError: as for :func:`pair`.
     """
     bridge = make_bridge(student.facts.example, opened, normalization)
+    program = _compile_teacher(opened, layers, verify=verify)
+    found = match(layers, sites_of(student), sites_of(program), pool)
+    others = [paired.teacher for paired in found]
+    teacher = Teacher(program, others, pool=pool, bridge=bridge, name=opened.name)
+    return Pair(student, teacher, found)
+
+
+def _compile_teacher(opened: OpenTeacher, layers: Pairing, *, verify: bool) -> Program:
+    """The teacher's program, with the layers tapped that are compared; compiled once for each."""
+    key = (layers if isinstance(layers, str) else tuple(map(tuple, layers)), verify)
+    if key in opened.programs:
+        return opened.programs[key]
     passes = compile_passes(verify=verify)
     try:
         names = wanted_names(layers, 1, opened.model, opened.example, passes)
         program = compile_program(opened.model, opened.example, with_taps(passes, names))
     except UsageError as error:
         raise UsageError(f"the teacher, {opened.name}: {error}") from error
-    found = match(layers, sites_of(student), sites_of(program), pool)
-    others = [paired.teacher for paired in found]
-    teacher = Teacher(program, others, pool=pool, bridge=bridge, name=opened.name)
-    return Pair(student, teacher, found)
+    opened.programs[key] = program
+    return program
 
 
 def classes_of(program: Program) -> int | None:

@@ -3,8 +3,8 @@
 import copy
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +37,15 @@ WEIGHT_FILES = (".safetensors", ".pt", ".pth", ".bin", ".tar")
 
 @dataclass(frozen=True)
 class OpenTeacher:
-    """A plain model with its weights, that nothing was compiled of yet."""
+    """A plain model with its weights."""
 
     model: nn.Module
     example: Example
     name: str
     normalization: Normalization | None = None
     """How its images were normalized; None: not known."""
+    programs: dict[Hashable, Program] = field(default_factory=dict, compare=False)
+    """What was compiled of it, by the layers that it is asked for."""
 
 
 def open_teacher(

@@ -5,12 +5,14 @@ from typing import Any
 
 from fxtransport.byte_sizes import parse_bytes
 from fxtransport.fitting import Fit, fit_batch, fit_modules
+from fxtransport.pairing.teachers import OpenTeacher
 from fxtransport.planner import Planner, Training
+from fxtransport.program import Program
 from fxtransport.report.words import plural, size
 from fxtransport.runs.config import Config, complete_config
 from fxtransport.runs.recipe import Recipe, make_recipe
 from fxtransport.runs.settings import choose_device, make_settings
-from fxtransport.runs.transfer import prepare_transfer
+from fxtransport.runs.transfer import open_run_teacher, prepare_transfer
 from fxtransport.training import Transfer
 
 
@@ -64,8 +66,15 @@ def _planner(recipe: Recipe, *, trust_files: bool) -> Planner:
     settings = make_settings(config, 1)
     device = "cuda" if choose_device(config).startswith("cuda") else "cpu"
 
-    def transfer(program: Any) -> Transfer | None:
-        return prepare_transfer(recipe, program, new=False, trust_files=trust_files)[0]
+    opened: list[OpenTeacher] = []
+
+    def teacher(program: Program) -> OpenTeacher:
+        if not opened:
+            opened.append(open_run_teacher(recipe, program, trust_files=trust_files))
+        return opened[0]
+
+    def transfer(program: Program) -> Transfer | None:
+        return prepare_transfer(recipe, program, new=False, teacher=teacher)[0]
 
     training = Training(
         objective=lambda count: make_settings(config, count).objective,

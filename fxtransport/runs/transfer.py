@@ -1,5 +1,7 @@
 """The teacher of a run, and what keeps its model near to it."""
 
+from collections.abc import Callable
+
 from fxtransport.objectives.neurons import parse_pool
 from fxtransport.objectives.transfer import Regularizer
 from fxtransport.pairing.bridging import copy_weights
@@ -17,7 +19,12 @@ OPTIONS = ("temperature", "p", "solver", "epsilon", "mass")
 
 
 def prepare_transfer(
-    recipe: Recipe, program: Program, *, new: bool, trust_files: bool = False
+    recipe: Recipe,
+    program: Program,
+    *,
+    new: bool,
+    trust_files: bool = False,
+    teacher: Callable[[Program], OpenTeacher] | None = None,
 ) -> tuple[Transfer | None, str]:
     """Open the teacher of a run, and pair its layers with those of the student.
 
@@ -27,6 +34,7 @@ def prepare_transfer(
             configuration says so.
         new: Whether the run begins.
         trust_files: Whether a Python file that a teacher's folder names may be run.
+        teacher: Opens the teacher for the student's program; :func:`open_run_teacher` by default.
 
     Returns:
         What the trainer takes, None without a regularizer; and what is to be told of it.
@@ -41,11 +49,10 @@ def prepare_transfer(
         return _alone(terms), ""
     if not terms and not starts:
         return None, ""
-    # a factory in a file may initialize weights at random
-    with fork_rng(derived_seed(config["trainer.seed"])):
-        opened = open_teacher(
-            source, program, program.facts.example, recipe.origin, trust_files=trust_files
-        )
+    if teacher is None:
+        opened = open_run_teacher(recipe, program, trust_files=trust_files)
+    else:
+        opened = teacher(program)
     notes = [_start(opened, program)] if starts else []
     if not terms:
         return None, "\n".join(notes)
@@ -59,6 +66,20 @@ def prepare_transfer(
     )
     transfer = pair.transfer(terms, cache=config.get("transfer.cache"), **_options(config))
     return transfer, "\n".join([*notes, str(pair)])
+
+
+def open_run_teacher(recipe: Recipe, program: Program, *, trust_files: bool = False) -> OpenTeacher:
+    """Open the teacher that a run names, for the program of its student."""
+    config = recipe.config
+    # a factory in a file may initialize weights at random
+    with fork_rng(derived_seed(config["trainer.seed"])):
+        return open_teacher(
+            config["transfer.teacher"],
+            program,
+            program.facts.example,
+            recipe.origin,
+            trust_files=trust_files,
+        )
 
 
 def _alone(terms: dict[str, float]) -> Transfer | None:

@@ -2,7 +2,7 @@
 
 The steps are those of a trainer: the same parts, objective, optimizers and order. They run on fake
 tensors, which have shapes, a device and no data, so that nothing is allocated, no device is
-needed, and the figures are the same on every machine.
+needed, and the figures are the same on every machine; on the CPU, with one thread or with several.
 """
 
 import copy
@@ -72,7 +72,7 @@ def step_memory(
     """The peak memory of training, as the allocator of the device counts it.
 
     It is that of a step after the first, when optimizers have their state; of a schedule of
-    several phases, the highest. Workspaces of kernels are not counted.
+    several phases, the highest. Workspaces of CUDA's kernels are not counted.
 
     Args:
         program: The program; on any device, also ``meta``. It is not changed.

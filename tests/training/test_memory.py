@@ -28,7 +28,7 @@ from fxtransport.training import (
 )
 from fxtransport.training.learner import Learner
 from fxtransport.training.memory import MemoryKind, step_memory
-from tests.networks import DigitsNet
+from tests.networks import DigitsNet, Net
 
 
 def program_of(model: nn.Module, size: int, modules: int) -> Program:
@@ -72,10 +72,24 @@ def tracked(program: Program, size: int, batch_size: int) -> int:
 )
 def test_the_peak_is_that_of_the_tracker(name: str, options: dict[str, Any]) -> None:
     program = program_of(create_model(name, **options), 32, 2)
-    with mock.patch("fxtransport.peaks.convolution_workspace", lambda *_: 0):
+    with mock.patch("fxtransport.peaks.kernel_workspace", lambda *_: 0):
         found = step_memory(program, trgl(0.5), Parallel(1), batch_size=32)
     assert found.peak_bytes == pytest.approx(tracked(program, 32, 32), rel=0.03)
     assert found.peak_bytes == max(found.parts)
+
+
+@pytest.mark.parametrize("cut", ["1", "2"])
+def test_the_peak_in_batch_norm_of_a_stem_is_that_of_the_allocator(cut: str) -> None:
+    stem = nn.Sequential(nn.Conv2d(3, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU())
+    model = nn.Sequential(*stem, nn.AvgPool2d(4), *Net(2, width=32, input_size=(32, 8, 8)).blocks)
+    model.extend([nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 5)])
+    program = transportify(model, torch.empty(2, 3, 32, 32), cuts=[cut], verify=False)
+    predicted = step_memory(program, trgl(0.5), Parallel(1), batch_size=32)
+    trainer = Trainer(program, trgl(0.5), Parallel(1))
+    images, targets = torch.rand(32, 3, 32, 32), torch.arange(32) % 5
+    trainer.step(images, targets)
+    real = allocated_peak(program, trainer, images, targets)
+    assert predicted.peak_bytes == pytest.approx(real, rel=0.01)
 
 
 @pytest.mark.parametrize(
