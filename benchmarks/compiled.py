@@ -4,7 +4,7 @@ Networks of timm, by the library's trainer, which compiles the forward and the l
 one graph. In every round each method makes one step on the same batch, eager and compiled, in a
 random order, so that a busy machine slows all of them, and ratios are taken round by round. On the
 CPU they are of processor time, which other processes do not change. What compiling takes is
-reported apart from the steps.
+reported apart from the steps; it is less where Inductor has the code in its cache.
 
     python benchmarks/compiled.py [--device cuda] [--rounds 20] [--models resnet18]
 """

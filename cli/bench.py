@@ -82,6 +82,8 @@ def bench(
 
     with compiling(name):
         subject = open_bench(name, modules=modules, input_size=input_size, trust_files=trust_files)
+    if backend is not None:
+        click.echo(f"compiling, by {backend}, which may take minutes", err=True)
     found = measure(
         subject, batch_size=batch_size, device=device, compiled=backend, seconds=seconds
     )

@@ -20,6 +20,7 @@ from fxtransport.training import (
     Trainer,
     TrainerSettings,
 )
+from fxtransport.training.compiling import own_code
 from fxtransport.training.devices import peak_memory, reset_peak_memory
 
 PLAIN, PROGRAM, PARTS = "model", "program", "parts"
@@ -143,12 +144,12 @@ def _bound(function: Callable[..., Any], *arguments: Tensor) -> Callable[[], Any
 
 
 def _forwards(subject: Subject, backend: str | None) -> dict[str, Callable[[Tensor], Any]]:
-    parts: tuple[Callable[..., Any], ...] = subject.program.parts
+    parts: tuple[Any, ...] = subject.program.parts
     model: Callable[..., Any] = subject.model
     program: Callable[..., Any] = subject.program
     if backend is not None:
-        parts = tuple(torch.compile(part, backend=backend) for part in parts)
-        model, program = (torch.compile(each, backend=backend) for each in (model, program))
+        parts = tuple(_compiled(part, f"part_{part.index}", backend) for part in parts)
+        model, program = _compiled(model, PLAIN, backend), _compiled(program, PROGRAM, backend)
 
     def chained(images: Tensor) -> Any:
         hidden: Any = images
@@ -159,10 +160,15 @@ def _forwards(subject: Subject, backend: str | None) -> dict[str, Callable[[Tens
     return {PLAIN: model, PROGRAM: program, PARTS: chained}
 
 
+def _compiled(function: Callable[..., Any], name: str, backend: str) -> Callable[..., Any]:
+    """A function compiled for each size of batches on its own, as if there were no other."""
+    return torch.compile(own_code(function, name), backend=backend, dynamic=False)
+
+
 def _steps(subject: Subject, backend: str | None) -> dict[str, Callable[[Tensor, Tensor], Any]]:
     model: Callable[..., Any] = subject.model
     if backend is not None:
-        model = torch.compile(model, backend=backend)
+        model = _compiled(model, f"{PLAIN}_in_training", backend)
     optimizer = torch.optim.SGD(subject.model.parameters(), lr=LR, momentum=MOMENTUM)
 
     def plain(images: Tensor, targets: Tensor) -> None:

@@ -15,7 +15,7 @@ from fxtransport.hooks import hook_error, hook_of
 from fxtransport.lowered import LoweredPart
 from fxtransport.opened import opened_modules
 from fxtransport.origin import Provenance
-from fxtransport.residue import Measure, Measures, costs_of, mean_square_branch
+from fxtransport.residue import Measure, Measures, at_the_end, costs_of, mean_square_branch
 from fxtransport.shells import (
     REGISTRIES,
     Root,
@@ -183,7 +183,7 @@ class Part(nn.Module):
         self.prepare()
         # the last argument is the measure
         state = (hidden,) if len(self._function.inputs) == 2 else hidden
-        returned, found = self._function.call(self._root[0], *state, measure)
+        returned, found = self._function.call(self._root[0], *state, at_the_end(measure))
         costs = costs_of([value for value in found if value is not None], state)
         if self.is_last:
             return PartOutput(returned, returned, costs)

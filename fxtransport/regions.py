@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from fxtransport.errors import TrainingError
 from fxtransport.lowered import Function
+from fxtransport.residue import at_once
 
 Held = tuple[dict[str, Any], str]
 """Where a module keeps a buffer, and the buffer's name."""
@@ -55,7 +56,7 @@ class Checkpointed:
             with _readable(self.measures):
                 return call(root, *given)
 
-        return checkpoint(run, *args, use_reentrant=False, **self.options)
+        return checkpoint(run, *map(at_once, args), use_reentrant=False, **self.options)
 
 
 class CheckpointedBlock:
@@ -97,6 +98,8 @@ class CheckpointedBlock:
             with _readable(self.measures):
                 return call(root, *given)
 
+        # what a batch norm has saved can be read within the region alone
+        args = tuple(map(at_once, args))
         if torch.compiler.is_compiling():
             # a compiled graph writes buffers at its end, not where it computes again
             return checkpoint(run, *args, use_reentrant=False)

@@ -51,7 +51,7 @@ MAY_IMPORT = {
     "watched": "errors",
     "module_settings": "errors watched",
     "lowered": "casts watched module_settings",
-    "regions": "errors lowered",
+    "regions": "errors lowered residue",
     "opened": "errors hooks watched",
     "runtime": "ir errors residue",
     "example": "",

@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from torch import nn
 
+import fxtransport
 from fxtransport.bench_subjects import open_bench
-from fxtransport.benching import PARTS, PLAIN, PROGRAM, Subject, bench
+from fxtransport.benching import PARTS, PLAIN, PROGRAM, Subject, _forwards, bench
 from fxtransport.errors import UsageError
 from fxtransport.input_size import InputSize
 
@@ -38,6 +40,23 @@ def test_memory_is_that_of_tensors(subject: Subject) -> None:
     larger = {each.what: each for each in bench(subject, batch_size=32, seconds=0.01)}
     assert larger[PLAIN].peak_bytes is not None
     assert larger[PLAIN].peak_bytes > plain
+
+
+def test_more_parts_than_torch_compiles_of_one_function() -> None:
+    """And both sizes of batches: with the code of one function, the last would not be compiled."""
+    graphs: list[int] = []
+
+    def counted(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> object:
+        graphs.append(next(len(x) for x in inputs if not isinstance(x, nn.Parameter)))
+        return graph
+
+    model = nn.Sequential(*(nn.Sequential(nn.Linear(4, 4), nn.Tanh()) for _ in range(5)))
+    program = fxtransport.transportify(model, torch.zeros(2, 4), modules=5)
+    forwards = _forwards(Subject("five", model, program, (4,)), counted)
+    with torch.no_grad():
+        for images in (torch.zeros(1, 4), torch.zeros(3, 4)):
+            forwards[PARTS](images)
+    assert graphs == [1] * 5 + [3] * 5
 
 
 @pytest.mark.slow

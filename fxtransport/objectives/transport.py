@@ -7,7 +7,7 @@ import torch
 
 from fxtransport.errors import UsageError
 from fxtransport.ir import TAPPED_KINDS, Kind
-from fxtransport.residue import Reduction, Residue, power_cost
+from fxtransport.residue import Postponed, Reduction, Residue, postpone, power_cost
 
 _RESIDUES = ("branch", "displacement")
 
@@ -62,3 +62,10 @@ class TransportCost:
             return None
         displacement, source = residue.displacement, residue.displacement_source
         return power_cost(displacement, self.p, self.reduction, source)
+
+    def later(self, residue: Residue) -> torch.Tensor | Postponed | None:
+        """The same, or what it follows from where that is computed for several blocks at once."""
+        postponed = None
+        if residue.kind in self.kinds and self.residue == "branch" and self.p == 2:
+            postponed = postpone(residue, self.reduction)
+        return self(residue) if postponed is None else postponed

@@ -3,15 +3,20 @@
 from fxtransport.residue.block import Ends, Measure, Measures, Residue, mean_square_branch
 from fxtransport.residue.costs import costs_of
 from fxtransport.residue.powers import Reduction, mean_square, power_cost
+from fxtransport.residue.together import Postponed, at_once, at_the_end, postpone
 
 __all__ = [
     "Ends",
     "Measure",
     "Measures",
+    "Postponed",
     "Reduction",
     "Residue",
+    "at_once",
+    "at_the_end",
     "costs_of",
     "mean_square",
     "mean_square_branch",
+    "postpone",
     "power_cost",
 ]

@@ -83,10 +83,14 @@ class Residue:
 
         Recomputed as x_{m+1} - x_m, it is exact up to rounding relative to x_{m+1}.
         """
-        source = BatchNorm.of(self._branches[0]) if len(self._branches) == 1 else None
-        if source is None and not self._activated:
+        norm = self.branch_norm()
+        if norm is None and not self._activated:
             return self.displacement_source()
-        return source
+        return norm
+
+    def branch_norm(self) -> BatchNorm | None:
+        """The batch norm that the branch is the result of; None if it is not."""
+        return BatchNorm.of(self._branches[0]) if len(self._branches) == 1 else None
 
     def displacement_source(self) -> Source | None:
         """What the displacement can be recomputed from, bit for bit; None if it is not saved."""

@@ -23,14 +23,32 @@ def power_cost(
     residue is recomputed; so it can be differentiated once. Under ``torch.compile``,
     ``torch.jit.trace`` and ``torch.func`` it is a plain formula, and torch decides what to save.
     """
-    if (
-        torch.compiler.is_compiling()
-        or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
-        or torch._C._are_functorch_transforms_active()
-    ):
+    if is_plain_formula():
         return _reduced(_mean_power(residue, p), residue, reduction)
     cost: torch.Tensor = _PowerCost.apply(residue, p, reduction, source() or Source(residue))
     return cost
+
+
+def is_plain_formula() -> bool:
+    """Whether costs are plain formulas now, of which torch decides what to save."""
+    return bool(
+        torch.compiler.is_compiling()
+        or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
+        or torch._C._are_functorch_transforms_active()
+    )
+
+
+def refuse_second_derivative() -> None:
+    """Called where a gradient is computed from what may be overwritten or freed.
+
+    Raises:
+        RuntimeError: a graph of it is asked for.
+    """
+    if torch.is_grad_enabled():
+        raise RuntimeError(
+            "the costs of residual blocks can be differentiated once, because residues are "
+            "not saved; for second derivatives use program.transport"
+        )
 
 
 def mean_square(residue: torch.Tensor) -> torch.Tensor:
@@ -71,11 +89,7 @@ class _PowerCost(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """p·|r|^(p-1)·sign(r), over the count."""
-        if torch.is_grad_enabled():
-            raise RuntimeError(
-                "the costs of residual blocks can be differentiated once, because residues are "
-                "not saved; for second derivatives use program.transport"
-            )
+        refuse_second_derivative()
         factor = ctx.p / ctx.count
         if ctx.p == 2:
             slope = ctx.again(grad, factor, *ctx.saved_tensors)

@@ -64,9 +64,15 @@ class BatchNorm(Source):
     ) -> None:
         super().__init__()
         self._node = node
-        self._epsilon = epsilon
+        self.epsilon = epsilon
         self._weight = weight
         self._bias = bias
+
+    @property
+    def parameters(self) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """The learnable w and b, if it has them."""
+        weight, bias = self._weight, self._bias
+        return None if weight is None or bias is None else (weight, bias)
 
     @classmethod
     def of(cls, residue: torch.Tensor) -> "BatchNorm | None":
@@ -87,28 +93,54 @@ class BatchNorm(Source):
             return None
         return cls(node, getattr(node, epsilon), weight, bias)
 
+    def centered(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The input x and its mean."""
+        return self._node._saved_input, self._node._saved_result1
+
     def tensors(self) -> tuple[torch.Tensor, ...]:
         """The input x, its mean, w/√(var + ε) and b."""
-        node = self._node
-        x, mean, scale = node._saved_input, node._saved_result1, node._saved_result2
+        scale = self._node._saved_result2
         if self._weight is None or self._bias is None:
-            return x, mean, scale, torch.zeros_like(scale)
-        return x, mean, self._weight * scale, self._bias
+            return *self.centered(), scale, torch.zeros_like(scale)
+        return *self.centered(), self._weight * scale, self._bias
+
+    def rows(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """w, b and 1/√(var + ε), of one that has parameters."""
+        assert self._weight is not None and self._bias is not None
+        return self._weight, self._bias, self._node._saved_result2
 
     @staticmethod
     def again(scalar: torch.Tensor, factor: float, *tensors: torch.Tensor) -> torch.Tensor:
-        """(x - mean)·scale + b in one pass over x: a batch normalization of variance 1."""
+        """(x - mean)·scale + b, times a scalar and a factor."""
         x, mean, scale, bias = tensors
         zero = torch.zeros_like(scale)
         # the same kernel twice: after a convolution, the first call of a kernel must fetch its code
         w = torch.addcmul(zero, scale, scalar, value=factor)
         b = torch.addcmul(zero, bias, scalar, value=factor)
-        return torch.native_batch_norm(x, w, b, mean, zero, False, 0.0, 1.0)[0]
+        return BatchNorm.normalized(x, mean, w, b, zero)
+
+    @staticmethod
+    def normalized(
+        x: torch.Tensor,
+        mean: torch.Tensor,
+        scale: torch.Tensor,
+        shift: torch.Tensor,
+        zero: torch.Tensor,
+    ) -> torch.Tensor:
+        """(x - mean)·scale + shift in one pass over x: a batch normalization of variance 1."""
+        return torch.native_batch_norm(x, scale, shift, mean, zero, False, 0.0, 1.0)[0]
 
     def mean_square(self, *tensors: torch.Tensor) -> torch.Tensor:
         """The mean of w² + b² - ε·w²/(var + ε), up to float noise relative to w²."""
         _, _, scale, bias = tensors
         weight = torch.ones_like(scale) if self._weight is None else self._weight
         scale, bias, weight = map(at_least_single, (scale, bias, weight))
+        return self.mean_squares(weight, bias, scale, self.epsilon)
+
+    @staticmethod
+    def mean_squares(
+        weight: torch.Tensor, bias: torch.Tensor, scale: torch.Tensor, epsilon: float
+    ) -> torch.Tensor:
+        """The same for one batch norm, C, or several, M×C: M."""
         squares = torch.addcmul(bias * bias, weight, weight)
-        return squares.addcmul_(scale, scale, value=-self._epsilon).mean()
+        return squares.addcmul_(scale, scale, value=-epsilon).mean(-1)

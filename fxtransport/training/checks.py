@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 
+import torch
+
 from fxtransport.errors import UsageError
 from fxtransport.objectives import Objective, ProjectionCost
 from fxtransport.program import Part, Program
 from fxtransport.training.schedules import Phase
+from fxtransport.training.settings import TrainerSettings
 
 _SHOWN = 3
 
@@ -42,6 +45,19 @@ def check_cost(program: Program, objective: Objective) -> None:
     """
     if isinstance(objective.cost, ProjectionCost):
         objective.cost.check(program.facts.blocks)
+
+
+def check_graphs(settings: TrainerSettings, device: torch.device) -> None:
+    """Refuse CUDA graphs where there is no CUDA device.
+
+    Raises:
+        UsageError: the device is another one.
+    """
+    if settings.cuda_graphs and device.type != "cuda":
+        raise UsageError(
+            f"CUDA graphs need a CUDA device, and this run trains on {device}; train on a GPU, or "
+            "without cuda_graphs"
+        )
 
 
 def _refuse_shared(parts: Sequence[Part]) -> None:

@@ -4,6 +4,8 @@ import importlib
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import partial
 from types import CodeType, FunctionType, SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -14,6 +16,8 @@ from torch._dynamo.exc import InvalidBackend
 from torch.utils._pytree import tree_leaves
 
 from fxtransport.errors import UsageError
+from fxtransport.training.reports import PartStep
+from fxtransport.training.settings import TrainerSettings
 
 _STARTING_PROCESSES = (
     "torch._inductor.cpp_builder",
@@ -33,6 +37,8 @@ class Compiled:
         function: The function.
         name: What logs of torch call it.
         backend: Of ``torch.compile``.
+        cuda_graphs: Whether Inductor's code is replayed as CUDA graphs. What they return is
+            overwritten in the next step, which :func:`begin_step` announces.
 
     Raises:
         UsageError: torch has no such backend.
@@ -41,10 +47,15 @@ class Compiled:
     graphs: int
     """How many graphs were compiled."""
 
-    def __init__(self, function: Callable[..., Any], name: str, backend: str) -> None:
+    def __init__(
+        self, function: Callable[..., Any], name: str, backend: str, cuda_graphs: bool = False
+    ) -> None:
         self.graphs = 0
         self._function = function
         self._backend = _backend(backend)
+        if cuda_graphs:
+            options = torch._inductor.list_mode_options("reduce-overhead")
+            self._backend = partial(self._backend, config_patches=options)
         self._compiled = torch.compile(
             own_code(function, name), backend=self._counted, fullgraph=True, dynamic=False
         )
@@ -67,6 +78,25 @@ class Compiled:
         # not where torch begins again, for numbers that it wants as constants
         self.graphs += 1
         return compiled
+
+
+def begin_step(settings: TrainerSettings) -> None:
+    """Say that a step begins: CUDA graphs may overwrite what those of the step before returned.
+
+    Without it torch would take each part for a step, and overwrite the hidden state that it hands
+    to the next one.
+    """
+    if settings.cuda_graphs:
+        torch.compiler.cudagraph_mark_step_begin()
+
+
+def outliving(step: PartStep) -> PartStep:
+    """What a part reports, in memory of its own, to be read after the next steps."""
+    copies: dict[str, Any] = {
+        name: value.clone() for name, value in vars(step).items() if isinstance(value, torch.Tensor)
+    }
+    penalties = {name: value.clone() for name, value in step.penalties.items()}
+    return replace(step, **copies, penalties=penalties)
 
 
 def _backend(name: str) -> Callable[..., Any]:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from fxtransport.program import Part, PartOutput
+from fxtransport.training.compiling import begin_step
 from fxtransport.training.devices import move_to
 from fxtransport.training.frozen import FrozenParts
 from fxtransport.training.learner import Learner, compile_part, graphs_of
@@ -144,6 +145,7 @@ class Engine:
         """
         state = self.state
         self.enter()
+        begin_step(self.settings)
         goals = split(move_to(targets, state.device), self.settings.accumulate)
         guidance = self._guidance(inputs)
         parts, _ = sweep(
@@ -162,6 +164,12 @@ class Engine:
         state.meter.add(number, report)
         state.position = replace(state.position, steps=number)
         return report
+
+    def hidden(self, inputs: Any) -> Any:
+        """What the frozen parts return for a batch, on the device, without a step."""
+        frozen = self.frozen
+        begin_step(self.settings)
+        return frozen(move_to(inputs, self.state.device, self.settings.channels_last))
 
     def end_epoch(self) -> None:
         """Set the next learning rates, and go on to the next phase after a phase's last epoch."""

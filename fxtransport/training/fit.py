@@ -15,7 +15,7 @@ from fxtransport.training.batches import Batches, Epochs
 from fxtransport.training.cache import cache_hidden_states, check_cacheable
 from fxtransport.training.checkpoint import CHECKPOINT
 from fxtransport.training.compiling import own_sessions
-from fxtransport.training.devices import move_to, peak_memory, reset_peak_memory
+from fxtransport.training.devices import peak_memory, reset_peak_memory
 from fxtransport.training.engine import Engine
 from fxtransport.training.evaluate import evaluate
 from fxtransport.training.identity import describe_data
@@ -208,13 +208,11 @@ class Fit:
         """What the frozen parts return for the training batches, if that is cached."""
         if self._cacheable is None or not self._engine.frozen_parts:
             return None
-        frozen = self._engine.frozen
         assert self._saver.folder is not None
-        device, channels_last = self._state.device, self._settings.channels_last
         with fork_rng(0):
             return cache_hidden_states(
                 self._cacheable,
-                lambda inputs: frozen(move_to(inputs, device, channels_last)),
+                self._engine.hidden,
                 self._engine.frozen_parts,
                 self._saver.folder,
                 self._stop_if_signaled,

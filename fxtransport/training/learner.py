@@ -9,13 +9,14 @@ from torch import nn
 from fxtransport.objectives import Loss, MultiplierState, Objective
 from fxtransport.objectives.objective import logits_of
 from fxtransport.program import Part, PartOutput
-from fxtransport.training.compiling import Compiled
+from fxtransport.training.compiling import Compiled, outliving
 from fxtransport.training.optimizers import (
     EarlierOptimizer,
     create_optimizer,
     create_scheduler,
     take_over,
 )
+from fxtransport.training.reports import PartStep
 from fxtransport.training.settings import OptimizerSettings, TrainerSettings
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -52,6 +53,7 @@ class Learner:
             part.checkpoint_activations = True
         self.run = compile_part(part, settings)
         self.minimize = compile_loss(part, settings)
+        self.report: Callable[[PartStep], PartStep] = outliving if settings.cuda_graphs else _itself
         self.settings, self.extra = optimizer, tuple(extra)
         self.optimizer = self._new_optimizer(optimizer, scales)
         self.scheduler = create_scheduler(self.optimizer, optimizer, epochs)
@@ -162,7 +164,7 @@ def compile_part(part: Part, settings: TrainerSettings) -> Callable[..., PartOut
     """
     if settings.compile is None:
         return part
-    return Compiled(part, f"part_{part.index}", settings.compile)
+    return Compiled(part, f"part_{part.index}", settings.compile, settings.cuda_graphs)
 
 
 def compile_loss(
@@ -185,7 +187,8 @@ def compile_loss(
 
     if settings.compile is None:
         return minimize
-    return Compiled(minimize, f"part_{part.index}_with_loss", settings.compile)
+    name = f"part_{part.index}_with_loss"
+    return Compiled(minimize, name, settings.compile, settings.cuda_graphs)
 
 
 def batch_accuracy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -198,6 +201,10 @@ def batch_accuracy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """
     classes = targets.argmax(1) if targets.is_floating_point() else targets
     return (logits.detach().argmax(1) == classes).float().mean()
+
+
+def _itself(step: PartStep) -> PartStep:
+    return step
 
 
 def graphs_of(run: Callable[..., Any]) -> int:

@@ -88,7 +88,7 @@ def step_memory(
         UsageError: the optimizer cannot be made.
         GuardError: the program does not take the batch size.
     """
-    settings = replace(settings or TrainerSettings(), device=None, compile=None)
+    settings = replace(settings or TrainerSettings(), device=None, compile=None, cuda_graphs=False)
     if settings.amp == "fp16":
         # the same bytes, without a scale of the loss, which looks at gradients
         settings = replace(settings, amp="bf16")

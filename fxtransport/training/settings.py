@@ -63,6 +63,9 @@ class TrainerSettings:
     compile: str | None = None
     """The backend with which ``torch.compile`` compiles each part, such as ``inductor``; None:
     parts are not compiled."""
+    cuda_graphs: bool = False
+    """Replay what Inductor compiled as CUDA graphs, which saves launching its kernels one by one.
+    Needs ``compile="inductor"`` and a CUDA device."""
     channels_last: bool = False
     """Use the channels-last memory format."""
     checkpoint_activations: bool = False
@@ -126,10 +129,22 @@ class TrainerSettings:
         if self.ema is not None and not 0 <= self.ema < 1:
             raise UsageError(f"ema is {self.ema}; it must be at least 0 and below 1")
         self._check_offload()
+        self._check_graphs()
         if self.update_frozen_bn and self.cache_hidden:
             raise UsageError(
                 "cache_hidden needs frozen parts that do not change, but update_frozen_bn changes "
                 "them; leave one of the two out"
+            )
+
+    def _check_graphs(self) -> None:
+        if self.cuda_graphs and self.compile != "inductor":
+            raise UsageError(
+                "cuda_graphs replays what Inductor compiled: set compile='inductor' too"
+            )
+        if self.cuda_graphs and self.offload is not None:
+            raise UsageError(
+                "offload cannot be used with cuda_graphs, which read weights where they were when "
+                "a graph was recorded; leave one of the two out"
             )
 
     def _check_offload(self) -> None:

@@ -175,14 +175,16 @@ def _train_piece(
         del output
     # the input is no longer needed, unless the graph has saved it
     hidden = None if learner.part.is_last else detach(left)
-    step = PartStep(
-        learner.part.exit,
-        loss.total.detach(),
-        loss.classification,
-        loss.transport,
-        loss.multiplier,
-        {name: value.detach() for name, value in penalties.items()},
-        accuracy,
+    step = learner.report(
+        PartStep(
+            learner.part.exit,
+            loss.total.detach(),
+            loss.classification,
+            loss.transport,
+            loss.multiplier,
+            {name: value.detach() for name, value in penalties.items()},
+            accuracy,
+        )
     )
     state = loss.next
     total = loss.total

@@ -13,7 +13,7 @@ from fxtransport.program import Program
 from fxtransport.training.batches import Batches, Epochs, epochs_of
 from fxtransport.training.best import BestExit
 from fxtransport.training.checkpoint import RunFolder
-from fxtransport.training.checks import check_cost, check_trainable
+from fxtransport.training.checks import check_cost, check_graphs, check_trainable
 from fxtransport.training.devices import move_program
 from fxtransport.training.engine import Engine
 from fxtransport.training.fit import Fit
@@ -62,7 +62,7 @@ class Trainer:
             objective has too few τ, or costs of projection blocks that the program cannot have;
             timm refuses the optimizer or the scheduler; ``cache_hidden`` is set and a teacher
             needs images; or ``offload`` is set and all parts train at once, or there is no folder
-            for what it moves to the disk.
+            for what it moves to the disk; or ``cuda_graphs`` is set and there is no CUDA device.
 
     >>> from torch import nn
     >>> from fxtransport import transportify
@@ -108,6 +108,7 @@ class Trainer:
         if settings.offload is not None:
             check_offloadable(phases, len(parts), schedule)
         device = move_program(program, objective, settings, offload=settings.offload is not None)
+        check_graphs(settings, device)
         folder = None if run is None else RunFolder(run)
         self._monitors = monitors
         self._observers = [*_writers(folder, settings, transfer, monitors, about), *observers]

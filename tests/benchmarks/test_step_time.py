@@ -29,6 +29,8 @@ def test_every_partition_has_both_heads_and_methods() -> None:
     steps = step_time.steps_of(NET, (4, 8), compiled=True)
     assert len(steps) == 2 * (1 + 2 * 2)
     assert {step.modules for step in steps} == {1, 4}
+    few = step_time.steps_of(NET, (4, 8), False, ["auto"], ["TRGL"])
+    assert [step[:3] for step in few] == [(1, "", ""), (4, "auto", "TRGL")]
 
 
 def test_a_tiny_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -257,6 +257,14 @@ BAD = {
         ["{net}", "--method", "trgl", "--offload", "frozen", "-o", "{new}"],
         "--offload has no meaning where schedule.name is parallel: it goes with sequential",
     ),
+    "nothing to replay": (
+        ["{net}", "--cuda-graphs", "-o", "{new}"],
+        "--cuda-graphs has no meaning where trainer.compile is not set: it goes with inductor",
+    ),
+    "no GPU to replay on": (
+        ["{net}", "--compile", "--cuda-graphs", "--device", "cpu", "-o", "{new}"],
+        "CUDA graphs need a CUDA device, and this run trains on cpu",
+    ),
     "bad number": (["{net}", "--lr", "x", "-o", "{new}"], "'x' is not a valid float"),
     "both": (["{net}", "--equal-depth", "--equal-weight"], "contradict one another"),
     "classes": (

@@ -7,13 +7,17 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from functorch.compile import make_boxed_func
 from torch import Tensor
+from torch._dynamo.backends.common import aot_autograd
 
+from fxtransport.errors import UsageError
 from fxtransport.objectives import Objective, lap, plain, trgl
 from fxtransport.training import (
     Compilation,
@@ -21,10 +25,13 @@ from fxtransport.training import (
     EpochReport,
     Observer,
     Parallel,
+    Position,
     Schedule,
     Sequential,
+    StepReport,
     Trainer,
     TrainerSettings,
+    compiling,
 )
 from fxtransport.training.compiling import Compiled, own_code, own_sessions
 from tests.training.runs import calm, program_of, train_stream, validation_stream
@@ -41,6 +48,10 @@ class Watch(Observer):
         self.announced = 0
         self.compiled: list[Compilation] = []
         self.epochs: list[EpochReport] = []
+        self.steps: list[StepReport] = []
+
+    def on_step(self, step: StepReport, position: Position) -> None:
+        self.steps.append(step)
 
     def on_compile(self, backend: str) -> None:
         self.announced += 1
@@ -53,7 +64,11 @@ class Watch(Observer):
 
 
 def trained(
-    objective: Objective, schedule: Schedule, modules: int = 2, **settings: Any
+    objective: Objective,
+    schedule: Schedule,
+    modules: int = 2,
+    run: Path | None = None,
+    **settings: Any,
 ) -> tuple[Trainer, Watch]:
     torch._dynamo.reset()
     program, watch = program_of(calm, modules), Watch()
@@ -63,8 +78,11 @@ def trained(
         schedule,
         settings=TrainerSettings(seed=0, **settings),
         observers=[watch],
+        run=run,
     )
-    with torch._dynamo.config.patch(error_on_recompile=True):
+    # the first of several pieces, which advances the multiplier, has a graph of its own
+    again = "accumulate" in settings
+    with torch._dynamo.config.patch(error_on_recompile=not again):
         trainer.fit(train_stream(), validation_stream())
     return trainer, watch
 
@@ -110,6 +128,77 @@ def test_checkpointed_parts_are_one_graph() -> None:
     expected = plainly.program.state_dict()
     for key, tensor in compiled.program.state_dict().items():
         torch.testing.assert_close(tensor, expected[key], msg=key)
+
+
+class Replayed:
+    """In the place of CUDA graphs: what they return is overwritten when the next step begins."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self._returned: list[Tensor] = []
+
+    def backend(self, _: str) -> Callable[..., Any]:
+        return self._compile
+
+    def begin_step(self) -> None:
+        self.steps += 1
+        while self._returned:
+            tensor = self._returned.pop()
+            tensor.fill_(float("nan") if tensor.is_floating_point() else -1)
+
+    def _compile(self, graph: torch.fx.GraphModule, inputs: Any, config_patches: Any) -> Any:
+        assert config_patches == {"triton.cudagraphs": True}
+        compile_graph: Any = aot_autograd(fw_compiler=self._replay)
+        return compile_graph(graph, inputs)
+
+    def _replay(self, graph: torch.fx.GraphModule, _: Any) -> Any:
+        def run(*args: Any) -> list[Any]:
+            given = {x.untyped_storage().data_ptr() for x in args if isinstance(x, Tensor)}
+            return [self._own(value, given) for value in graph(*args)]
+
+        return make_boxed_func(run)
+
+    def _own(self, value: Any, given: set[int]) -> Any:
+        if not isinstance(value, Tensor) or value.untyped_storage().data_ptr() in given:
+            return value
+        copied = value.clone()
+        self._returned.append(copied.data)
+        return copied
+
+
+GRAPHS: dict[str, tuple[Schedule, dict[str, Any], int]] = {
+    "in parallel": (Parallel(2), {"grad_clip": 0.1, "ema": 0.9}, 0),
+    "in turn, cached, in pieces": (Sequential(1), {"cache_hidden": True, "accumulate": 2}, 3),
+}
+"""Schedules, settings, and how many batches are computed ahead of steps."""
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_nothing_that_outlives_a_step_is_memory_of_cuda_graphs(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    schedule, settings, ahead = GRAPHS[name]
+    plainly, expected = trained(OBJECTIVES["lap"], schedule, run=tmp_path / "plain", **settings)
+    replayed = Replayed()
+    monkeypatch.setattr(compiling, "_backend", replayed.backend)
+    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", replayed.begin_step)
+    monkeypatch.setattr("fxtransport.training.trainer.check_graphs", lambda *_: None)
+    options = {**settings, "compile": "inductor", "cuda_graphs": True}
+    trainer, watch = trained(OBJECTIVES["lap"], schedule, run=tmp_path / "replayed", **options)
+    assert trainer.graphs > 0
+    assert replayed.steps == trainer.position.steps + ahead
+    for key, tensor in plainly.program.state_dict().items():
+        torch.testing.assert_close(trainer.program.state_dict()[key], tensor, msg=key)
+    for found, other in zip(watch.steps, expected.steps, strict=True):
+        for part, same in zip(found.parts, other.parts, strict=True):
+            for name in ("loss", "classification", "transport", "multiplier", "accuracy"):
+                torch.testing.assert_close(getattr(part, name), getattr(same, name), msg=name)
+
+
+def test_cuda_graphs_need_a_cuda_device() -> None:
+    settings = TrainerSettings(compile="inductor", cuda_graphs=True)
+    with pytest.raises(UsageError, match="need a CUDA device, and this run trains on cpu"):
+        Trainer(program_of(calm), plain(), Parallel(1), settings=settings)
 
 
 def test_a_larger_batch_is_compiled_and_others_run() -> None:

@@ -21,6 +21,12 @@ from fxtransport.training import OptimizerSettings, TrainerSettings
         ({"offload": "frozen", "offload_to": "tape"}, "must be one of cpu, disk"),
         ({"offload_to": "disk"}, "set offload=.frozen. too"),
         ({"offload": "frozen", "ema": 0.9}, "leave one of the two out"),
+        ({"cuda_graphs": True}, "set compile='inductor' too"),
+        ({"cuda_graphs": True, "compile": "eager"}, "set compile='inductor' too"),
+        (
+            {"cuda_graphs": True, "compile": "inductor", "offload": "frozen"},
+            "offload cannot be used with cuda_graphs",
+        ),
     ],
 )
 def test_trainer_settings(options: dict[str, object], message: str) -> None:

@@ -39,6 +39,14 @@ KEYS = (
         short_forms={"--compile": ("inductor", "Compile each part by torch.compile.")},
     ),
     Key(
+        "trainer.cuda_graphs",
+        bool,
+        "--cuda-graphs",
+        "On a GPU, replay what Inductor compiled as CUDA graphs.",
+        DefaultBy("trainer.compile", {"inductor": False}),
+        may_change=always,
+    ),
+    Key(
         "trainer.channels_last",
         bool,
         "--channels-last",
