@@ -94,10 +94,14 @@ def test_a_budget_is_met_beside_the_teacher(run: Command, tmp_path: Path, teache
     assert "does not fit into 10.0 KiB" in refused.stderr
     found = re.search(r"a budget of ([\d.]+) (\wiB) is enough", refused.stderr)
     assert found is not None
-    result = run(*given, *output, "--fit", "".join(found.groups()))
+    enough = float(found[1])
+    less = run(*given, *output, "--fit", f"{0.98 * enough:.3f}{found[2]}")
+    assert less.exit_code == 2, less.stderr
+    result = run(*given, *output, "--fit", f"{enough}{found[2]}")
     assert result.exit_code == 0, result.stderr
-    assert "batches of 50 in 4 parts" in result.stderr
-    assert [float(row["kd"]) > 0 for row in rows(tmp_path / "run")] == [True] * 4
+    chosen = re.search(r"batches of 50 in (\d) parts", result.stderr)
+    assert chosen is not None
+    assert [float(row["kd"]) > 0 for row in rows(tmp_path / "run")] == [True] * int(chosen[1])
 
 
 def test_fine_tuning_begins_at_the_teacher(run: Command, tmp_path: Path, teacher: Path) -> None:

@@ -18,6 +18,11 @@ MODELS = (
     "torchvision:vit_b_16 torchvision:convnext_tiny torchvision:vgg11 "
     "torchvision:mobilenet_v3_small torchvision:densenet121"
 ).split()
+SMALLER: dict[str, dict[str, int]] = {
+    "torchvision:vit_b_16": {"image_size": 64},
+    "timm:beit_base_patch16_224": {"img_size": 64},
+}
+"""Images that are smaller than the default, which takes a minute."""
 QUICK = {"timm:resnet18", "timm:vit_tiny_patch16_224", "timm:levit_128", "timm:mobilevit_xxs"}
 
 
@@ -27,8 +32,9 @@ QUICK = {"timm:resnet18", "timm:vit_tiny_patch16_224", "timm:levit_128", "timm:m
 def test_program_equals_model(name: str) -> None:
     """Cut into four, at batch sizes 1 and 3, in both modes: not a bit differs."""
     spec = resolve(name)
-    model = build(spec)
-    shape = input_spec(model, spec).shape
+    options = SMALLER.get(name, {})
+    model = build(spec, **options)
+    shape = input_spec(model, spec, **options).shape
     example = example_of(model, torch.empty(2, *shape, device="meta"))
     verify = Verify(batch_sizes=(1, 3))
     passes = (*compile_passes(modules=4, verify=False), verify)
