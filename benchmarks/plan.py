@@ -27,6 +27,7 @@ from common import RESULTS, write
 from rich.console import Console
 from rich.table import Table
 
+from fxtransport.analysis.blocks import block_regions
 from fxtransport.ir import Balance, Boundary
 from fxtransport.planner import Planner, Training
 from fxtransport.planning import make_training
@@ -107,11 +108,13 @@ def _boundaries(planner: Planner, cuts: tuple[str, ...]) -> tuple[Boundary, ...]
 
 
 def measure(case: Case, device: str, checkpoint: bool) -> list[dict[str, Any]]:
-    """Predictions and truths, end to end and in parts."""
+    """Predictions and truths, end to end and in parts; none if nothing can be checkpointed."""
     training = training_of(device, checkpoint)
     target = open_target(case.model, input_size=case.size, device="meta")
     started = time.perf_counter()
     planner = Planner(target, {}, training, case.batch_size)
+    if checkpoint and not block_regions(planner.unit):
+        return []
     whole = planner.end_to_end.peak_bytes
     rows = list(planner.rows())
     seconds = time.perf_counter() - started
@@ -160,7 +163,11 @@ def main(device: str, checkpoint: bool, only: tuple[str, ...]) -> None:
     for case in CASES:
         if only and case.model not in only:
             continue
-        results += measure(case, device, checkpoint)
+        found = measure(case, device, checkpoint)
+        if not found:
+            console.print(case.model, "has no residual blocks")
+            continue
+        results += found
         results.sort(key=lambda row: MODELS.index(row["model"]))
         worst = max(abs(row["error_percent"]) for row in results)
         met = worst <= BOUND[device]
