@@ -146,7 +146,7 @@ def _reason(error: BaseException) -> str:
     """Why a file is not one of weights, in words."""
     if isinstance(error, pickle.UnpicklingError | LookupError | EOFError):
         # what of its bytes was no pickle says nothing
-        return "it is no file of weights, or holds more than tensors"
+        return "it is not a file of weights, or holds more than tensors"
     return first_line(error)
 
 
