@@ -21,9 +21,7 @@ from fxtransport.training.shares import CostWatch, NegligibleCostWarning, cost_s
 from tests.networks import Net
 
 BATCHES = [(torch.randn(8, 3, 8, 8), torch.randint(5, (8,))) for _ in range(6)]
-
-
-SLOW = OptimizerSettings(lr=2e-5)
+SLOW = OptimizerSettings(lr=5e-6)
 """So that norms that begin with zero stay near to it for fifty steps."""
 
 
