@@ -133,7 +133,9 @@ def average_windows(x: torch.Tensor, dim: int, count: int) -> torch.Tensor:
     if size == count:
         return x
     if size % count == 0:
-        means: torch.Tensor = x.unflatten(dim, (count, size // count)).mean(dim + 1)
+        width = size // count
+        # of a mean, autograd divides the gradient after it has grown to the size of x
+        means: torch.Tensor = x.unflatten(dim, (count, width)).sum(dim + 1) / width
         return means
     step, places = torch.arange(count, device=x.device), torch.arange(size, device=x.device)
     first = step * size // count
