@@ -1,13 +1,21 @@
 """The transport cost of a residual block."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import get_args
 
 import torch
 
 from fxtransport.errors import UsageError
 from fxtransport.ir import TAPPED_KINDS, Kind
-from fxtransport.residue import Postponed, Reduction, Residue, postpone, power_cost
+from fxtransport.residue import (
+    Postponed,
+    Reduction,
+    Residue,
+    costs_of,
+    is_plain_formula,
+    postpone,
+    power_cost,
+)
 
 _RESIDUES = ("branch", "displacement")
 
@@ -28,6 +36,11 @@ class TransportCost:
             whose skip is x_m itself have one; others then cost nothing.
         kinds: The kinds of blocks that are penalized. ``("identity",)`` leaves out the
             transitions between stages, as in BLOCK's text.
+        norms_alone: Of a branch that ends in a batch norm in train mode, let C have a gradient by
+            the norm's parameters alone. On the layers before it C acts only through ε: along the
+            normalized input, ε/(var + ε) of the gradient passes through the norm. To leave that
+            out saves a pass over what each norm was given. Not under ``torch.compile``, where
+            nothing is left out. Only with p = 2 and branches.
 
     Raises:
         UsageError: an option is not valid.
@@ -37,6 +50,7 @@ class TransportCost:
     reduction: Reduction = "mean"
     residue: str = "branch"
     kinds: tuple[str, ...] = TAPPED_KINDS
+    norms_alone: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.p < float("inf"):
@@ -51,12 +65,28 @@ class TransportCost:
                 raise UsageError(f"kinds must be from {', '.join(known)}, not {kind!r}")
         if not self.kinds:
             raise UsageError("kinds is empty; give at least one kind, such as ('identity',)")
+        if self.norms_alone and (self.p != 2 or self.residue != "branch"):
+            raise UsageError(
+                "norms_alone is for p=2 and residue='branch', which follow from a batch norm's "
+                f"parameters, not for p={self.p:g} and residue={self.residue!r}"
+            )
+
+    def __repr__(self) -> str:
+        # runs are compared by this text, also those from before there was norms_alone
+        shown = [field.name for field in fields(self) if field.name != "norms_alone"]
+        shown += ["norms_alone"] if self.norms_alone else []
+        return f"TransportCost({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
 
     def __call__(self, residue: Residue) -> torch.Tensor | None:
         """The cost of a block, a scalar, in float32 at least; None if it is not penalized."""
         if residue.kind not in self.kinds:
             return None
         if self.residue == "branch":
+            if self.norms_alone and not is_plain_formula():
+                postponed = postpone(residue, self.reduction, norms_alone=True)
+                if postponed is not None:
+                    costs: torch.Tensor = costs_of([postponed], ())
+                    return costs[0]
             return power_cost(residue.branch, self.p, self.reduction, residue.branch_source)
         if residue.kind is not Kind.IDENTITY:
             return None
@@ -67,5 +97,5 @@ class TransportCost:
         """The same, or what it follows from where that is computed for several blocks at once."""
         postponed = None
         if residue.kind in self.kinds and self.residue == "branch" and self.p == 2:
-            postponed = postpone(residue, self.reduction)
+            postponed = postpone(residue, self.reduction, norms_alone=self.norms_alone)
         return self(residue) if postponed is None else postponed

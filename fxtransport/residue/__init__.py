@@ -2,7 +2,7 @@
 
 from fxtransport.residue.block import Ends, Measure, Measures, Residue, mean_square_branch
 from fxtransport.residue.costs import costs_of
-from fxtransport.residue.powers import Reduction, mean_square, power_cost
+from fxtransport.residue.powers import Reduction, is_plain_formula, mean_square, power_cost
 from fxtransport.residue.together import Postponed, at_once, at_the_end, postpone
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "at_once",
     "at_the_end",
     "costs_of",
+    "is_plain_formula",
     "mean_square",
     "mean_square_branch",
     "postpone",

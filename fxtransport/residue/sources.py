@@ -105,9 +105,11 @@ class BatchNorm(Source):
         return *self.centered(), self._weight * scale, self._bias
 
     def rows(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """w, b and 1/√(var + ε), of one that has parameters."""
-        assert self._weight is not None and self._bias is not None
-        return self._weight, self._bias, self._node._saved_result2
+        """w, b and 1/√(var + ε); ones and zeros if it has no parameters."""
+        deviation = self._node._saved_result2
+        if self._weight is None or self._bias is None:
+            return torch.ones_like(deviation), torch.zeros_like(deviation), deviation
+        return self._weight, self._bias, deviation
 
     @staticmethod
     def again(scalar: torch.Tensor, factor: float, *tensors: torch.Tensor) -> torch.Tensor:

@@ -14,7 +14,7 @@ import torch
 
 from fxtransport.residue.block import Measure, Measures, Residue
 from fxtransport.residue.powers import Reduction, is_plain_formula, refuse_second_derivative
-from fxtransport.residue.sources import BatchNorm
+from fxtransport.residue.sources import BatchNorm, at_least_single
 
 
 class Alike(NamedTuple):
@@ -27,16 +27,28 @@ class Alike(NamedTuple):
     epsilon: float
     reduction: Reduction
     dtype: torch.dtype
+    norms_alone: bool
+    """Whether costs have a gradient by the parameters of the norms alone."""
 
 
 class Postponed(NamedTuple):
     """A cost that was not computed yet: the mean square of a batch norm's result."""
 
-    carrier: torch.Tensor
+    carrier: torch.Tensor | None
     """3×C, without values, in the graph of autograd. Its gradient is the scale, the shift and the
-    zeros with which the residue's gradient is computed from what the batch norm was given."""
+    zeros with which the residue's gradient is computed from what the batch norm was given. None
+    where the cost has a gradient by the norm's parameters alone."""
     norm: BatchNorm
-    alike: Alike
+    reduction: Reduction
+
+    @property
+    def alike(self) -> Alike:
+        """What it has in common with others."""
+        x, mean = self.norm.centered()
+        alone = self.carrier is None
+        return Alike(
+            len(mean), x.numel(), len(x), self.norm.epsilon, self.reduction, mean.dtype, alone
+        )
 
 
 @dataclass(frozen=True)
@@ -73,23 +85,29 @@ def at_once(value: Any) -> Any:
     return value.measure if isinstance(value, AtTheEnd) else value
 
 
-def postpone(residue: Residue, reduction: Reduction) -> Postponed | None:
+def postpone(
+    residue: Residue, reduction: Reduction, *, norms_alone: bool = False
+) -> Postponed | None:
     """The squares of a block's branch, reduced to a scalar, for later.
 
+    Args:
+        residue: Of the block.
+        reduction: Over what.
+        norms_alone: Whether it is to have a gradient by the parameters of the norm alone.
+
     Returns:
-        None if the branch is not what a batch norm with learnable parameters returns in train mode,
-        with single precision at least.
+        None if the branch is not what a batch norm returns in train mode; with a gradient by the
+        residue also if the norm has no learnable parameters, or half precision.
     """
     norm = residue.branch_norm()
-    if norm is None or norm.parameters is None:
-        return None
+    if norm is None or norms_alone:
+        return None if norm is None else Postponed(None, norm, reduction)
     x, mean = norm.centered()
-    dtypes = {mean.dtype, *(parameter.dtype for parameter in norm.parameters)}
-    if len(dtypes) > 1 or mean.dtype not in (torch.float32, torch.float64):
+    dtypes = {mean.dtype, *(parameter.dtype for parameter in norm.parameters or ())}
+    if norm.parameters is None or len(dtypes) > 1 or at_least_single(mean) is not mean:
         return None
-    alike = Alike(len(mean), x.numel(), len(x), norm.epsilon, reduction, mean.dtype)
     carrier: torch.Tensor = _Slope.apply(residue.branch, (x, mean))
-    return Postponed(carrier, norm, alike)
+    return Postponed(carrier, norm, reduction)
 
 
 def together(values: Sequence[Any]) -> torch.Tensor:
@@ -103,8 +121,21 @@ def _costs_of(run: Sequence[Any], alike: Alike | None) -> torch.Tensor:
     """The costs of neighboring blocks that are alike; of scalars, themselves."""
     if alike is None:
         return torch.stack([*run])
+    if alike.norms_alone:
+        weight, bias, deviation = map(at_least_single, _rows(run))
+        means = BatchNorm.mean_squares(weight, bias, weight * deviation, alike.epsilon)
+        return _reduced(means, alike)
     costs: torch.Tensor = _Costs.apply(*(each.carrier for each in run), run)
     return costs
+
+
+def _rows(run: Sequence[Postponed]) -> list[torch.Tensor]:
+    """w, b and 1/√(var + ε) of M norms, each M×C."""
+    return [torch.stack(row) for row in zip(*(each.norm.rows() for each in run), strict=True)]
+
+
+def _reduced(means: torch.Tensor, alike: Alike) -> torch.Tensor:
+    return means if alike.reduction == "mean" else means * (alike.elements / alike.batch)
 
 
 class _Slope(torch.autograd.Function):
@@ -132,13 +163,11 @@ class _Costs(torch.autograd.Function):
     def forward(ctx: Any, *args: Any) -> torch.Tensor:
         run: Sequence[Postponed] = args[-1]
         alike = run[0].alike
-        rows = zip(*(each.norm.rows() for each in run), strict=True)
-        weight, bias, deviation = (torch.stack(row) for row in rows)
+        weight, bias, deviation = _rows(run)
         scale = weight * deviation
         ctx.alike = alike
         ctx.save_for_backward(scale, bias)
-        costs = BatchNorm.mean_squares(weight, bias, scale, alike.epsilon)
-        return costs if alike.reduction == "mean" else costs * (alike.elements / alike.batch)
+        return _reduced(BatchNorm.mean_squares(weight, bias, scale, alike.epsilon), alike)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:

@@ -111,7 +111,11 @@ def _objective(found: dict[str, Any], parts: int) -> Objective:
     if "p" not in found:
         return Objective(classification, TransportCost(), NoMultiplier())
     blocks = TransportCost(
-        found["p"], found["reduction"], found["residue"], kinds=tuple(found["kinds"])
+        found["p"],
+        found["reduction"],
+        found["residue"],
+        kinds=tuple(found["kinds"]),
+        norms_alone=found["norms_alone"],
     )
     cost: Measure = blocks
     if "projections" in found:

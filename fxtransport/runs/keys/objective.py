@@ -118,6 +118,13 @@ KEYS = (
         choices=KINDS,
     ),
     Key(
+        "objective.norms_alone",
+        bool,
+        "--norms-alone",
+        "C of a block that ends in a batch norm acts on that norm's w and b alone; saves time.",
+        only(WITH_COST, False),
+    ),
+    Key(
         "objective.projections",
         str,
         "--projections",
