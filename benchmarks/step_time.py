@@ -1,15 +1,17 @@
 """The time of a step of parallel training over that of a step end to end: K, heads, methods.
 
-    python benchmarks/step_time.py [--device cuda] [--compile] [--rounds 12] [--net NAME ...]
+    python benchmarks/step_time.py [--device cuda] [--compile] [--processes 3] [--rounds 6]
 
 ResNet-110 on 3×32×32 images and timm's resnet18 on 3×64×64, batch 64, SGD with momentum, cut
 equally deep, with DGL's heads and with those that the library plans by default, without a
 transport cost (VanGL) and with it (TRGL), also where it has a gradient by the parameters of the
 last batch norm of each block alone. The library's trainer makes the steps. In every round
 each of them makes one step on the same batch, in a random order, and ratios are taken round by
-round, so that a busy machine slows both sides. On the CPU they are of processor time in one
-process of one thread, which keeps the memory that it frees, as ``fxtransport train`` does. The
-median over the rounds counts, and the middle half of them is its spread.
+round, so that a busy machine slows both sides. On the CPU they are of processor time, in processes
+of one thread, which keep the memory that they free, as ``fxtransport train`` does. The rounds are
+made in several processes, one after the other, since the placement of a process's memory changes
+all its ratios by a percent or two. The median over all rounds counts, with the middle half of them,
+and beside it the medians of the single processes.
 
 ``--compile`` measures the same steps with every part compiled as well, over end to end compiled;
 both are then one entry in the file of results, and other entries stay as they were. Compiling
@@ -17,10 +19,12 @@ ResNet-110 takes minutes for each way of training, so ``--head auto --method TRG
 """
 
 import copy
+import multiprocessing
 import os
 import random
 import statistics
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -120,15 +124,35 @@ def trainer_of(model: nn.Module, net: Net, step: Step) -> Trainer:
     return Trainer(program, objective, schedule, settings=settings)
 
 
-def time_rounds(net: Net, steps: list[Step], device: str, rounds: int) -> dict[Step, list[Times]]:
-    """The times of all steps, round by round."""
+Measured = dict[Step, list[Times]]
+"""The times of all steps, round by round."""
+
+
+def time_processes(
+    net: Net, steps: list[Step], device: str, rounds: int, processes: int
+) -> list[Measured]:
+    """What each process measured, one after the other; this process, if it is to be one."""
+    if processes == 1:
+        return [time_rounds(net, steps, device, rounds)]
+    found: list[Measured] = []
+    for _ in range(processes):
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+            found.append(process.submit(time_rounds, net, steps, device, rounds).result())
+    return found
+
+
+def time_rounds(net: Net, steps: list[Step], device: str, rounds: int) -> Measured:
+    """What one process measures."""
+    if device == "cpu" and not keep_freed_memory():
+        raise click.ClickException("freed memory cannot be kept: see keep_freed_memory")
+    torch.set_num_threads(1)
     torch.manual_seed(0)
     order = random.Random(0)
     model = net.build().to(device)
     trainers = {step: trainer_of(model, net, step) for step in steps}
     images = torch.randn(BATCH, 3, net.size, net.size, device=device)
     targets = torch.randint(CLASSES, (BATCH,), device=device)
-    times: dict[Step, list[Times]] = {step: [] for step in steps}
+    times: Measured = {step: [] for step in steps}
     for count in range(-2, rounds):
         for step in order.sample(steps, len(steps)):
             found = time_step(trainers[step], images, targets)
@@ -138,27 +162,38 @@ def time_rounds(net: Net, steps: list[Step], device: str, rounds: int) -> dict[S
     return times
 
 
-def ratios_of(times: dict[Step, list[Times]], step: Step, clock: str) -> list[float]:
+def ratios_of(times: Measured, step: Step, clock: str) -> list[float]:
     """The time of a step over that end to end, round by round."""
     whole = times[Step(1, "", "", step.compiled)]
     pairs = zip(times[step], whole, strict=True)
     return [getattr(a, clock) / getattr(b, clock) for a, b in pairs]
 
 
-def table_of(net: Net, times: dict[Step, list[Times]], clock: str, rounds: int) -> Table:
+def pool(runs: list[Measured], step: Step, clock: str) -> list[float]:
+    """The ratios of a step in all rounds of all processes."""
+    return [ratio for times in runs for ratio in ratios_of(times, step, clock)]
+
+
+def medians(runs: list[Measured], step: Step, clock: str) -> list[float]:
+    """The median ratio of a step in each process."""
+    return [statistics.median(ratios_of(times, step, clock)) for times in runs]
+
+
+def table_of(net: Net, runs: list[Measured], clock: str) -> Table:
     """The ratios of a network, eager and compiled, beside the published ones and the goals."""
+    steps, rounds = list(runs[0]), len(next(iter(runs[0].values())))
     title = (
         f"{net.name}, {net.size}×{net.size}, batch {BATCH}: a step in parallel over one end to "
-        f"end, {clock} time, {rounds} rounds, median (middle half)"
+        f"end, {clock} time, {len(runs)} × {rounds} rounds, median (middle half)"
     )
-    columns = ("K", "head", "method", "eager", "compiled", "published", "goal", "met")
-    table = Table(*columns, title=title)
-    for step in times:
+    columns = ("K", "head", "method", "eager", "of processes", "compiled", "published", "goal")
+    table = Table(*columns, "met", title=title)
+    for step in steps:
         if step.modules == 1 or step.compiled:
             continue
-        found = ratios_of(times, step, clock)
+        found, each = pool(runs, step, clock), medians(runs, step, clock)
         both = step._replace(compiled=True)
-        compiled = quartiles(ratios_of(times, both, clock)) if both in times else ""
+        compiled = quartiles(pool(runs, both, clock)) if both in runs[0] else ""
         judged = step.method.startswith("TRGL") and step.head == "auto"
         goal = GOALS[step.modules]
         published = PUBLISHED.get(step.modules) if net.name == "resnet110" else None
@@ -167,6 +202,7 @@ def table_of(net: Net, times: dict[Step, list[Times]], clock: str, rounds: int) 
             "DGL" if step.head == "dgl" else "small",
             step.method,
             quartiles(found),
+            f"{min(each):.3f}-{max(each):.3f}",
             compiled,
             str(published) if published and judged else "",
             f"≤ {goal}" if judged else "",
@@ -175,14 +211,14 @@ def table_of(net: Net, times: dict[Step, list[Times]], clock: str, rounds: int) 
     return table
 
 
-def describe(times: dict[Step, list[Times]], clock: str) -> list[dict[str, Any]]:
+def describe(runs: list[Measured], clock: str) -> list[dict[str, Any]]:
     """What was measured, to be written."""
     rows = []
-    for step, found in times.items():
-        seconds = [round(getattr(each, clock), 4) for each in found]
+    for step in runs[0]:
+        seconds = [[round(getattr(each, clock), 4) for each in times[step]] for times in runs]
         row: dict[str, Any] = {**step._asdict(), "seconds": seconds}
         if step.modules > 1:
-            row["ratio"] = round(statistics.median(ratios_of(times, step, clock)), 4)
+            row["ratio"] = round(statistics.median(pool(runs, step, clock)), 4)
         rows.append(row)
     return rows
 
@@ -190,7 +226,8 @@ def describe(times: dict[Step, list[Times]], clock: str) -> list[dict[str, Any]]
 @click.command()
 @click.option("--device", default="cpu", type=click.Choice(["cpu", "cuda"]))
 @click.option("--compile", "compiled", is_flag=True, help="Measure compiled parts as well.")
-@click.option("--rounds", default=12, show_default=True, type=click.IntRange(min=2))
+@click.option("--processes", default=3, show_default=True, type=click.IntRange(min=1))
+@click.option("--rounds", default=6, show_default=True, type=click.IntRange(min=2))
 @click.option("--net", "nets", multiple=True, type=click.Choice([*NETS]), default=[*NETS])
 @click.option(
     "--modules", multiple=True, type=click.IntRange(min=2), default=[*GOALS], show_default=True
@@ -199,10 +236,11 @@ def describe(times: dict[Step, list[Times]], clock: str) -> list[dict[str, Any]]
 @click.option(
     "--method", "methods", multiple=True, type=click.Choice([*METHODS]), default=[*METHODS]
 )
-@click.option("--quick", is_flag=True, help="Two rounds, and nothing is written.")
+@click.option("--quick", is_flag=True, help="One process of two rounds, nothing is written.")
 def main(
     device: str,
     compiled: bool,
+    processes: int,
     rounds: int,
     nets: tuple[str, ...],
     modules: tuple[int, ...],
@@ -211,21 +249,19 @@ def main(
     quick: bool,
 ) -> None:
     """Measure, print and write what parallel training costs beside end to end."""
-    if device == "cpu" and not keep_freed_memory():
-        raise click.ClickException("freed memory cannot be kept: see keep_freed_memory")
-    torch.set_num_threads(1)
-    rounds, clock = 2 if quick else rounds, "processor" if device == "cpu" else "wall"
-    console = Console(width=140)
+    processes, rounds = (1, 2) if quick else (processes, rounds)
+    clock = "processor" if device == "cpu" else "wall"
+    console = Console(width=160)
     for name in nets:
         net = NETS[name]
         steps = steps_of(net, modules, compiled, heads, methods)
-        times = time_rounds(net, steps, device, rounds)
-        console.print(table_of(net, times, clock, rounds))
+        runs = time_processes(net, steps, device, rounds, processes)
+        console.print(table_of(net, runs, clock))
         if quick:
             continue
         load = f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
         key = f"{name}, {net.size}×{net.size}, {'compiled and eager' if compiled else 'eager'}"
-        merge("step_time", device, {key: {"load": load, "rows": describe(times, clock)}})
+        merge("step_time", device, {key: {"load": load, "rows": describe(runs, clock)}})
 
 
 if __name__ == "__main__":
