@@ -123,8 +123,10 @@ class LoweredPart:
     called: frozenset[str] = frozenset()
     """Of the paths, those of modules that are called, and of which only attributes were read."""
     checkpointing: Deferred | None = field(default=None, compare=False)
-    """The same function, which computes its residual blocks again in the backward pass; None
-    where it has no block that can be."""
+    """The same function, which computes its first residual blocks again in the backward pass. It
+    takes how many, last. None where it has no block that can be."""
+    checkpointable: int = field(default=0, compare=False)
+    """How many residual blocks that function can compute again."""
 
     @property
     def entered(self) -> tuple[str, ...]:

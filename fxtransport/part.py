@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils import _pytree
 
 from fxtransport.copies import copied_wholly
-from fxtransport.errors import GuardError
+from fxtransport.errors import GuardError, UsageError
 from fxtransport.hooks import hook_error, hook_of
 from fxtransport.lowered import LoweredPart
 from fxtransport.opened import opened_modules
@@ -99,7 +99,7 @@ class Part(nn.Module):
         self._around = (source, model)
         self._root = (Root(model, self),)
         self._head = (head,)
-        self._checkpoints = False
+        self._again = 0
         self._function = lowered.function
         self._kinds = {path: type(model.get_submodule(path)) for path in lowered.entered}
         self._hold()
@@ -182,8 +182,9 @@ class Part(nn.Module):
         """
         self.prepare()
         # the last argument is the measure
-        state = (hidden,) if len(self._function.inputs) == 2 else hidden
-        returned, found = self._function.call(self._root[0], *state, at_the_end(measure))
+        state = (hidden,) if len(self._lowered.function.inputs) == 2 else hidden
+        again = (self._again,) if self._again else ()
+        returned, found = self._function.call(self._root[0], *state, at_the_end(measure), *again)
         costs = costs_of([value for value in found if value is not None], state)
         if self.is_last:
             return PartOutput(returned, returned, costs)
@@ -218,23 +219,46 @@ class Part(nn.Module):
     @property
     def can_checkpoint(self) -> bool:
         """Whether it has residual blocks that can be computed again in the backward pass."""
-        return self._lowered.checkpointing is not None
+        return self.checkpointable_blocks > 0
+
+    @property
+    def checkpointable_blocks(self) -> int:
+        """How many residual blocks can be computed again in the backward pass."""
+        return self._lowered.checkpointable
+
+    @property
+    def checkpointed_blocks(self) -> int:
+        """How many residual blocks keep their input alone for the backward pass: the first ones.
+
+        They then compute the rest again. Outputs, gradients and buffers stay the same, bit for
+        bit; where the model itself checkpoints, it does as before. When a block is computed again,
+        the blocks after it have freed their activations, so the first ones save most.
+
+        Set it to a number from 0 to :attr:`checkpointable_blocks`; others raise UsageError.
+        """
+        return self._again
+
+    @checkpointed_blocks.setter
+    def checkpointed_blocks(self, value: int) -> None:
+        most = self.checkpointable_blocks
+        if not 0 <= value <= most:
+            raise UsageError(
+                f"part {self.index} cannot compute {value} residual blocks again: it has {most} "
+                f"that can be; set checkpointed_blocks to a number from 0 to {most}"
+            )
+        again = self._lowered.checkpointing
+        self._again = value
+        self._function = self._lowered.function if again is None or not value else again.function
 
     @property
     def checkpoint_activations(self) -> bool:
-        """Whether each residual block keeps its input alone for the backward pass.
-
-        It then computes the rest again. Outputs, gradients and buffers stay the same, bit for bit;
-        where the model itself checkpoints, it does as before.
-        """
-        return self._checkpoints
+        """Whether all residual blocks that can be are computed again; see
+        :attr:`checkpointed_blocks`. False of a part that has none."""
+        return self.can_checkpoint and self._again == self.checkpointable_blocks
 
     @checkpoint_activations.setter
     def checkpoint_activations(self, value: bool) -> None:
-        self._checkpoints = value
-        lowered = self._lowered
-        again = lowered.checkpointing if value else None
-        self._function = lowered.function if again is None else again.function
+        self.checkpointed_blocks = self.checkpointable_blocks if value else 0
 
     @property
     def is_last(self) -> bool:
@@ -279,7 +303,7 @@ class Part(nn.Module):
     def copy_modes(self, other: "Part") -> None:
         """Run as the same part elsewhere does: in its modes, also of modules held in part."""
         self.training = other.training
-        self.checkpoint_activations = other.checkpoint_activations
+        self.checkpointed_blocks = other.checkpointed_blocks
         for own, twin in zip(shells_in(self), shells_in(other), strict=True):
             own.training = twin.training
 
@@ -336,7 +360,7 @@ class Part(nn.Module):
         alone = copy.deepcopy(self)
         model, modes = alone._around[1], [self.training, *(s.training for s in shells_in(self))]
         made_of = (model, self._lowered, self._place, alone._head[0], self.provenance)
-        return _unpickled, (*made_of, modes, alone.checkpoint_activations)
+        return _unpickled, (*made_of, modes, alone.checkpointed_blocks)
 
 
 def _unpickled(
@@ -346,10 +370,10 @@ def _unpickled(
     head: nn.Module | None,
     provenance: Provenance,
     modes: Sequence[bool],
-    checkpoint_activations: bool,
+    checkpointed_blocks: int,
 ) -> Part:
     part = Part(model, model, lowered, place, head, provenance)
     for module, mode in zip((part, *shells_in(part)), modes, strict=True):
         module.training = mode
-    part.checkpoint_activations = checkpoint_activations
+    part.checkpointed_blocks = checkpointed_blocks
     return part

@@ -103,6 +103,7 @@ def lower_whole(unit: Unit) -> LoweredPart:
         opened=opened_paths(targets_of(nodes) | made.flags),
         watched=unit.fact(WatchedAttributes).found,
         checkpointing=made.checkpointing,
+        checkpointable=made.checkpointable,
     )
     return _with_called(unit, part)
 
@@ -142,7 +143,15 @@ def lower_parts(unit: Unit) -> tuple[LoweredPart, ...]:
     pairs = zip(made, owned, opened, watched, strict=True)
     return tuple(
         _with_called(
-            unit, LoweredPart(m.function, own, around, entries, checkpointing=m.checkpointing)
+            unit,
+            LoweredPart(
+                m.function,
+                own,
+                around,
+                entries,
+                checkpointing=m.checkpointing,
+                checkpointable=m.checkpointable,
+            ),
         )
         for m, own, around, entries in pairs
     )
@@ -153,6 +162,8 @@ class _Made(NamedTuple):
 
     function: Function
     checkpointing: Deferred | None
+    checkpointable: int
+    """The number of blocks that it can compute again."""
     flags: set[str]
     """The modes that decide whether the model checkpoints something in it."""
 
@@ -180,15 +191,15 @@ class _Functions:
         """The functions of a part; see :func:`measuring_function`."""
         names = {n.name for n in body}
         regions = [r for r in self._regions if not names.isdisjoint(r.nodes)]
-        blocks = [r for r in self._blocks if not names.isdisjoint(r.nodes)]
-
-        def made(name: str, regions: Sequence[Region]) -> Function:
-            return measuring_function(name, inputs, body, returned, self._taps, kept, regions)
-
-        again = partial(made, f"{name}{CHECKPOINTED}", [*regions, *blocks])
+        inside = [r for r in self._blocks if not names.isdisjoint(r.nodes)]
+        blocks = [replace(region, number=number) for number, region in enumerate(inside)]
+        given = (inputs, body, returned, self._taps, kept)
+        again = partial(
+            measuring_function, f"{name}{CHECKPOINTED}", *given, [*regions, *blocks], counts=True
+        )
         checkpointing = Deferred(again) if blocks else None
         flags = {region.flag for region in regions if region.flag is not None}
-        return _Made(made(name, regions), checkpointing, flags)
+        return _Made(measuring_function(name, *given, regions), checkpointing, len(blocks), flags)
 
 
 def _refuse_whole(name: str, targets: Sequence[set[str]]) -> None:

@@ -135,8 +135,10 @@ class CountMemory(Pass):
         batch = step.add(state) + batch_size * 8
         for part in lower_parts(stretched):
             again = part.checkpointing if self.checkpoint else None
-            function = part.function if again is None else again.function
-            state = step.forward(function.call, state)
+            if again is None:
+                state = step.forward(part.function.call, state)
+            else:
+                state = step.forward(again.function.call, state, part.checkpointable)
         # a replayed backward frees what a node has saved only with the node
         returned = [state]
         del state

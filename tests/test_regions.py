@@ -17,13 +17,14 @@ from tests.networks import Neither, Net, Plain, Twice
 from tests.tracing.test_checkpoints import saved_bytes
 
 
-def step(program: Program, x: Tensor, *, checkpointed: bool) -> tuple[dict[str, Any], ...]:
-    """Gradients and buffers after one step of all parts of a copy."""
+def step(program: Program, x: Tensor, blocks: int | None) -> tuple[dict[str, Any], ...]:
+    """Gradients and buffers after steps of all parts of a copy, in which some blocks, or all, are
+    computed again."""
     program = copy.deepcopy(program).train()
     torch.manual_seed(0)
     hidden: Any = x
     for part in program.parts:
-        part.checkpoint_activations = checkpointed
+        part.checkpointed_blocks = part.checkpointable_blocks if blocks is None else blocks
         for _ in range(2):
             found = part(hidden)
             (found.logits.square().sum() + found.costs.sum()).backward()
@@ -102,7 +103,9 @@ def test_numbers_are_the_same(make: Any) -> None:
     x = torch.randn(6, *getattr(model, "input_size", (3, 8, 8)))
     program = transportify(model, x, modules=2)
     assert all(part.can_checkpoint for part in program.parts)
-    assert_identical(step(program, x, checkpointed=True), step(program, x, checkpointed=False))
+    plain = step(program, x, 0)
+    for blocks in (None, 1):
+        assert_identical(step(program, x, blocks), plain)
 
 
 def test_a_part_saves_its_blocks() -> None:
@@ -117,13 +120,51 @@ def test_a_part_saves_its_blocks() -> None:
     assert program.code == transportify(Net(8), torch.zeros(2, 3, 8, 8)).code
 
 
+def test_the_first_blocks_are_computed_again() -> None:
+    """Each saves as much as the next, and a block is computed again exactly if it is counted."""
+    program = transportify(Net(6), torch.zeros(2, 3, 8, 8)).train()
+    whole, x = program.whole, torch.randn(6, 3, 8, 8)
+    runs = [0] * 6
+
+    def count(i: int) -> Any:
+        def hook(*_: object) -> None:
+            runs[i] += 1
+
+        return hook
+
+    for i in range(6):
+        program.get_submodule(f"blocks.{i}.conv").register_forward_pre_hook(count(i))
+    saved = []
+    assert whole.checkpointable_blocks == 6
+    for blocks in range(7):
+        whole.checkpointed_blocks = blocks
+        assert whole.checkpoint_activations == (blocks == 6)
+        saved.append(saved_bytes(lambda: whole(x)))
+        runs[:] = [0] * 6
+        whole(x).costs.sum().backward()
+        assert runs == [2] * blocks + [1] * (6 - blocks)
+    less = [before - after for before, after in zip(saved, saved[1:], strict=False)]
+    assert min(less) > 0 and less[1:-1] == [less[1]] * 4
+
+
+def test_a_count_that_no_part_has_is_refused() -> None:
+    program = transportify(Net(4), torch.zeros(2, 3, 8, 8), modules=2)
+    for count in (-1, 3):
+        with pytest.raises(UsageError, match=f"part 1 cannot compute {count} .* from 0 to 2"):
+            program.parts[1].checkpointed_blocks = count
+    assert program.parts[1].checkpointed_blocks == 0
+
+
 def test_copies_run_as_the_part_does() -> None:
     program = transportify(Net(), torch.zeros(2, 3, 8, 8), modules=2)
-    program.parts[1].checkpoint_activations = True
+    program.parts[1].checkpointed_blocks = 1
     alone = copy.deepcopy(program.parts[1])
     for part in (alone, pickle.loads(pickle.dumps(alone)), copy.deepcopy(program).parts[1]):
-        assert part.checkpoint_activations
-    assert not copy.deepcopy(program).parts[0].checkpoint_activations
+        assert part.checkpointed_blocks == 1
+        part.checkpoint_activations = True
+        assert part.checkpointed_blocks == part.checkpointable_blocks > 1
+        part.checkpointed_blocks = 1
+    assert not copy.deepcopy(program).parts[0].checkpointed_blocks
     assert_identical(
         pickle.loads(pickle.dumps(alone))(torch.ones(2, 4, 8, 8)).logits,
         alone(torch.ones(2, 4, 8, 8)).logits,

@@ -51,6 +51,8 @@ def measuring_function(
     taps: Taps,
     kept: Collection[str],
     regions: Sequence[Region] = (),
+    *,
+    counts: bool = False,
 ) -> Function:
     """A function of some nodes, and of a measure, last, which is given the blocks in them.
 
@@ -66,10 +68,13 @@ def measuring_function(
         taps: The residual blocks.
         kept: The residues of the blocks whose x_m and x_{m+1} are kept for backward anyway.
         regions: What is computed again in the backward pass.
+        counts: Whether it takes, after the measure, how many of the regions that the program adds
+            are.
     """
     graph = fx.Graph()
     copies = {node: graph.placeholder(node.name) for node in inputs}
     measure = graph.placeholder("measure")
+    again = graph.placeholder("again") if counts else None
     ready, sums = _ready(taps, body), _sums(taps)
     activations: dict[str, list[str]] = {}
     for activation in taps.activations:
@@ -105,7 +110,7 @@ def measuring_function(
         for name in activations.get(node.name, ()):
             found.append(graph.call_function(tapped, (measure, name, copies[node])))
     graph.output((fx.map_arg(returned, copies.__getitem__), found))
-    fold(graph, copies, regions)
+    fold(graph, copies, regions, again)
     return compile_function(name, graph)
 
 

@@ -34,6 +34,8 @@ class Region:
     nodes: frozenset[str]
     checkpoint: Checkpoint | None
     """The call in the model's code; None where the program adds one."""
+    number: int = 0
+    """How many that the program adds come before it in the function."""
 
     @property
     def flag(self) -> str | None:
@@ -64,20 +66,26 @@ def model_regions(found: Iterable[Checkpoint]) -> tuple[Region, ...]:
     )
 
 
-def fold(graph: fx.Graph, copies: Mapping[fx.Node, fx.Node], regions: Sequence[Region]) -> None:
+def fold(
+    graph: fx.Graph,
+    copies: Mapping[fx.Node, fx.Node],
+    regions: Sequence[Region],
+    again: fx.Node | None = None,
+) -> None:
     """Replace the nodes of each region by one call.
 
     Args:
         graph: Changed in place.
         copies: From the nodes that regions are made of to those of the graph.
         regions: One that lies in another comes later.
+        again: How many of the regions that the program adds are computed again, the first ones.
     """
     members = [{copies[n] for n in copies if n.name in region.nodes} for region in regions]
     for i in reversed(range(len(regions))):
         body = _body(graph, members[i])
         if not body:
             continue
-        call = _folded(graph, regions[i], body)
+        call = _folded(graph, regions[i], body, again)
         for outer in members[:i]:
             if not outer.isdisjoint(members[i]):
                 outer.add(call)
@@ -105,7 +113,9 @@ def target_of(node: fx.Node) -> object:
     return node.target.function if isinstance(node.target, Conditional) else node.target
 
 
-def _folded(graph: fx.Graph, region: Region, body: Sequence[fx.Node]) -> fx.Node:
+def _folded(
+    graph: fx.Graph, region: Region, body: Sequence[fx.Node], again: fx.Node | None
+) -> fx.Node:
     """The call of a region that was made of some nodes, which are erased."""
     own = set(body)
     used = {i for n in body for i in n.all_input_nodes} - own
@@ -129,7 +139,7 @@ def _folded(graph: fx.Graph, region: Region, body: Sequence[fx.Node]) -> fx.Node
     with graph.inserting_after(last):
         call = graph.call_function(target)
     with graph.inserting_before(call):
-        call.args = (_enabled(graph, region), graph.get_attr(ITSELF), *inputs)
+        call.args = (_enabled(graph, region, again), graph.get_attr(ITSELF), *inputs)
     if len(outputs) == 1:
         outputs[0].replace_all_uses_with(call, lambda user: user not in own)
     else:
@@ -142,11 +152,13 @@ def _folded(graph: fx.Graph, region: Region, body: Sequence[fx.Node]) -> fx.Node
     return call
 
 
-def _enabled(graph: fx.Graph, region: Region) -> Any:
+def _enabled(graph: fx.Graph, region: Region, again: fx.Node | None) -> Any:
     """Whether a region is checkpointed in the present mode."""
+    if region.checkpoint is None:
+        assert again is not None, "what the program adds is counted"
+        return graph.call_function(operator.gt, (again, region.number))
     if region.flag is None:
         return True
-    assert region.checkpoint is not None, "only a call of the model has a mode"
     flag = graph.get_attr(region.flag)
     return flag if region.checkpoint.mode else graph.call_function(operator.not_, (flag,))
 

@@ -63,14 +63,20 @@ class Step:
             self._log.held(tensor).kind = _BEFORE
         return sum(held.values())
 
-    def forward(self, call: Callable[..., Any], state: Sequence[Any]) -> Any:
-        """Run the next stretch; returns what leaves it."""
+    def forward(self, call: Callable[..., Any], state: Sequence[Any], *more: Any) -> Any:
+        """Run the next stretch; returns what leaves it.
+
+        Args:
+            call: Takes the module, the state, a measure, and more.
+            state: What leaves the stretch before.
+            more: What it takes last.
+        """
         log, first = self._log, self._log.time + 1
         log.place = len(self.forwards)
         self.parameters.append({})
         log.answers = False
         with self._autocast(), log:
-            returned, found = call(self._module, *state, self._measure)
+            returned, found = call(self._module, *state, self._measure, *more)
         log.answers = True
         costs = [value for value in found if value is not None]
         self._costs += costs
