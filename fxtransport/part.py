@@ -252,8 +252,10 @@ class Part(nn.Module):
 
     @property
     def checkpoint_activations(self) -> bool:
-        """Whether all residual blocks that can be are computed again; see
-        :attr:`checkpointed_blocks`. False of a part that has none."""
+        """Whether all residual blocks that can be are computed again.
+
+        False of a part that has none; :attr:`checkpointed_blocks` is for some of them.
+        """
         return self.can_checkpoint and self._again == self.checkpointable_blocks
 
     @checkpoint_activations.setter

@@ -21,7 +21,7 @@ from fxtransport.analysis.owning import (
     targets_of,
     writes_attribute,
 )
-from fxtransport.analysis.regions import Region, model_regions
+from fxtransport.analysis.regions import model_regions
 from fxtransport.errors import PartitionError
 from fxtransport.ir import (
     Checkpoints,

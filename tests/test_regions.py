@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -143,7 +144,7 @@ def test_the_first_blocks_are_computed_again() -> None:
         runs[:] = [0] * 6
         whole(x).costs.sum().backward()
         assert runs == [2] * blocks + [1] * (6 - blocks)
-    less = [before - after for before, after in zip(saved, saved[1:], strict=False)]
+    less = [before - after for before, after in pairwise(saved)]
     assert min(less) > 0 and less[1:-1] == [less[1]] * 4
 
 

@@ -59,6 +59,9 @@ RENAMED = {
 LENGTHS = ("schedule.epochs", "schedule.steps", "schedule.images")
 """The keys that say how long a run trains."""
 
+CHECKPOINTED = ("trainer.checkpoint_activations", "trainer.checkpoint_blocks")
+"""The keys that say which residual blocks are computed again."""
+
 Values = Mapping[str, Any]
 """What was set, by path."""
 
@@ -166,10 +169,12 @@ def merge_values(*layers: Values) -> dict[str, Any]:
 def replace_values(values: Values, changes: Values) -> dict[str, Any]:
     """Values with others in their place; tables are merged.
 
-    Of the keys that say how long a run trains, one takes the place of another.
+    Of the keys that say how long a run trains, one takes the place of another, and so does one of
+    those that say which blocks are computed again.
     """
-    if not changes.keys().isdisjoint(LENGTHS):
-        values = {path: value for path, value in values.items() if path not in LENGTHS}
+    for alike in (LENGTHS, CHECKPOINTED):
+        if not changes.keys().isdisjoint(alike):
+            values = {path: value for path, value in values.items() if path not in alike}
     return merge_values(values, changes)
 
 
@@ -321,7 +326,7 @@ def _fits(key: Key, value: Any) -> bool:
     if key.kind in ITEMS and not isinstance(value, list):
         return False
     items: list[Any] = value if key.kind in ITEMS else [value]
-    kind = ITEMS.get(key.kind, key.kind)
+    kind = int if key.whole else ITEMS.get(key.kind, key.kind)
     infinite = any(isinstance(item, float) and not math.isfinite(item) for item in items)
     return not infinite and all(type(item) is kind for item in items)
 
@@ -357,6 +362,17 @@ def _check_together(given: Values, found: Values) -> None:
     if found.get("program.fit") and several:
         raise UsageError(
             "program.fit chooses the cuts: leave out program.cuts and program.blockwise"
+        )
+    counts = found.get("trainer.checkpoint_blocks") is not None
+    if counts and found["trainer.checkpoint_activations"]:
+        raise UsageError(
+            "trainer.checkpoint_activations computes all residual blocks again, and "
+            "trainer.checkpoint_blocks says how many: leave one of the two out"
+        )
+    if counts and found.get("program.fit"):
+        raise UsageError(
+            "program.fit chooses how many blocks are computed again: leave out "
+            "trainer.checkpoint_blocks"
         )
     if found["program.blockwise"] and found.get("program.cuts"):
         raise UsageError("program.blockwise and program.cuts are mutually exclusive")

@@ -1,6 +1,6 @@
 """What must hold before a schedule can train a program."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 
@@ -45,6 +45,48 @@ def check_cost(program: Program, objective: Objective) -> None:
     """
     if isinstance(objective.cost, ProjectionCost):
         objective.cost.check(program.facts.blocks)
+
+
+def check_checkpointed(
+    parts: Sequence[Part], trained: Collection[int], settings: TrainerSettings
+) -> None:
+    """Refuse to compute residual blocks again that are not there.
+
+    Args:
+        parts: The parts of the schedule.
+        trained: The positions of those that train.
+        settings: What they are to do.
+
+    Raises:
+        UsageError: no part has any, or one has fewer than it is to compute again; or there is not
+            one number for each part.
+    """
+    if settings.checkpoint_activations and not any(parts[k].can_checkpoint for k in trained):
+        raise UsageError(
+            "checkpoint_activations computes residual blocks again, and what is trained has none "
+            "that can be, beside those that the model checkpoints itself; train without it"
+        )
+    counts = settings.checkpoint_blocks
+    if counts is None:
+        return
+    most = [part.checkpointable_blocks for part in parts]
+    if len(counts) != len(parts):
+        raise UsageError(
+            f"checkpoint_blocks is {_listed(counts)}, and parts to train: {len(parts)}; give one "
+            f"number for each, at most {_listed(most)}"
+        )
+    for part, count in zip(parts, counts, strict=True):
+        if count > part.checkpointable_blocks:
+            name = f"part {part.index}" if len(parts) > 1 else "the program"
+            raise UsageError(
+                f"checkpoint_blocks is {_listed(counts)}, and {name} has "
+                f"{part.checkpointable_blocks} residual blocks that can be computed again, not "
+                f"{count}; give at most {_listed(most)}"
+            )
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ",".join(map(str, numbers))
 
 
 def check_graphs(settings: TrainerSettings, device: torch.device) -> None:

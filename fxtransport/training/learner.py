@@ -51,6 +51,8 @@ class Learner:
         self.part = part
         if settings.checkpoint_activations:
             part.checkpoint_activations = True
+        if settings.checkpoint_blocks is not None:
+            part.checkpointed_blocks = settings.checkpoint_blocks[part.index]
         self.run = compile_part(part, settings)
         self.minimize = compile_loss(part, settings)
         self.report: Callable[[PartStep], PartStep] = outliving if settings.cuda_graphs else _itself

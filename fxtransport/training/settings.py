@@ -71,6 +71,9 @@ class TrainerSettings:
     checkpoint_activations: bool = False
     """Let each residual block keep its input alone for the backward pass, which computes the rest
     again: less memory, more time, and the same numbers. See :class:`fxtransport.program.Part`."""
+    checkpoint_blocks: Sequence[int] | None = None
+    """The same of the first residual blocks of each part only, so many as this says: one number for
+    each part, or one for the whole that trains end to end. None: as the parts are set."""
     grad_clip: float | None = None
     """The largest 2-norm of a part's gradient; larger ones are scaled down to it."""
     freeze: Sequence[str] = ()
@@ -128,12 +131,27 @@ class TrainerSettings:
                 raise UsageError(f"{name} is {value}; it must be positive")
         if self.ema is not None and not 0 <= self.ema < 1:
             raise UsageError(f"ema is {self.ema}; it must be at least 0 and below 1")
+        self._check_blocks()
         self._check_offload()
         self._check_graphs()
         if self.update_frozen_bn and self.cache_hidden:
             raise UsageError(
                 "cache_hidden needs frozen parts that do not change, but update_frozen_bn changes "
                 "them; leave one of the two out"
+            )
+
+    def _check_blocks(self) -> None:
+        if self.checkpoint_blocks is None:
+            return
+        if self.checkpoint_activations:
+            raise UsageError(
+                "checkpoint_activations computes all residual blocks again, and checkpoint_blocks "
+                "says how many; leave one of the two out"
+            )
+        if any(count < 0 for count in self.checkpoint_blocks):
+            raise UsageError(
+                f"checkpoint_blocks is {_listed(self.checkpoint_blocks)}; each number must be at "
+                "least 0"
             )
 
     def _check_graphs(self) -> None:
@@ -159,3 +177,7 @@ class TrainerSettings:
                 "offload cannot be used with ema, which averages all weights at every step, where "
                 "they train; leave one of the two out"
             )
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ",".join(map(str, numbers))

@@ -13,7 +13,12 @@ from fxtransport.program import Program
 from fxtransport.training.batches import Batches, Epochs, epochs_of
 from fxtransport.training.best import BestExit
 from fxtransport.training.checkpoint import RunFolder
-from fxtransport.training.checks import check_cost, check_graphs, check_trainable
+from fxtransport.training.checks import (
+    check_checkpointed,
+    check_cost,
+    check_graphs,
+    check_trainable,
+)
 from fxtransport.training.devices import move_program
 from fxtransport.training.engine import Engine
 from fxtransport.training.fit import Fit
@@ -272,11 +277,7 @@ def _new_learners(
     """What trains each part, by the index of the part in the schedule."""
     parts = schedule.parts_of(program)
     trained = dict.fromkeys(k for phase in schedule.phases(len(parts)) for k in phase.parts)
-    if settings.checkpoint_activations and not any(parts[k].can_checkpoint for k in trained):
-        raise UsageError(
-            "checkpoint_activations computes residual blocks again, and what is trained has none "
-            "that can be, beside those that the model checkpoints itself; train without it"
-        )
+    check_checkpointed(parts, trained, settings)
     scales = layer_scales(program, optimizer)
     for epochs in dict.fromkeys(schedule.epochs_of(k, len(parts)) for k in trained):
         try_optimizer(optimizer, epochs)

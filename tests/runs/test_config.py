@@ -296,3 +296,35 @@ def test_large_numbers_are_not_huge() -> None:
     large = {"trainer.seed": 2**63 - 1, "model.options": {"a": 2**31 - 1}}
     config = complete_config({**MODEL, **large})
     assert config["trainer.seed"] == 2**63 - 1
+
+
+@pytest.mark.parametrize("given", ["3,0", [3, 0]])
+def test_counts_of_blocks(given: Any, tmp_path: Path) -> None:
+    values = {**MODEL, "objective.method": "trgl", "program.modules": 2}
+    config = complete_config({**values, "trainer.checkpoint_blocks": given})
+    assert config["trainer.checkpoint_blocks"] == [3, 0]
+    (tmp_path / "config.toml").write_text(config.to_toml())
+    assert complete_config(read_config(tmp_path / "config.toml")) == config
+    # each of the two keys takes the place of the other when a run goes on
+    every = config.with_changes({"trainer.checkpoint_activations": True}, "run")
+    assert every.get("trainer.checkpoint_blocks") is None
+    none = every.with_changes({"trainer.checkpoint_blocks": "0,0"}, "run")
+    assert none["trainer.checkpoint_blocks"] == [0, 0]
+    assert not none["trainer.checkpoint_activations"]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"trainer.checkpoint_blocks": "3,-1"}, "write a whole number for each part"),
+        ({"trainer.checkpoint_blocks": [0.5]}, "a list of numbers, not .0.5."),
+        (
+            {"trainer.checkpoint_blocks": [1], "trainer.checkpoint_activations": True},
+            "leave one of the two out",
+        ),
+        ({"trainer.checkpoint_blocks": [1], "program.fit": "1GiB"}, "program.fit chooses how many"),
+    ],
+)
+def test_counts_of_blocks_that_have_no_meaning(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        complete_config({**MODEL, **values})

@@ -8,7 +8,15 @@ import torch
 from fxtransport import transportify
 from fxtransport.errors import UsageError
 from fxtransport.objectives import ProjectionCost, lap
-from fxtransport.training import EndToEnd, Parallel, Phase, Schedule, Sequential
+from fxtransport.training import (
+    EndToEnd,
+    Parallel,
+    Phase,
+    Schedule,
+    Sequential,
+    Trainer,
+    TrainerSettings,
+)
 from tests.training.runs import SHAPE, Shared, SmallNet, program_of, train_stream, trainer_of
 
 
@@ -61,3 +69,31 @@ def test_costs_of_projections_need_projections() -> None:
         trainer_of(EndToEnd(1), objective=objective)
     plain = trainer_of(EndToEnd(1))
     assert plain.step(torch.zeros(2, *SHAPE), torch.tensor([0, 1])).parts
+
+
+@pytest.mark.parametrize(
+    ("schedule", "counts", "message"),
+    [
+        (Parallel(1), (1,), "is 1, and parts to train: 2; give one number for each, at most 2,2"),
+        (Parallel(1), (0, 3), "is 0,3, and part 1 has 2 residual blocks .* not 3; give at most"),
+        (EndToEnd(1), (5,), "the program has 4 residual blocks"),
+        (EndToEnd(1), (1, 1), "parts to train: 1; give one number for each, at most 4"),
+    ],
+)
+def test_counts_of_blocks_are_those_of_the_parts(
+    schedule: Schedule, counts: tuple[int, ...], message: str
+) -> None:
+    settings = TrainerSettings(checkpoint_blocks=counts)
+    with pytest.raises(UsageError, match=message):
+        Trainer(program_of(SmallNet), lap(1.0, 0.1, 1), schedule, settings=settings)
+
+
+def test_parts_compute_as_many_blocks_again_as_is_said() -> None:
+    program = program_of(SmallNet)
+    program.parts[1].checkpoint_activations = True
+    Trainer(program, lap(1.0, 0.1, 1), Parallel(1))
+    assert [part.checkpointed_blocks for part in program.parts] == [0, 2]
+    Trainer(
+        program, lap(1.0, 0.1, 1), Parallel(1), settings=TrainerSettings(checkpoint_blocks=(1, 0))
+    )
+    assert [part.checkpointed_blocks for part in program.parts] == [1, 0]

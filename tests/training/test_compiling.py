@@ -120,8 +120,11 @@ def test_pieces_and_low_precision() -> None:
     assert [c.graphs for c in watch.compiled] == [1]
 
 
-def test_checkpointed_parts_are_one_graph() -> None:
-    options = {"compile": "aot_eager", "checkpoint_activations": True}
+@pytest.mark.parametrize(
+    "blocks", [{"checkpoint_activations": True}, {"checkpoint_blocks": (1, 1)}]
+)
+def test_checkpointed_parts_are_one_graph(blocks: dict[str, Any]) -> None:
+    options = {"compile": "aot_eager", **blocks}
     compiled, watch = trained(OBJECTIVES["lap"], Parallel(2), **options)
     plainly, _ = trained(OBJECTIVES["lap"], Parallel(2))
     assert [c.graphs for c in watch.compiled] == [2]

@@ -21,6 +21,8 @@ from fxtransport.training import OptimizerSettings, TrainerSettings
         ({"offload": "frozen", "offload_to": "tape"}, "must be one of cpu, disk"),
         ({"offload_to": "disk"}, "set offload=.frozen. too"),
         ({"offload": "frozen", "ema": 0.9}, "leave one of the two out"),
+        ({"checkpoint_blocks": (1, -1)}, "checkpoint_blocks is 1,-1; each number"),
+        ({"checkpoint_blocks": (1,), "checkpoint_activations": True}, "leave one of the two out"),
         ({"cuda_graphs": True}, "set compile='inductor' too"),
         ({"cuda_graphs": True, "compile": "eager"}, "set compile='inductor' too"),
         (

@@ -82,6 +82,8 @@ class Key:
     computed from there on."""
     basic: bool = False
     """Whether it is one of the options that most people set, which ``--help`` shows."""
+    whole: bool = False
+    """Whether its numbers are whole, where it is of several."""
     read: Callable[[Any], Any] | None = None
     """Brings the forms that a value may have into one; raises UsageError if it is not valid."""
 

@@ -1,6 +1,19 @@
 """The keys of the section ``trainer``: how a run is carried out."""
 
+from typing import Any
+
+from fxtransport.errors import UsageError
 from fxtransport.runs.keys.key import DefaultBy, Key, always
+
+
+def _counts(value: Any) -> list[Any]:
+    """A list of whole numbers from 0 on, or a text that separates them by commas."""
+    if isinstance(value, str):
+        if not all(part.strip().isdecimal() for part in value.split(",")):
+            raise UsageError(f"write a whole number for each part, such as 3,0, not {value!r}")
+        return [int(part) for part in value.split(",")]
+    return value if isinstance(value, list) else [value]
+
 
 KEYS = (
     Key(
@@ -60,6 +73,16 @@ KEYS = (
         "Compute residual blocks again in the backward pass, to save memory.",
         False,
         may_change=always,
+    ),
+    Key(
+        "trainer.checkpoint_blocks",
+        tuple,
+        "--checkpoint-blocks",
+        "The same of so many blocks of each part, the first ones.",
+        metavar="N[,N...]",
+        may_change=always,
+        whole=True,
+        read=_counts,
     ),
     Key(
         "trainer.grad_clip",
