@@ -1,12 +1,13 @@
 """The partition, or the batch, with which training fits a budget of memory."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fxtransport.errors import MemoryBudgetError
+from fxtransport.fewest import Fewest
 from fxtransport.ir import Balance, Boundary
 from fxtransport.planner import Planner, Row
-from fxtransport.report.words import size
+from fxtransport.report.words import plural, size
 from fxtransport.training.memory import StepMemory
 
 CUDA_CONTEXT = 600 * 2**20
@@ -29,13 +30,25 @@ class Fit:
     """The cuts as ``--cut`` takes them."""
     batch_size: int
     memory: StepMemory
-    checkpoint_activations: bool = False
-    """Whether activations are computed again in the backward pass of each part."""
+    flops: int
+    """Floating-point operations of one training step, heads included."""
+    checkpoint_blocks: tuple[int, ...] = ()
+    """How many residual blocks of each part are computed again in the backward pass, the first
+    ones; empty if none are."""
+    blocks: int = 0
+    """How many can be, of all parts."""
+
+    @property
+    def checkpoint_activations(self) -> bool:
+        """Whether activations are computed again in the backward pass."""
+        return any(self.checkpoint_blocks)
 
     @property
     def how(self) -> str:
         """What is done beside cutting, in words."""
-        return " with checkpointed activations" if self.checkpoint_activations else ""
+        if not self.checkpoint_activations:
+            return ""
+        return f", computing {sum(self.checkpoint_blocks)} of {plural(self.blocks, 'block')} again"
 
     @property
     def peak_bytes(self) -> int:
@@ -56,7 +69,8 @@ def fit_modules(
 ) -> Fit:
     """The smallest number of parts with which a batch fits, with the cuts of least memory.
 
-    Where none does, the smallest with which it fits if activations are computed again.
+    Where none does, the smallest with which it fits if activations are computed again, with the
+    cuts for which that takes the fewest operations, and of no more residual blocks than needed.
 
     Args:
         planner: For the batch size.
@@ -69,12 +83,30 @@ def fit_modules(
     """
     limit = budget - reserve_of(budget, planner.training.device)
     tried: list[Fit] = []
-    for each in (planner, planner.checkpointing if checkpoint else None):
-        for fit in () if each is None else _candidates(each, limit, modules):
+    again = planner.checkpointing if checkpoint else None
+    for each in (planner,) if again is None else (planner, again):
+        for fit in _candidates(each, limit, modules):
             if fit.peak_bytes <= limit:
-                return fit
+                return _with_fewest_blocks(each, fit, limit)
             tried.append(fit)
     raise MemoryBudgetError(_too_little(planner, budget, tried, modules))
+
+
+def _with_fewest_blocks(planner: Planner, fit: Fit, limit: int) -> Fit:
+    """What fits with as little computed again as possible; as it is where that is not open."""
+    if planner.plain is None:
+        return fit
+    found = Fewest(planner, limit, fit.cuts, fit.peak_bytes).choose()
+    if found is None or found.flops >= fit.flops:
+        return fit
+    return replace(
+        fit,
+        cuts=found.cuts,
+        names=planner.names(found.cuts),
+        memory=found.memory,
+        flops=found.flops,
+        checkpoint_blocks=found.counts,
+    )
 
 
 def _candidates(planner: Planner, limit: int, modules: int | None) -> Iterator[Fit]:
@@ -115,9 +147,18 @@ def _peak(row: Row) -> int:
 
 def _measured(planner: Planner, cuts: tuple[Boundary, ...]) -> Fit:
     memory = planner.measure(cuts) if cuts else planner.end_to_end
-    names = planner.names(cuts)
-    count, batch_size = len(cuts) + 1, planner.batch_size
-    return Fit(count, Balance.MEMORY, cuts, names, batch_size, memory, planner.checkpoints)
+    every = planner.blocks_of(cuts) if planner.checkpoints else ()
+    return Fit(
+        len(cuts) + 1,
+        Balance.MEMORY,
+        cuts,
+        planner.names(cuts),
+        planner.batch_size,
+        memory,
+        planner.flops_of(cuts),
+        every,
+        sum(every),
+    )
 
 
 def fit_batch(

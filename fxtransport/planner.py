@@ -3,12 +3,13 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
-from fxtransport.analysis.blocks import block_regions
+from fxtransport.analysis.blocks import Block, block_regions, repeatable_blocks
 from fxtransport.analysis.choosing import Chooser
 from fxtransport.analysis.hand_cuts import place_cuts
+from fxtransport.analysis.line import Line
 from fxtransport.analysis.ranges import Ranges, head_fees, points_of, static_bytes
 from fxtransport.analysis.segments import plan_heads
 from fxtransport.compiler import program_of
@@ -77,14 +78,22 @@ class Planner:
         options: The options of programs, such as ``head``.
         training: How it is to be trained.
         batch_size: Samples in a batch.
+        plain: The planner that computes nothing again, of one that may choose how many residual
+            blocks are.
     """
 
     def __init__(
-        self, target: Target, options: Mapping[str, Any], training: Training, batch_size: int
+        self,
+        target: Target,
+        options: Mapping[str, Any],
+        training: Training,
+        batch_size: int,
+        plain: "Planner | None" = None,
     ) -> None:
         self.target = target
         self.training = training
         self.batch_size = batch_size
+        self.plain = plain
         self.options = {
             **options,
             "modules": 1,
@@ -97,7 +106,8 @@ class Planner:
 
     def at(self, batch_size: int) -> "Planner":
         """A planner for another batch size."""
-        return Planner(self.target, self.options, self.training, batch_size)
+        plain = None if self.plain is None else self.plain.at(batch_size)
+        return Planner(self.target, self.options, self.training, batch_size, plain)
 
     @property
     def checkpoints(self) -> bool:
@@ -111,7 +121,7 @@ class Planner:
             return None
         settings = replace(self.training.settings, checkpoint_activations=True)
         training = replace(self.training, settings=settings)
-        return Planner(self.target, self.options, training, self.batch_size)
+        return Planner(self.target, self.options, training, self.batch_size, self)
 
     @cached_property
     def unit(self) -> Unit:
@@ -135,12 +145,40 @@ class Planner:
         return self.unit.fact(TrainingMemory)
 
     @cached_property
+    def plain_memory(self) -> TrainingMemory:
+        """The same of a step that computes nothing again, with at least the points of this one."""
+        if not self.checkpoints:
+            return self.memory
+        if self.plain is not None and {*self.memory.ends} <= {*self.plain.memory.ends}:
+            return self.plain.memory
+        steps = (self._configured(step) for step in configure_passes(self.options))
+        counting = next(step for step in steps if isinstance(step, CountMemory))
+        return replace(counting, checkpoint=False).run(self.unit).fact(TrainingMemory)
+
+    @cached_property
     def _ranges(self) -> Ranges:
         return Ranges(self.memory)
 
     @cached_property
     def _chooser(self) -> Chooser:
         return Chooser(self.unit)
+
+    @property
+    def line(self) -> Line:
+        """All places to cut."""
+        return self._chooser.every
+
+    @cached_property
+    def blocks(self) -> tuple[Block, ...]:
+        """The residual blocks that can be computed again, in execution order."""
+        return repeatable_blocks(self.unit)
+
+    def blocks_of(self, cuts: Sequence[Boundary]) -> tuple[int, ...]:
+        """How many of them each part of a partition has."""
+        position = {node.name: i for i, node in enumerate(self.unit.traced().nodes)}
+        ends = [position[block.end] for block in self.blocks]
+        points = [-1, *(position[cut.after] for cut in cuts), len(position)]
+        return tuple(sum(a < end <= b for end in ends) for a, b in pairwise(points))
 
     def most(self, balance: Balance = Balance.MEMORY) -> int:
         """The largest number of parts."""
@@ -190,15 +228,22 @@ class Planner:
             MemoryKind.HEADS: fees + peak.heads,
         }
         total = static_bytes(memory) + memory.batch * (pieces - 1) + fees + peak.size
-        return Row(len(pairs), balance, cuts, total, kinds, self._flops(cuts))
+        return Row(len(pairs), balance, cuts, total, kinds, self.flops_of(cuts))
 
-    def _flops(self, cuts: tuple[Boundary, ...]) -> int:
-        """Of a step: the forward once, the backward twice as much, and what is computed again."""
-        costs = self.unit.fact(Costs).nodes
-        own = sum(cost.flops for cost in costs.values())
+    def flops_of(self, cuts: tuple[Boundary, ...], counts: Sequence[int] | None = None) -> int:
+        """Of a step: the forward once, the backward twice as much, and what is computed again.
+
+        Args:
+            cuts: Between the parts.
+            counts: How many blocks of each part are computed again; None: all or none.
+        """
+        own = sum(cost.flops for cost in self.unit.fact(Costs).nodes.values())
         heads = sum(cost.flops for cost in plan_heads(self.unit, cuts).costs)
-        regions = block_regions(self.unit) if self.checkpoints else ()
-        again = sum(costs[n].flops for region in regions for n in region.nodes if n in costs)
+        again = 0
+        if counts or self.checkpoints:
+            every = self.blocks_of(cuts)
+            for start, count in zip(accumulate(every, initial=0), counts or every, strict=False):
+                again += sum(block.flops for block in self.blocks[start : start + count])
         return (3 * (own + heads) + again) * self.batch_size
 
     def program(self, cuts: tuple[Boundary, ...]) -> Program:
@@ -207,9 +252,19 @@ class Planner:
         unit = Partition().run(self.unit.with_facts(boundaries))
         return program_of(Lower().run(unit))
 
-    def measure(self, cuts: tuple[Boundary, ...]) -> StepMemory:
-        """What training by a partition holds, by rehearsing it; end to end without cuts."""
+    def measure(
+        self, cuts: tuple[Boundary, ...], counts: Sequence[int] | None = None
+    ) -> StepMemory:
+        """What training by a partition holds, by rehearsing it; end to end without cuts.
+
+        Args:
+            cuts: Between the parts.
+            counts: How many blocks of each part are computed again; None: all or none.
+        """
         training, program = self.training, self.program(cuts)
+        settings = training.settings
+        if counts is not None:
+            settings = replace(settings, checkpoint_activations=False, checkpoint_blocks=counts)
         objective = training.objective
         if not cuts and training.whole is not None:
             objective = training.whole
@@ -221,7 +276,7 @@ class Planner:
             batch_size=self.batch_size,
             device=training.device,
             optimizer=training.optimizer,
-            settings=training.settings,
+            settings=settings,
             transfer=training.transfer(program),
         )
 
@@ -233,7 +288,7 @@ class Planner:
     @property
     def flops(self) -> int:
         """Floating-point operations of a step end to end."""
-        return self._flops(())
+        return self.flops_of(())
 
     def names(self, cuts: Sequence[Boundary]) -> tuple[str, ...]:
         """Cuts as ``--cut`` takes them: after modules where one ends there, else after nodes."""

@@ -72,6 +72,8 @@ class MemoryPlan:
     """Every number of parts, from 2 on, and every balance."""
     fit: Fit | None
     """What fits the budget; None where there is none."""
+    fit_time: float | None
+    """The time of its step, relative to end to end."""
     budget: int | None
     reserve: int
     """How much of the budget is not for tensors, in bytes."""
@@ -87,6 +89,8 @@ class MemoryPlan:
                 "batch_size": self.fit.batch_size,
                 "peak_bytes": self.fit.peak_bytes,
                 "checkpoint_activations": self.fit.checkpoint_activations,
+                "checkpoint_blocks": list(self.fit.checkpoint_blocks),
+                "step_time": None if self.fit_time is None else round(self.fit_time, 4),
                 "budget_bytes": self.budget,
                 "reserve_bytes": self.reserve,
             }
@@ -138,8 +142,8 @@ def plan(
         fit: A budget in bytes, or a text such as ``8GiB``. It is the allocator's peak and a
             reserve: 3 % for fragmentation, and 600 MiB for the context on CUDA. The smallest number
             of parts is chosen that fits, with the cuts of least memory; where none does, the
-            smallest that fits with checkpointed activations. A batch size that is given is never
-            made smaller.
+            smallest that fits with checkpointed activations, of as few residual blocks as needed.
+            A batch size that is given is never made smaller.
         measure: Time real steps, on the device and with weights, to say what steps take.
         options: The options of programs that concern heads, as :func:`fxtransport.transportify`
             takes them.
@@ -183,6 +187,7 @@ def plan(
         ),
         rows=tuple(_row(planner, row, timing) for row in rows),
         fit=chosen,
+        fit_time=None if chosen is None else _step_time(planner, chosen.flops, timing),
         budget=budget,
         reserve=0 if budget is None else reserve_of(budget, device),
     )
@@ -254,10 +259,14 @@ def _target(
     return Target(model, example_of(model, example_inputs))
 
 
+def _step_time(planner: Planner, flops: int, timing: Timing | None) -> float:
+    """The time of a step of so many operations, relative to end to end."""
+    ratio = flops / planner.flops if planner.flops else 1.0
+    return ratio if timing is None else timing.ratio(ratio)
+
+
 def _row(planner: Planner, row: Row, timing: Timing | None) -> PlanRow:
-    ratio = row.flops / planner.flops if planner.flops else 1.0
-    if timing is not None:
-        ratio = timing.ratio(ratio)
+    ratio = _step_time(planner, row.flops, timing)
     seconds = None if timing is None else timing.whole * ratio
     return PlanRow(
         row.modules,

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import NamedTuple
 
 from torch import fx
 
 from fxtransport.analysis.memories import Memories
 from fxtransport.analysis.regions import Region, target_of
-from fxtransport.ir import Checkpoints, Origins, Recording, Shapes, Tap, Taps
+from fxtransport.ir import Checkpoints, Costs, Origins, Recording, Shapes, Tap, Taps
 from fxtransport.runtime import add_out_of_place, assign, set_mode
 from fxtransport.unit import Unit
 
@@ -37,6 +38,28 @@ def block_regions(unit: Unit) -> tuple[Region, ...]:
     return tuple(
         Region(f"{tap.sum}_block", frozenset(n.name for n in nodes[start:end]), None)
         for (start, end), tap in sorted(taken, key=lambda each: each[0])
+    )
+
+
+class Block(NamedTuple):
+    """A residual block that can be computed again."""
+
+    end: str
+    """Its last node."""
+    flops: int
+    """Of its forward, for one sample."""
+
+
+def repeatable_blocks(unit: Unit) -> tuple[Block, ...]:
+    """The blocks of :func:`block_regions`, and what it takes to compute each once more."""
+    costs = unit.fact(Costs).nodes
+    position = {node.name: i for i, node in enumerate(unit.traced().nodes)}
+    return tuple(
+        Block(
+            max(region.nodes, key=position.__getitem__),
+            sum(costs[name].flops for name in region.nodes if name in costs),
+        )
+        for region in block_regions(unit)
     )
 
 

@@ -69,15 +69,20 @@ class Ranges:
         return [self._curve(self._gradient & (self._stretch < j)) for j in range(self.points)]
 
     @cached_property
+    def _whole_flow(self) -> Curve:
+        """What the backward pass makes beside gradients of parameters."""
+        return self._curve(self._backward & ~self._gradient) + self._inner
+
+    @cached_property
     def _flow(self) -> list[Curve]:
-        """What backward passes make beside gradients of parameters, by the first stretch.
+        """The same of parts, by the first stretch.
 
         A part needs no gradient of its input. What only leads there is not made, and what leads
         there too is freed after its last use inside.
         """
-        whole = self._curve(self._backward & ~self._gradient) + self._inner
         return [
-            whole + self._not_made(first, last).cumsum() for first, last in self.memory.backwards
+            self._whole_flow + self._not_made(first, last).cumsum()
+            for first, last in self.memory.backwards
         ]
 
     def _not_made(self, first: int, last: int) -> NDArray[np.int64]:
@@ -124,8 +129,21 @@ class Ranges:
     def peak(self, i: int, j: int) -> RangePeak:
         """The peak of the part from point i to point j."""
         head = head_of(self.memory, i, j)
-        moments = [self._forward(i, j), self._at_head(i, j, head), self._backward_pass(i, j, head)]
-        return max([*moments, self._optimizer(i, j, head)], key=lambda found: found.size)
+        moments = [self.forward(i, j), self.at_head(i, j, head), self.backward(i, j, head)]
+        return max([*moments, self.optimizer(i, j, head)], key=lambda found: found.size)
+
+    def left_by(self, i: int, j: int) -> int:
+        """The bytes that the forward from point i to point j keeps for its own backward pass.
+
+        What the stretches after it are given is not counted, unless it is kept longer than by them.
+        """
+        last, start = self.memory.forwards[j - 1][1], self.memory.backwards[j - 1][0]
+        handed_on = np.zeros(len(self._size), dtype=np.bool_)
+        handed_on[[c.storage for c in self.memory.crossing[j] if c.storage >= 0]] = True
+        kept = ~self._backward & (self._stretch >= i) & (self._born <= last)
+        kept &= np.where(handed_on, self._freed > start, self._freed > last)
+        entered = (c for c in self._entering(i, j) if any(i <= s < j for s in c.savers))
+        return int(self._size[kept].sum()) + sum(c.size for c in entered)
 
     def parameters(self, i: int, j: int) -> Mapping[str, int]:
         """The bytes of each parameter that the part trains, by name."""
@@ -146,7 +164,8 @@ class Ranges:
     def _is_from_before(self, crossing: Crossing, i: int) -> bool:
         return crossing.storage < 0 or int(self._stretch[crossing.storage]) < i
 
-    def _forward(self, i: int, j: int) -> RangePeak:
+    def forward(self, i: int, j: int) -> RangePeak:
+        """The peak of the forward from point i to point j."""
         first, last = self.memory.forwards[i][0], self.memory.forwards[j - 1][1]
         curve = self._forward_from[i][first : last + 1] + self._inner[first : last + 1]
         if not len(curve):
@@ -160,7 +179,7 @@ class Ranges:
         saved = min(saved, total)
         return RangePeak(total + given, saved + given, 0, total - saved, 0)
 
-    def _at_head(self, i: int, j: int, head: HeadMemory) -> RangePeak:
+    def at_head(self, i: int, j: int, head: HeadMemory) -> RangePeak:
         """While the head runs: all that the forward has left."""
         last = self.memory.forwards[j - 1][1]
         alive = ~self._backward & (self._stretch >= i) & (self._born <= last)
@@ -168,8 +187,20 @@ class Ranges:
         left += sum(c.size for c in self._entering(i, j)) + self._passing(i, j)
         return RangePeak(left + head.run, left, 0, 0, head.run)
 
-    def _backward_pass(self, i: int, j: int, head: HeadMemory) -> RangePeak:
-        first, last = self.memory.backwards[j - 1][0], self.memory.backwards[i][1]
+    def backward(
+        self, i: int, j: int, head: HeadMemory, start: int | None = None, *, inside: bool = False
+    ) -> RangePeak:
+        """The peak of the backward pass of the part from point i to point j.
+
+        Args:
+            i: Where the part begins.
+            j: Where it ends.
+            head: Its head.
+            start: The point from which on backwards its pass counts; the end by default.
+            inside: Whether the part goes on before point i, so that gradients are needed there.
+        """
+        start = j if start is None else start
+        first, last = self.memory.backwards[start - 1][0], self.memory.backwards[i][1]
         if first > last:
             return RangePeak(0, 0, 0, 0, 0)
         times = slice(first, last + 1)
@@ -181,18 +212,19 @@ class Ranges:
             freed = int(self._freed[each.storage])
             saved[max(0, freed + 1 - first) :] += each.size
         for each in self._entering(i, j):
-            inside = [s for s in each.savers if i <= s < j]
-            if inside:
-                until = self.memory.backwards[inside[0]][1]
+            savers = [s for s in each.savers if i <= s < j]
+            if savers:
+                until = self.memory.backwards[savers[0]][1]
                 saved[: max(0, until + 1 - first)] += each.size
         gradients = self._gradients_to[j][times]
-        flow = self._flow[i][times]
+        flow = (self._whole_flow if inside else self._flow[i])[times]
         total = saved + gradients + flow
         at = int(total.argmax())
         size = int(total[at]) + head.gradients
         return RangePeak(size, int(saved[at]), int(gradients[at]), int(flow[at]), head.gradients)
 
-    def _optimizer(self, i: int, j: int, head: HeadMemory) -> RangePeak:
+    def optimizer(self, i: int, j: int, head: HeadMemory) -> RangePeak:
+        """While the optimizer makes its step."""
         trained = self.parameters(i, j).values()
         optimizer = self.memory.optimizer
         largest = max([head.largest, *trained])

@@ -96,7 +96,7 @@ def _fit(found: "MemoryPlan") -> str:
     return (
         f"[green]fits[/] into {size(found.budget)}, of which {size(found.reserve)} are kept back: "
         f"batches of {fit.batch_size} in {plural(fit.modules, 'part')}{how}{fit.how}; "
-        f"peak [bold]{size(fit.peak_bytes)}[/]"
+        f"peak [bold]{size(fit.peak_bytes)}[/], step ×{found.fit_time:.3f}"
     )
 
 

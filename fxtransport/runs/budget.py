@@ -53,8 +53,8 @@ def _values(config: Config, found: Fit) -> dict[str, Any]:
     left_out = ("program.fit", "program.modules", "program.cuts")
     values = {path: value for path, value in config.values.items() if path not in left_out}
     values["data.batch_size"] = found.batch_size
-    if found.checkpoint_activations:
-        values["trainer.checkpoint_activations"] = True
+    if found.checkpoint_activations and not config["trainer.checkpoint_activations"]:
+        values["trainer.checkpoint_blocks"] = list(found.checkpoint_blocks)
     if found.names:
         return {**values, "program.cuts": list(found.names)}
     return {**values, "program.modules": 1}
