@@ -33,6 +33,7 @@ ARGUMENTS = {
     "a smaller objective.lambda0": "a smaller --lambda0",
     "a smaller objective.tau": "a smaller --tau",
     "average=False": "--no-ema",
+    "checkpoint_blocks is": "--checkpoint-blocks is",
     "choose an even batch_size, and drop_last": "choose an even --batch-size, and --drop-last",
     "(root is the folder": "(--data-dir is the folder",
     "download=True": "--download",

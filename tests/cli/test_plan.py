@@ -66,6 +66,34 @@ def test_a_budget_is_met_by_plan_split_and_train(run: Command, tmp_path: Path) -
     assert config["data"]["batch_size"] == 64
 
 
+def test_no_more_blocks_are_computed_again_than_needed(run: Command, tmp_path: Path) -> None:
+    net = write_net(tmp_path)
+    small = [net, "--image-size", "1,8,8", "--batch-size", "64", "--modules", "1"]
+    whole = json.loads(run("plan", *small, "--json").stdout)["end_to_end"]["peak_bytes"]
+    budget = str(int(0.97 * whole))
+    result = run("plan", *small, "--fit", budget)
+    assert "in 1 part, computing 1 of 4 blocks again; peak" in " ".join(result.stdout.split())
+    fit = json.loads(run("plan", *small, "--fit", budget, "--json").stdout)["fit"]
+    assert fit["checkpoint_activations"] and fit["checkpoint_blocks"] == [1]
+    assert 1 < fit["step_time"] < 1.2
+
+    output = tmp_path / "run"
+    given = ["--method", "trgl", "--epochs", "1", "--batch-size", "64", "--modules", "1"]
+    result = run("train", net, *SMALL, *given, "--fit", budget, "--output", str(output))
+    assert result.exit_code == 0, result.stderr
+    assert "in 1 part, computing 1 of 4 blocks again, peak" in result.stderr
+    # what was chosen is kept, and may be set otherwise
+    again = ["train", "--resume", str(output), "--trust-files"]
+    for more in ([], ["--checkpoint-blocks", "3"]):
+        result = run(*again, "--epochs", str(2 + len(more)), *more)
+        assert result.exit_code == 0, result.stderr
+        config = tomllib.loads((output / "config.toml").read_text())
+        assert config["trainer"]["checkpoint_blocks"] == ([3] if more else [1])
+    result = run(*again, "--epochs", "5", "--checkpoint-blocks", "5")
+    assert result.exit_code == 2
+    assert "--checkpoint-blocks is 5, and the program has 4 residual blocks" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
