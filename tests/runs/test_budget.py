@@ -12,13 +12,13 @@ import pytest
 from fxtransport.byte_sizes import parse_bytes
 from fxtransport.errors import MemoryBudgetError
 from fxtransport.fitting import reserve_of
-from fxtransport.objectives import plain
+from fxtransport.objectives import plain, trgl
 from fxtransport.runs.budget import fit_recipe
 from fxtransport.runs.config import complete_config
 from fxtransport.runs.fit import fit_run
 from fxtransport.runs.recipe import Recipe, make_recipe
 from fxtransport.runs.transfer import prepare_transfer
-from fxtransport.training import EndToEnd, Parallel
+from fxtransport.training import EndToEnd, Parallel, TrainerSettings
 from fxtransport.training.memory import step_memory
 
 
@@ -73,6 +73,25 @@ def test_a_run_with_a_teacher_is_cut_so_that_both_fit(teacher: str, tmp_path: Pa
     assert found.peak_bytes <= budget - reserve_of(budget, "cpu")
     report = fit_run(tmp_path / "run", fitted, cut, resume=False, transfer=kept)
     assert report.position.epochs == 1
+
+
+def test_few_blocks_are_computed_again_beside_a_teacher(teacher: str) -> None:
+    whole = student_of(teacher, program__modules=1)
+    program = whole.program()
+    transfer, _ = prepare_transfer(whole, program, new=True)
+    options: dict[str, Any] = {"batch_size": 128, "transfer": transfer}
+    held = step_memory(program, trgl(0.5), Parallel(1), **options).peak_bytes
+    budget = int(0.9 * held)
+    limit = budget - reserve_of(budget, "cpu")
+    fitted, note = fit_recipe(student_of(teacher, program__modules=1, program__fit=str(budget)))
+    [count] = fitted.config["trainer.checkpoint_blocks"]
+    assert 0 < count < 3 and f"in 1 part, computing {count} of 3 blocks again, peak " in note
+    fits = []
+    for blocks in (count - 1, count):
+        settings = TrainerSettings(checkpoint_blocks=(blocks,))
+        found = step_memory(program, trgl(0.5), Parallel(1), settings=settings, **options)
+        fits.append(found.peak_bytes <= limit)
+    assert fits == [False, True]
 
 
 def test_a_budget_below_that_of_the_teacher_says_what_would_fit(teacher: str) -> None:
