@@ -46,6 +46,11 @@ def _keys() -> Iterable[Key]:
 )
 @click.option("--amp", type=click.Choice(["bf16", "fp16"]), help="Mixed precision.")
 @click.option(
+    "--recompute-norms",
+    is_flag=True,
+    help="Compute what norms and activations return again in the backward pass.",
+)
+@click.option(
     "--device",
     type=click.Choice(["cpu", "cuda"]),
     default="cpu",
@@ -81,6 +86,7 @@ def plan(
     method: str,
     optimizer: str,
     amp: str | None,
+    recompute_norms: bool,
     device: str,
     input_size: "InputSize | None",
     fit: str | None,
@@ -109,6 +115,7 @@ def plan(
                 method=method,
                 optimizer=optimizer,
                 amp=amp,
+                recompute_norms=recompute_norms,
                 device=device,
                 input_size=input_size,
                 modules=modules,

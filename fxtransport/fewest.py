@@ -55,9 +55,9 @@ class Fewest:
     def _recomputing(self) -> Recomputing:
         planner = self._planner
         ends = planner.line.boundaries
-        before = [sum(planner.blocks_of((end,))[:1]) for end in ends]
-        total = len(planner.blocks)
-        return Recomputing(planner.memory, planner.plain_memory, [0, *before, total])
+        before = [planner.blocks_of((end,))[0] for end in ends]
+        before = [0, *before, len(planner.blocks)]
+        return Recomputing(planner.memory, planner.plain_memory, before)
 
     def _always(self, cuts: tuple[Boundary, ...]) -> int:
         """What is held all along, in bytes."""

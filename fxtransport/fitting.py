@@ -37,6 +37,8 @@ class Fit:
     ones; empty if none are."""
     blocks: int = 0
     """How many can be, of all parts."""
+    recompute_norms: bool = False
+    """Whether what norms and activations return is computed again in the backward pass."""
 
     @property
     def checkpoint_activations(self) -> bool:
@@ -46,9 +48,10 @@ class Fit:
     @property
     def how(self) -> str:
         """What is done beside cutting, in words."""
-        if not self.checkpoint_activations:
-            return ""
-        return f", computing {sum(self.checkpoint_blocks)} of {plural(self.blocks, 'block')} again"
+        again = ["norms"] if self.recompute_norms else []
+        if self.checkpoint_activations:
+            again.append(f"{sum(self.checkpoint_blocks)} of {plural(self.blocks, 'block')}")
+        return f", computing {' and '.join(again)} again" if again else ""
 
     @property
     def peak_bytes(self) -> int:
@@ -69,8 +72,9 @@ def fit_modules(
 ) -> Fit:
     """The smallest number of parts with which a batch fits, with the cuts of least memory.
 
-    Where none does, the smallest with which it fits if activations are computed again, with the
-    cuts for which that takes the fewest operations, and of no more residual blocks than needed.
+    Where none does, the smallest with which it fits if norms and activations are computed again,
+    which takes little time; where that is not enough, residual blocks too, with the cuts for which
+    that takes the fewest operations, and no more blocks than needed.
 
     Args:
         planner: For the batch size.
@@ -83,13 +87,23 @@ def fit_modules(
     """
     limit = budget - reserve_of(budget, planner.training.device)
     tried: list[Fit] = []
-    again = planner.checkpointing if checkpoint else None
-    for each in (planner,) if again is None else (planner, again):
+    for each in _ladder(planner) if checkpoint else [planner]:
         for fit in _candidates(each, limit, modules):
             if fit.peak_bytes <= limit:
                 return _with_fewest_blocks(each, fit, limit)
             tried.append(fit)
     raise MemoryBudgetError(_too_little(planner, budget, tried, modules))
+
+
+def _ladder(planner: Planner) -> Iterator[Planner]:
+    """Planners that compute nothing again, norms, and residual blocks, as far as each can."""
+    yield planner
+    norms = planner.recomputing
+    if norms is not None:
+        yield norms
+    blocks = (norms or planner).checkpointing
+    if blocks is not None:
+        yield blocks
 
 
 def _with_fewest_blocks(planner: Planner, fit: Fit, limit: int) -> Fit:
@@ -158,6 +172,7 @@ def _measured(planner: Planner, cuts: tuple[Boundary, ...]) -> Fit:
         planner.flops_of(cuts),
         every,
         sum(every),
+        planner.recomputes,
     )
 
 
@@ -192,7 +207,7 @@ def fit_batch(
         batch_size = _next(known, limit, below, above)
     if fit is not None:
         return fit_modules(planner.at(below), budget, modules, checkpoint=False)
-    again = planner.checkpointing if checkpoint else None
+    again = (planner.recomputing or planner.checkpointing) if checkpoint else None
     if again is not None:
         return fit_batch(again, budget, modules)
     return fit_modules(planner.at(1), budget, modules)

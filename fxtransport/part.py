@@ -15,6 +15,7 @@ from fxtransport.hooks import hook_error, hook_of
 from fxtransport.lowered import LoweredPart
 from fxtransport.opened import opened_modules
 from fxtransport.origin import Provenance
+from fxtransport.recompute_norms import recomputing
 from fxtransport.residue import Measure, Measures, at_the_end, costs_of, mean_square_branch
 from fxtransport.shells import (
     REGISTRIES,
@@ -100,6 +101,9 @@ class Part(nn.Module):
         self._root = (Root(model, self),)
         self._head = (head,)
         self._again = 0
+        self.recompute_norms = False
+        """Whether what norms and activations return is computed again in the backward pass, from
+        what they keep, instead of being kept too. Numbers stay the same, bit for bit."""
         self._function = lowered.function
         self._kinds = {path: type(model.get_submodule(path)) for path in lowered.entered}
         self._hold()
@@ -184,7 +188,10 @@ class Part(nn.Module):
         # the last argument is the measure
         state = (hidden,) if len(self._lowered.function.inputs) == 2 else hidden
         again = (self._again,) if self._again else ()
-        returned, found = self._function.call(self._root[0], *state, at_the_end(measure), *again)
+        with recomputing(self.recompute_norms):
+            returned, found = self._function.call(
+                self._root[0], *state, at_the_end(measure), *again
+            )
         costs = costs_of([value for value in found if value is not None], state)
         if self.is_last:
             return PartOutput(returned, returned, costs)
@@ -306,6 +313,7 @@ class Part(nn.Module):
         """Run as the same part elsewhere does: in its modes, also of modules held in part."""
         self.training = other.training
         self.checkpointed_blocks = other.checkpointed_blocks
+        self.recompute_norms = other.recompute_norms
         for own, twin in zip(shells_in(self), shells_in(other), strict=True):
             own.training = twin.training
 
@@ -362,7 +370,7 @@ class Part(nn.Module):
         alone = copy.deepcopy(self)
         model, modes = alone._around[1], [self.training, *(s.training for s in shells_in(self))]
         made_of = (model, self._lowered, self._place, alone._head[0], self.provenance)
-        return _unpickled, (*made_of, modes, alone.checkpointed_blocks)
+        return _unpickled, (*made_of, modes, alone.checkpointed_blocks, alone.recompute_norms)
 
 
 def _unpickled(
@@ -373,9 +381,11 @@ def _unpickled(
     provenance: Provenance,
     modes: Sequence[bool],
     checkpointed_blocks: int,
+    recompute_norms: bool,
 ) -> Part:
     part = Part(model, model, lowered, place, head, provenance)
     for module, mode in zip((part, *shells_in(part)), modes, strict=True):
         module.training = mode
     part.checkpointed_blocks = checkpointed_blocks
+    part.recompute_norms = recompute_norms
     return part

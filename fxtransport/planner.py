@@ -114,6 +114,25 @@ class Planner:
         """Whether residual blocks are computed again in the backward pass."""
         return self.training.settings.checkpoint_activations
 
+    @property
+    def recomputes(self) -> bool:
+        """Whether norms and activations are computed again in the backward pass."""
+        return self.training.settings.recompute_norms
+
+    @cached_property
+    def recomputing(self) -> "Planner | None":
+        """A planner that computes norms and activations again.
+
+        None where this one does, where Inductor decides, and where it saves nothing end to end.
+        """
+        settings = self.training.settings
+        if self.recomputes or settings.compile is not None or self.checkpoints:
+            return None
+        training = replace(self.training, settings=replace(settings, recompute_norms=True))
+        found = Planner(self.target, self.options, training, self.batch_size)
+        saves = found.end_to_end.peak_bytes < self.end_to_end.peak_bytes
+        return found if saves else None
+
     @cached_property
     def checkpointing(self) -> "Planner | None":
         """A planner that computes residual blocks again; None where none can be, or this does."""
@@ -135,8 +154,13 @@ class Planner:
                 return replace(step, within_blocks=not self.checkpoints)
             case CountMemory():
                 measures = self.training.objective(1).cost is not None
-                device, checkpoint = self.training.device, self.checkpoints
-                return replace(step, measure=measures, device=device, checkpoint=checkpoint)
+                return replace(
+                    step,
+                    measure=measures,
+                    device=self.training.device,
+                    checkpoint=self.checkpoints,
+                    recompute=self.recomputes,
+                )
         return step
 
     @cached_property

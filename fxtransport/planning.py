@@ -90,6 +90,7 @@ class MemoryPlan:
                 "peak_bytes": self.fit.peak_bytes,
                 "checkpoint_activations": self.fit.checkpoint_activations,
                 "checkpoint_blocks": list(self.fit.checkpoint_blocks),
+                "recompute_norms": self.fit.recompute_norms,
                 "step_time": None if self.fit_time is None else round(self.fit_time, 4),
                 "budget_bytes": self.budget,
                 "reserve_bytes": self.reserve,
@@ -116,6 +117,7 @@ def plan(
     method: str = "trgl",
     optimizer: str = "momentum",
     amp: str | None = None,
+    recompute_norms: bool = False,
     device: str = "cpu",
     input_size: SizeLike | InputSize | None = None,
     modules: int | None = None,
@@ -136,13 +138,16 @@ def plan(
             methods that train part by part are compared with the classification loss alone.
         optimizer: A name in ``timm.optim``.
         amp: ``bf16``, ``fp16``, or None.
+        recompute_norms: Whether norms and activations are computed again in the backward pass, as
+            by :attr:`fxtransport.training.TrainerSettings.recompute_norms`.
         device: ``cpu`` or ``cuda``.
         input_size: The size of the input, of a model that is given by name.
         modules: Consider this number of parts only.
         fit: A budget in bytes, or a text such as ``8GiB``. It is the allocator's peak and a
             reserve: 3 % for fragmentation, and 600 MiB for the context on CUDA. The smallest number
             of parts is chosen that fits, with the cuts of least memory; where none does, the
-            smallest that fits with checkpointed activations, of as few residual blocks as needed.
+            smallest that fits if norms and activations are computed again, and then of as few
+            residual blocks as needed.
             A batch size that is given is never made smaller.
         measure: Time real steps, on the device and with weights, to say what steps take.
         options: The options of programs that concern heads, as :func:`fxtransport.transportify`
@@ -158,7 +163,7 @@ def plan(
     """
     budget = None if fit is None else parse_bytes(fit)
     target = _target(model, example_inputs, input_size)
-    training = make_training(method, optimizer, amp, device)
+    training = make_training(method, optimizer, amp, device, recompute_norms=recompute_norms)
     planner = Planner(target, options, training, batch_size or BATCH_SIZE)
     chosen: Fit | None = None
     if budget is not None and batch_size is None:
@@ -193,13 +198,20 @@ def plan(
     )
 
 
-def make_training(method: str, optimizer: str, amp: str | None, device: str) -> Training:
+def make_training(
+    method: str, optimizer: str, amp: str | None, device: str, *, recompute_norms: bool = False
+) -> Training:
     """How a method trains: several parts in parallel, and the whole end to end.
 
     Raises:
         UsageError: there is no such method, or a value is not valid.
     """
-    set_for = {"model.name": "-", "optimizer.name": optimizer, "trainer.device": device}
+    set_for: dict[str, Any] = {
+        "model.name": "-",
+        "optimizer.name": optimizer,
+        "trainer.device": device,
+        "trainer.recompute_norms": recompute_norms,
+    }
     if amp is not None:
         set_for["trainer.amp"] = amp
     by_parts = "vangl" if method == "e2e" else method

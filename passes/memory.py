@@ -71,6 +71,8 @@ class CountMemory(Pass):
     checkpoint: bool = False
     """Whether residual blocks are computed again in the backward pass. Then no cut may divide one.
     """
+    recompute: bool = False
+    """Whether norms and activations are computed again in the backward pass."""
     device: str = ""
     """Where training is to run, ``cpu`` or ``cuda``; the model's device if empty. There need not be
     one."""
@@ -129,7 +131,8 @@ class CountMemory(Pass):
         stretched = Partition().run(unit.with_facts(by_hand))
         shadow = shadow_of(unit.model, device, fakes.mode).train()
         amp = None if self.amp is Amp.NONE else str(self.amp)
-        step = Step(shadow, device, amp, mean_square_branch if self.measure else None)
+        measure = mean_square_branch if self.measure else None
+        step = Step(shadow, device, amp, measure, recompute=self.recompute)
         batch_size = unit.fact(Costs).batch_size
         state: Any = unit.example.resized(batch_size, device)
         batch = step.add(state) + batch_size * 8

@@ -20,8 +20,8 @@ MAPPED = {"passes": "fxtransport.passes", "cli": "fxtransport.cli"}
 BASE = "ir errors files"
 RUNS = (
     f"{BASE} casts copies functions hooks opened origin outputs randomness process example "
-    "arguments unit lowered module_settings regions runtime residue heads shells part program "
-    "modes watched weights"
+    "arguments unit lowered module_settings recomputed recompute_norms regions runtime residue "
+    "heads shells part program modes watched weights"
 )
 """What a program is made of, and what it calls while it runs."""
 WITHOUT_DATA = "fakes peaks replay"
@@ -52,13 +52,15 @@ MAY_IMPORT = {
     "module_settings": "errors watched",
     "lowered": "casts watched module_settings",
     "regions": "errors lowered residue",
+    "recomputed": "errors",
+    "recompute_norms": "errors recomputed residue",
     "opened": "errors hooks watched",
     "runtime": "ir errors residue",
     "example": "",
     "arguments": "errors",
     "unit": "errors example",
     "shells": "lowered",
-    "part": "copies errors hooks lowered opened origin residue shells watched",
+    "part": "copies errors hooks lowered opened origin recompute_norms residue shells watched",
     "program": "copies errors ir lowered origin part residue shells arguments example",
     "weights": "errors program",
     "modes": "program shells",
@@ -70,8 +72,8 @@ MAY_IMPORT = {
     "detection": f"{RUNS} objectives ot data",
     "tracing": "casts copies functions hooks ir errors example module_copies process unit runtime "
     "watched",
-    "analysis": "ir errors example lowered outputs process regions runtime unit heads tracing "
-    f"residue {WITHOUT_DATA}",
+    "analysis": "ir errors example lowered outputs process recompute_norms regions runtime unit "
+    f"heads tracing residue {WITHOUT_DATA}",
     "passes": f"{RUNS} tracing analysis fakes",
     "report": f"{RUNS} passes training data objectives ot zoo names detection detecting comparing "
     "planning runs benching",
@@ -81,8 +83,8 @@ MAY_IMPORT = {
 COMPILES = {"passes", "tracing", "analysis", "compiler", "models", "cli"}
 DOES_NOT_COMPILE = (
     "ir errors files functions hooks opened origin outputs randomness process example arguments "
-    "lowered module_settings regions runtime residue shells part program modes watched weights ot "
-    "objectives training data detection"
+    "lowered module_settings recomputed recompute_norms regions runtime residue shells part "
+    "program modes watched weights ot objectives training data detection"
 ).split()
 """Rooms from which nothing of the compiler is reached, directly or through others."""
 

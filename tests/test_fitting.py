@@ -19,8 +19,8 @@ class Beside:
 
     training = SimpleNamespace(device="cpu")
     batch_size = 8
-    checkpoints = False
-    checkpointing = None
+    checkpoints = recomputes = False
+    checkpointing = recomputing = None
     plain = None
     end_to_end = SimpleNamespace(peak_bytes=200)
 

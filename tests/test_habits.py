@@ -20,6 +20,7 @@ ELSEWHERE = {
     "test_part_guards.py": "what fxtransport/part.py refuses, which has many tests",
     "test_part_modes.py": "the modes of fxtransport/part.py, which has many tests",
     "test_part_writes.py": "what code of fxtransport/part.py sets, which has many tests",
+    "objectives/test_norms_alone.py": "an option of fxtransport/objectives/transport.py",
     "cuda": "runs what needs a CUDA device, also where there is none",
     "end_to_end": "compares whole programs and whole runs with models and methods written by hand",
     "passes/test_random_networks.py": "runs all passes on networks made at random",

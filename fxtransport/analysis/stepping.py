@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves
 from fxtransport.ir import HeldStorage
 from fxtransport.outputs import find_logits
 from fxtransport.peaks import Held, MemoryLog
+from fxtransport.recompute_norms import recomputing
 from fxtransport.replay import Key, key_of, replayed
 from fxtransport.residue import Measure
 from fxtransport.tracing.kernels import run_without_data
@@ -33,11 +34,19 @@ class Step:
         device: Where it seems to be.
         amp: ``bf16``, ``fp16``, or None.
         measure: What is measured of each residual block; None: nothing.
+        recompute: Whether norms and activations are computed again.
     """
 
     def __init__(
-        self, module: nn.Module, device: torch.device, amp: str | None, measure: Measure | None
+        self,
+        module: nn.Module,
+        device: torch.device,
+        amp: str | None,
+        measure: Measure | None,
+        *,
+        recompute: bool = False,
     ) -> None:
+        self._recompute = recompute
         self._module = module
         self._device = device
         self._amp = amp
@@ -75,7 +84,7 @@ class Step:
         log.place = len(self.forwards)
         self.parameters.append({})
         log.answers = False
-        with self._autocast(), log:
+        with self._autocast(), log, recomputing(self._recompute):
             returned, found = call(self._module, *state, self._measure, *more)
         log.answers = True
         costs = [value for value in found if value is not None]

@@ -1,8 +1,10 @@
 """What a residue is computed from, so that it need not be saved for its own gradient."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.nn import functional as F
 
 
 def at_least_single(tensor: torch.Tensor) -> torch.Tensor:
@@ -131,6 +133,28 @@ class BatchNorm(Source):
     ) -> torch.Tensor:
         """(x - mean)·scale + shift in one pass over x: a batch normalization of variance 1."""
         return torch.native_batch_norm(x, scale, shift, mean, zero, False, 0.0, 1.0)[0]
+
+    def in_one_pass(self) -> Callable[[], torch.Tensor]:
+        """Computes the result again, from the mean and the variance of the first time."""
+        x, mean = (tensor.detach() for tensor in self.centered())
+        weight, bias, deviation = (tensor.detach() for tensor in self.rows())
+
+        def again() -> torch.Tensor:
+            scale, zero = weight * deviation, torch.zeros_like(mean)
+            return BatchNorm.normalized(x, mean, scale, bias, zero)
+
+        return again
+
+    def once_more(self) -> Callable[[], torch.Tensor]:
+        """Computes the result as the first time, and no running statistics."""
+        x = self.centered()[0].detach()
+        weight, bias, epsilon = self._weight, self._bias, self.epsilon
+
+        def again() -> torch.Tensor:
+            with torch.no_grad():
+                return F.batch_norm(x, None, None, weight, bias, training=True, eps=epsilon)
+
+        return again
 
     def mean_square(self, *tensors: torch.Tensor) -> torch.Tensor:
         """The mean of w² + b² - ε·w²/(var + ε), up to float noise relative to w²."""

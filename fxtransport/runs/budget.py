@@ -55,6 +55,8 @@ def _values(config: Config, found: Fit) -> dict[str, Any]:
     values["data.batch_size"] = found.batch_size
     if found.checkpoint_activations and not config["trainer.checkpoint_activations"]:
         values["trainer.checkpoint_blocks"] = list(found.checkpoint_blocks)
+    if found.recompute_norms:
+        values["trainer.recompute_norms"] = True
     if found.names:
         return {**values, "program.cuts": list(found.names)}
     return {**values, "program.modules": 1}

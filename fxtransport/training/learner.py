@@ -53,6 +53,8 @@ class Learner:
             part.checkpoint_activations = True
         if settings.checkpoint_blocks is not None:
             part.checkpointed_blocks = settings.checkpoint_blocks[part.index]
+        if settings.recompute_norms:
+            part.recompute_norms = True
         self.run = compile_part(part, settings)
         self.minimize = compile_loss(part, settings)
         self.report: Callable[[PartStep], PartStep] = outliving if settings.cuda_graphs else _itself

@@ -74,6 +74,10 @@ class TrainerSettings:
     checkpoint_blocks: Sequence[int] | None = None
     """The same of the first residual blocks of each part only, so many as this says: one number for
     each part, or one for the whole that trains end to end. None: as the parts are set."""
+    recompute_norms: bool = False
+    """Compute what norms and activations return again in the backward pass, from what they keep
+    themselves: less memory, a little more time, and the same numbers. Not with ``compile``, where
+    Inductor decides what is kept."""
     grad_clip: float | None = None
     """The largest 2-norm of a part's gradient; larger ones are scaled down to it."""
     freeze: Sequence[str] = ()
@@ -155,6 +159,11 @@ class TrainerSettings:
             )
 
     def _check_graphs(self) -> None:
+        if self.recompute_norms and self.compile is not None:
+            raise UsageError(
+                "recompute_norms cannot be used with compile, which decides itself what is "
+                "computed again; leave one of the two out"
+            )
         if self.cuda_graphs and self.compile != "inductor":
             raise UsageError(
                 "cuda_graphs replays what Inductor compiled: set compile='inductor' too"

@@ -70,18 +70,22 @@ def test_no_more_blocks_are_computed_again_than_needed(run: Command, tmp_path: P
     net = write_net(tmp_path)
     small = [net, "--image-size", "1,8,8", "--batch-size", "64", "--modules", "1"]
     whole = json.loads(run("plan", *small, "--json").stdout)["end_to_end"]["peak_bytes"]
-    budget = str(int(0.97 * whole))
-    result = run("plan", *small, "--fit", budget)
-    assert "in 1 part, computing 1 of 4 blocks again; peak" in " ".join(result.stdout.split())
+    large = str(int(0.97 * whole))
+    result = run("plan", *small, "--fit", large)
+    assert "in 1 part, computing norms again; peak" in " ".join(result.stdout.split())
+    fit = json.loads(run("plan", *small, "--fit", large, "--json").stdout)["fit"]
+    assert fit["recompute_norms"] and not fit["checkpoint_activations"]
+    budget = str(fit["peak_bytes"])
     fit = json.loads(run("plan", *small, "--fit", budget, "--json").stdout)["fit"]
-    assert fit["checkpoint_activations"] and fit["checkpoint_blocks"] == [1]
+    assert fit["recompute_norms"] and fit["checkpoint_activations"]
+    assert fit["checkpoint_blocks"] == [1]
     assert 1 < fit["step_time"] < 1.2
 
     output = tmp_path / "run"
     given = ["--method", "trgl", "--epochs", "1", "--batch-size", "64", "--modules", "1"]
     result = run("train", net, *SMALL, *given, "--fit", budget, "--output", str(output))
     assert result.exit_code == 0, result.stderr
-    assert "in 1 part, computing 1 of 4 blocks again, peak" in result.stderr
+    assert "in 1 part, computing norms and 1 of 4 blocks again, peak" in result.stderr
     # what was chosen is kept, and may be set otherwise
     again = ["train", "--resume", str(output), "--trust-files"]
     for more in ([], ["--checkpoint-blocks", "3"]):

@@ -45,6 +45,7 @@ SCHEDULES: dict[str, Schedule] = {
 }
 OPTIONS: dict[str, dict[str, Any]] = {
     "checkpointed": {"checkpoint_activations": True},
+    "norms again": {"recompute_norms": True},
     "channels last": {"channels_last": True},
     "in pieces": {"accumulate": 2, "grad_clip": 0.1},
     "averaged": {"ema": 0.9},

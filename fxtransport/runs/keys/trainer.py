@@ -85,6 +85,14 @@ KEYS = (
         read=_counts,
     ),
     Key(
+        "trainer.recompute_norms",
+        bool,
+        "--recompute-norms",
+        "Compute what norms and activations return again in the backward pass.",
+        False,
+        may_change=always,
+    ),
+    Key(
         "trainer.grad_clip",
         float,
         "--grad-clip/--clip-grad",
