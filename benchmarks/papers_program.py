@@ -7,13 +7,13 @@ Both train the same network for the same objective: 96×96 images in batches of 
 The released program is not part of this repository, and its figures need a copy of it. It imports
 ``torchsummary``, which must be installed too.
 
+Ours is cut into equally deep parts, and by memory; each as it is, with norms and activations that
+are computed again (``--recompute-norms``), and also with ``--channels-last``, with which other
+kernels run. Numbers are the same up to rounding.
+
 Memory is what a fresh process has taken above imports after four steps, with each way to allocate.
 The released program sets none of them: it runs as ``glibc``. Time is of the same processes, and of
 steps that take turns in one process with freed memory kept.
-
-Where a process takes more than a goal says, the tensors are given a budget that is smaller by what
-it takes too much: the fewest residual blocks are computed again with which the same parts keep to
-it, and with which any four parts do, as with ``--fit``.
 """
 
 import importlib.util
@@ -42,9 +42,7 @@ from torch import nn
 from fxtransport import transportify
 from fxtransport.allocators import GLIBC_SETTINGS, JEMALLOC_SETTINGS, jemalloc_library
 from fxtransport.example_inputs import example_of
-from fxtransport.fewest import Fewest
-from fxtransport.fitting import FRAGMENTATION, fit_modules
-from fxtransport.ir import Balance, Boundary
+from fxtransport.ir import Balance
 from fxtransport.nets import resnet110
 from fxtransport.objectives import trgl
 from fxtransport.planner import Planner
@@ -54,14 +52,11 @@ from fxtransport.training import Parallel, Trainer, TrainerSettings, keep_freed_
 
 PROGRAM = "resnet110-4modules-stl10.py"
 MODULES, CLASSES = 4, 10
-RELEASED, BY_DEPTH, BY_MEMORY = "released program", "equally deep", "by memory"
-AGAIN = {BY_DEPTH: "equally deep, blocks again", BY_MEMORY: "budget in four parts"}
-"""The same with a budget."""
-GOALS = {BY_DEPTH: 0.48, BY_MEMORY: 0.35, AGAIN[BY_DEPTH]: 0.48, AGAIN[BY_MEMORY]: 0.35}
+RELEASED = "released program"
+BALANCES = {"equally deep": Balance.DEPTH, "by memory": Balance.MEMORY}
+GOALS = {"equally deep": 0.48, "by memory": 0.35}
 """The share of the released program's memory that ours is to take."""
 TIME_GOAL = 0.9
-CORRECTIONS = 3
-"""The most budgets that are tried for one goal: an allocator takes more than tensors."""
 Step = Callable[[torch.Tensor, torch.Tensor], object]
 
 
@@ -71,47 +66,35 @@ class Ours:
 
     cuts: tuple[str, ...]
     """The modules to cut after."""
-    counts: tuple[int, ...]
-    """How many residual blocks of each part are computed again."""
-    peak: int
-    """The bytes of tensors at the peak of a step, by its plan."""
-    operations: float
-    """Of a step, relative to end to end."""
+    recompute_norms: bool
+    """Whether norms and activations are computed again."""
+    channels_last: bool
+    """Whether maps lie in memory with their channels last."""
+    peak_mib: float
+    """What tensors take at the peak of a step, by its plan."""
 
 
-class Plans:
-    """Chooses cuts, and the blocks that are computed again."""
-
-    def __init__(self) -> None:
-        model = resnet110(num_classes=CLASSES).to("meta")
-        example = torch.empty(2, 3, SIZE, SIZE, device="meta")
-        target = Target(model, example_of(model, example))
-        training = make_training("trgl", "momentum", None, "cpu")
-        self._planner = Planner(target, {}, training, BATCH)
-
-    def plain(self, what: str) -> Ours:
-        """Without a budget."""
-        balance = Balance.DEPTH if what == BY_DEPTH else Balance.MEMORY
-        cuts = self._planner.row(MODULES, balance).cuts
-        return self._ours(cuts, (0,) * MODULES, self._planner.measure(cuts).peak_bytes)
-
-    def within(self, what: str, budget: int) -> Ours:
-        """With so many bytes for tensors."""
-        if what == BY_MEMORY:
-            fit = fit_modules(self._planner, int(budget / (1 - FRAGMENTATION)), MODULES)
-            return self._ours(fit.cuts, fit.checkpoint_blocks, fit.peak_bytes)
-        again = self._planner.checkpointing
-        assert again is not None, "ResNet-110 has blocks that can be computed again"
-        cuts = again.row(MODULES, Balance.DEPTH).cuts
-        found = Fewest(again, budget, cuts, again.measure(cuts).peak_bytes).counts(cuts)
-        if found is None:
-            raise click.ClickException(f"four equally deep parts do not fit into {budget} bytes")
-        return self._ours(cuts, found.counts, found.memory.peak_bytes)
-
-    def _ours(self, cuts: tuple[Boundary, ...], counts: tuple[int, ...], peak: int) -> Ours:
-        planner = self._planner
-        operations = planner.flops_of(cuts, counts) / planner.flops
-        return Ours(planner.names(cuts), counts, peak, operations)
+def ways() -> dict[str, Ours | None]:
+    """All that is measured; None is the released program."""
+    model = resnet110(num_classes=CLASSES).to("meta")
+    example = torch.empty(2, 3, SIZE, SIZE, device="meta")
+    target = Target(model, example_of(model, example))
+    training = make_training("trgl", "momentum", None, "cpu")
+    keeps = Planner(target, {}, training, BATCH)
+    again = keeps.recomputing
+    assert again is not None, "ResNet-110 has norms that can be computed again"
+    found: dict[str, Ours | None] = {RELEASED: None}
+    kinds = (
+        (keeps, False, ""),
+        (again, False, ", norms again"),
+        (again, True, ", channels last"),
+    )
+    for name, balance in BALANCES.items():
+        for planner, channels_last, how in kinds:
+            cuts = planner.row(MODULES, balance).cuts
+            peak = planner.measure(cuts).peak_bytes / MIB
+            found[name + how] = Ours(planner.names(cuts), planner.recomputes, channels_last, peak)
+    return found
 
 
 def load_released(folder: str) -> ModuleType:
@@ -164,7 +147,9 @@ def step_of(ours: Ours | None, program: ModuleType) -> Step:
     compiled = transportify(
         resnet110(num_classes=CLASSES), example, cuts=ours.cuts, batch_size=BATCH, verify=False
     )
-    settings = TrainerSettings(checkpoint_blocks=ours.counts)
+    settings = TrainerSettings(
+        recompute_norms=ours.recompute_norms, channels_last=ours.channels_last
+    )
     return Trainer(compiled, trgl(0.5), Parallel(1), settings=settings).step
 
 
@@ -206,41 +191,19 @@ def measured(ours: Ours | None, folder: str, allocator: str) -> dict[str, Any]:
     return {**json.loads(done.stdout.splitlines()[-1]), **described}
 
 
-def all_measured(
-    plans: Plans, folder: str, allocator: str
-) -> tuple[dict[str, dict[str, Any]], dict[str, Ours | None]]:
-    """What each takes with one way to allocate, and how ours are trained."""
-    ways: dict[str, Ours | None] = {RELEASED: None}
-    found = {RELEASED: measured(None, folder, allocator)}
-    for what in (BY_DEPTH, BY_MEMORY):
-        again, plain = AGAIN[what], plans.plain(what)
-        ways[what] = ways[again] = plain
-        found[what] = found[again] = measured(plain, folder, allocator)
-        budget = plain.peak
-        for _ in range(CORRECTIONS):
-            over = found[again]["mib"] - GOALS[again] * found[RELEASED]["mib"]
-            if over <= 0:
-                break
-            budget -= int(over * MIB)
-            ways[again] = plans.within(what, budget)
-            found[again] = measured(ways[again], folder, allocator)
-            click.echo(f"{allocator}, {again}: {found[again]}", err=True)
-    return found, ways
-
-
-def times(folder: str, ways: Mapping[str, Ours | None], rounds: int) -> dict[str, list[float]]:
+def times(folder: str, found: Mapping[str, Ours | None], rounds: int) -> dict[str, list[float]]:
     """Seconds of processor time of steps that take turns."""
     torch.set_num_threads(1)
     keep_freed_memory()
     program, (images, targets) = load_released(folder), batch()
-    steps = {what: step_of(ours, program) for what, ours in ways.items()}
-    found: dict[str, list[float]] = {what: [] for what in steps}
+    steps = {what: step_of(ours, program) for what, ours in found.items()}
+    taken: dict[str, list[float]] = {what: [] for what in steps}
     for turn in range(rounds + 1):
         for what, step in steps.items():
-            taken = _timed(step, images, targets)
+            seconds = _timed(step, images, targets)
             if turn:  # the first one allocates
-                found[what].append(taken)
-    return found
+                taken[what].append(seconds)
+    return taken
 
 
 def show(results: dict[str, Any]) -> None:
@@ -248,16 +211,15 @@ def show(results: dict[str, Any]) -> None:
     processes = results["processes"]
     columns = (f"{kind}: MiB, seconds" for kind in processes)
     table = Table("program", *columns, "goal", "time, taking turns", "goal")
-    for what in results["time"]:
+    for what, ratios in results["time"].items():
         cells = []
         for of_kind in processes.values():
             mib, seconds = of_kind[what]["mib"], of_kind[what]["seconds"]
             share = mib / of_kind[RELEASED]["mib"]
-            again = sum(of_kind[what].get("counts", ()))
-            blocks = f", {again} again" if again else ""
-            cells.append(f"{mib:.0f} ({share:.2f}), {seconds:.1f}{blocks}")
-        goals = ("", "") if what == RELEASED else (f"{GOALS[what]}", f"{TIME_GOAL}")
-        table.add_row(what, *cells, goals[0], spread(results["time"][what]), goals[1])
+            cells.append(f"{mib:.0f} ({share:.2f}), {seconds:.1f}")
+        goal = GOALS.get(what.partition(",")[0])
+        goals = ("", "") if goal is None else (f"{goal}", f"{TIME_GOAL}")
+        table.add_row(what, *cells, goals[0], spread(ratios), goals[1])
     Console(width=200).print(table)
 
 
@@ -276,11 +238,13 @@ def main(folder: str | None, rounds: int, child: str | None, keep: bool) -> None
         ours = Ours(**described) if described else None
         click.echo(json.dumps(resident(ours, folder, keep)))
         return
-    plans, processes, ways = Plans(), {}, {}
+    found, processes = ways(), dict[str, dict[str, Any]]()
     for kind in allocators():
-        # the steps that take turns are those of the last one
-        processes[kind], ways = all_measured(plans, folder, kind)
-    seconds = times(folder, ways, rounds)
+        processes[kind] = {}
+        for what, ours in found.items():
+            processes[kind][what] = measured(ours, folder, kind)
+            click.echo(f"{kind}, {what}: {processes[kind][what]}", err=True)
+    seconds = times(folder, found, rounds)
     ratios = {
         what: [own / released for own, released in zip(own, seconds[RELEASED], strict=True)]
         for what, own in seconds.items()
