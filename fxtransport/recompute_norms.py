@@ -37,6 +37,7 @@ ACTIVATIONS: Mapping[Callable[..., Any], bool] = {
 """Functions of one tensor, and whether they keep their input for the backward pass."""
 NORMS = frozenset((F.layer_norm, F.group_norm))
 SUMS = frozenset((torch.add, Tensor.add, Tensor.__add__, Tensor.add_, Tensor.__iadd__))
+PRODUCTS = frozenset((torch.mul, Tensor.mul, Tensor.__mul__))
 
 
 class RecomputeNorms(TorchFunctionMode):
@@ -56,6 +57,8 @@ class RecomputeNorms(TorchFunctionMode):
         kwargs = kwargs or {}
         if not torch.is_grad_enabled() or _is_left_alone(func):
             return func(*args, **kwargs)
+        if (func is F.batch_norm or func in NORMS) and args and recomputed(args[0]) is not None:
+            forget(args[0])  # the norm keeps it
         if func is F.batch_norm:
             return _normalize(args, kwargs)
         if func in ACTIVATIONS and args and isinstance(args[0], Tensor):
@@ -66,8 +69,11 @@ class RecomputeNorms(TorchFunctionMode):
         if func in NORMS and args:
             return _compute(func, args, kwargs)
         given = [a for a in args if isinstance(a, Tensor) and recomputed(a) is not None]
-        if func in SUMS and len(given) == 1 and len(args) == 2 and not kwargs:
-            return _add(given[0], func, args)
+        if len(given) == 1 and len(args) == 2 and not kwargs:
+            if func in SUMS:
+                return _add(given[0], func, args)
+            if func in PRODUCTS:
+                return _multiply(given[0], func, args)
         return _use(given, func, args, kwargs) if given else func(*args, **kwargs)
 
 
@@ -166,6 +172,23 @@ def _add(given: Tensor, func: Any, args: tuple[Any, ...]) -> Tensor:
         return again(value, held.tensor()) if first else again(held.tensor(), value)
 
     note(result, Recomputed(make, result, source, sums=1))
+    return result
+
+
+def _multiply(given: Tensor, func: Any, args: tuple[Any, ...]) -> Tensor:
+    """The product of what can be computed again and a gate, which it keeps."""
+    result: Tensor = _use([given], func, args, {})
+    source, other = recomputed(given), args[1] if args[0] is given else args[0]
+    alike = (result.shape, result.dtype) == (given.shape, given.dtype)
+    if source is None or not alike or not isinstance(other, Tensor):
+        return result
+    again, held, first = Again(func, args[:1], {}), Held(other), args[0] is given
+
+    def make() -> Tensor:
+        value = source.get()
+        return again(value, held.tensor()) if first else again(held.tensor(), value)
+
+    note(result, Recomputed(make, result, source, source.sums))
     return result
 
 

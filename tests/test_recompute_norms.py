@@ -166,10 +166,33 @@ NETS: dict[str, tuple[Callable[[], nn.Module], int]] = {
         ),
         1,
     ),
+    "a norm keeps it": (
+        lambda: Steps(
+            lambda net, x: net.norm(net.conv(x)) + net.skip.sin(),
+            lambda net, x: net.other(x) * net.last(x),
+            conv=conv(),
+            norm=nn.BatchNorm2d(4),
+            other=nn.BatchNorm2d(4),
+            last=conv(),
+        ),
+        1,
+    ),
+    "gate": (
+        lambda: Steps(
+            lambda net, x: F.silu(net.norm(net.conv(x))),
+            lambda net, x: x * net.gate(x.mean((2, 3), keepdim=True)).sigmoid(),
+            lambda net, x: net.last(x),
+            conv=conv(),
+            norm=nn.BatchNorm2d(4),
+            gate=nn.Conv2d(4, 4, 1),
+            last=conv(),
+        ),
+        3,
+    ),
     "two that keep it": (
         lambda: Steps(
             lambda net, x: F.relu(net.norm(net.conv(x))),
-            lambda net, x: net.one(x) + net.two(x) * x,
+            lambda net, x: net.one(x) * net.two(x),
             conv=conv(),
             norm=nn.BatchNorm2d(4),
             one=conv(),
@@ -348,6 +371,7 @@ SUMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "y + x": lambda x, y: y + x,
     "x += y": lambda x, y: x.add_(y),
     "x * y": lambda x, y: x * y,
+    "y * gate": lambda x, y: y * x.mean((2, 3), keepdim=True),
     "cat": lambda x, y: torch.cat([x[:, :2], y[:, 2:]], dim=1),
 }
 
