@@ -147,7 +147,7 @@ class Fewest:
 
 
 def _leads_through(steps: Steps, parts: int) -> bool:
-    """Whether so many steps can lead from the first point to the last."""
+    """Whether that number of steps can lead from the first point to the last."""
     here = {0}
     for _ in range(parts):
         here = {int(j) for i in here for j in np.flatnonzero(steps[i])}

@@ -272,7 +272,7 @@ def _target(
 
 
 def _step_time(planner: Planner, flops: int, timing: Timing | None) -> float:
-    """The time of a step of so many operations, relative to end to end."""
+    """The time of a step, by its operations, relative to end to end."""
     ratio = flops / planner.flops if planner.flops else 1.0
     return ratio if timing is None else timing.ratio(ratio)
 

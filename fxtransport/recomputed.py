@@ -101,7 +101,7 @@ class Kept:
 
 
 def placed(value: Tensor, shape: Any, stride: Any, offset: Any) -> Tensor:
-    """What lies in the memory of a tensor, so many elements after its beginning."""
+    """What lies in the memory of a tensor, ``offset`` elements after its beginning."""
     return value.as_strided(shape, stride, offset + value.storage_offset())
 
 

@@ -58,7 +58,7 @@ class Recomputing:
         )
 
     def _end(self, i: int, j: int, count: int) -> int:
-        """The first point at which so many blocks have ended, or the last at which fewer have."""
+        """The first point at which a number of blocks have ended, or the last where fewer have."""
         ended = self.before[i] + count
         m = bisect_left(self.before, ended, i, j)
         while m > i and self.before[m] > ended:
@@ -78,7 +78,7 @@ class Recomputing:
         return kept + max(moment.size for moment in moments)
 
     def fewest(self, i: int, j: int, limit: int) -> int | None:
-        """The fewest blocks with which a part's peak is at most so many bytes; None if none are.
+        """The fewest blocks with which a part's peak is within a limit; None if there are none.
 
         The more blocks are computed again, the less is held while the rest runs, and the more, if
         anything, while they are.

@@ -72,7 +72,7 @@ class TrainerSettings:
     """Let each residual block keep its input alone for the backward pass, which computes the rest
     again: less memory, more time, and the same numbers. See :class:`fxtransport.program.Part`."""
     checkpoint_blocks: Sequence[int] | None = None
-    """The same of the first residual blocks of each part only, so many as this says: one number for
+    """The same of the first residual blocks of each part only, by their number: one number for
     each part, or one for the whole that trains end to end. None: as the parts are set."""
     recompute_norms: bool = False
     """Compute what norms and activations return again in the backward pass, from what they keep

@@ -78,7 +78,7 @@ KEYS = (
         "trainer.checkpoint_blocks",
         tuple,
         "--checkpoint-blocks",
-        "The same of so many blocks of each part, the first ones.",
+        "The same of the first N blocks of each part only.",
         metavar="N[,N...]",
         may_change=always,
         whole=True,
