@@ -25,7 +25,8 @@ from fxtransport.runs.config import (
 from fxtransport.runs.keys import Key, all_keys
 
 if TYPE_CHECKING:
-    from fxtransport.runs.config import Config, Values
+    from fxtransport.runs.combinations import Values
+    from fxtransport.runs.config import Config
 
 MODELS = ("model.name", "transfer.teacher")
 """The keys that may name a Python file."""

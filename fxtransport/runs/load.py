@@ -14,7 +14,8 @@ from fxtransport.origin import Origin
 from fxtransport.program import Program
 from fxtransport.runs.checked import read_checked
 from fxtransport.runs.chosen import Asked, choose_weights
-from fxtransport.runs.config import CONFIG, Config, Values
+from fxtransport.runs.combinations import Values
+from fxtransport.runs.config import CONFIG, Config
 from fxtransport.runs.identity import read_run
 from fxtransport.runs.inputs import Inputs
 from fxtransport.runs.recipe import Recipe, make_recipe

@@ -12,7 +12,8 @@ from typing import Any
 from fxtransport.errors import UsageError, first_line
 from fxtransport.files import path_beside, put, read_text
 from fxtransport.runs import toml
-from fxtransport.runs.config import Values, complete_config, parse_assignments
+from fxtransport.runs.combinations import Values
+from fxtransport.runs.config import complete_config, parse_assignments
 
 SWEEP = "sweep.json"
 """The file in the folder of a sweep that says what its runs are."""
